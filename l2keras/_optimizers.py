@@ -1,0 +1,187 @@
+"""The only place that touches the internals of Keras optimizers.
+
+One hook serves every coupling: `Optimizer._backend_update_step(grads, variables,
+learning_rate)` is called inside the compiled step, once per real update, with the gradient
+unscaled, accumulated and clipped, and the variables still at W_t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+from keras.optimizers import schedules
+
+from l2keras import _validation
+
+# (optimizer, grads, variables, learning_rate) -> grads; called while the step is traced.
+StepHook = Callable[[Any, Sequence[Any], Sequence[Any], Any], Sequence[Any]]
+
+_HOOKED = "_backend_update_step"
+
+# Optimizers that do not step from W itself, so that scaling W is undone or distorted.
+_NOT_DECOUPLED = {
+    "Ftrl": "it recomputes W from its accumulators at every step, so a scaled W is overwritten; "
+    "pass Ftrl(l2_regularization_strength=...)",
+    "ScheduleFreeAdamW": "W is an interpolation of two hidden sequences, so scaling it is partly "
+    "undone by the next step",
+}
+
+
+def inner_optimizers(optimizer: Any) -> list[Any]:
+    """The optimizers that update variables: LossScaleOptimizer and MultiOptimizer unwrapped."""
+    if hasattr(optimizer, "inner_optimizer"):
+        return inner_optimizers(optimizer.inner_optimizer)
+    if hasattr(optimizer, "optimizers"):
+        return list(optimizer.optimizers)
+    return [optimizer]
+
+
+def check_supported(optimizer: Any, coupling: str) -> None:
+    """Raises ValueError where decay would be applied twice, or could not be exact."""
+    for inner in inner_optimizers(optimizer):
+        name = type(inner).__name__
+        for attribute in ("weight_decay", "adam_weight_decay"):
+            if getattr(inner, attribute, None):
+                raise ValueError(_decayed_twice(inner, name, attribute))
+        reason = _NOT_DECOUPLED.get(name)
+        if reason and coupling != "coupled":
+            raise ValueError(
+                _validation.error(
+                    f'`{name}` cannot take coupling="{coupling}": {reason}.',
+                    f"optimizer={name}",
+                    'Use another optimizer, HalfL2, or coupling="coupled".',
+                )
+            )
+
+
+def _decayed_twice(optimizer: Any, name: str, attribute: str) -> str:
+    remedy = {"AdamW": "Use keras.optimizers.Adam instead", "Muon": f"Pass Muon({attribute}=None)"}
+    return _validation.error(
+        "`WeightDecay` needs an optimizer without weight decay of its own: decay would be "
+        "applied twice.",
+        f"{name}({attribute}={getattr(optimizer, attribute)!r})",
+        remedy.get(name, f"Pass {name}({attribute}=None)") + ", or drop the callback.",
+    )
+
+
+@contextmanager
+def hooked(optimizers: Sequence[Any], hook: StepHook) -> Iterator[None]:
+    """Runs `hook` before every update that is traced or executed inside the block.
+
+    The hook lives in the instance's `__dict__` for the duration of the block only, so no
+    exception, checkpoint or later `fit` can meet it.
+    """
+    with ExitStack() as stack:
+        for optimizer in optimizers:
+            attributes = vars(optimizer)
+            update_step = _with_hook(optimizer, getattr(optimizer, _HOOKED), hook)
+            stack.callback(attributes.pop, _HOOKED, None)
+            attributes[_HOOKED] = update_step
+        yield
+
+
+def _with_hook(optimizer: Any, update_step: Callable[..., Any], hook: StepHook) -> Any:
+    def backend_update_step(grads: Any, variables: Any, learning_rate: Any) -> Any:
+        grads = hook(optimizer, grads, variables, learning_rate)
+        return update_step(grads, variables, learning_rate)
+
+    return backend_update_step
+
+
+def scale_variables(optimizer: Any, variables: Sequence[Any], factors: Sequence[Any]) -> None:
+    """W <- factor * W for each pair, on the running backend; on TensorFlow on every replica."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        _scale_tensorflow(optimizer, variables, factors)
+    elif backend == "torch":
+        _scale_torch(variables, factors)
+    else:
+        for variable, factor in zip(variables, factors, strict=True):
+            variable.assign(_scaled(variable, factor))
+
+
+def _scaled(value: Any, factor: Any) -> Any:
+    """factor * value, multiplied in the dtype of the factor (float32 or better)."""
+    wide = keras.ops.cast(value, keras.backend.standardize_dtype(factor.dtype))
+    return keras.ops.cast(wide * factor, keras.backend.standardize_dtype(value.dtype))
+
+
+def _scale_tensorflow(optimizer: Any, variables: Sequence[Any], factors: Sequence[Any]) -> None:
+    import tensorflow as tf
+
+    def assign(variable: Any, factor: Any) -> Any:
+        return variable.assign(_scaled(variable, factor))
+
+    def update(distribution: Any, pairs: Sequence[tuple[Any, Any]]) -> None:
+        for variable, factor in pairs:
+            distribution.extended.update(variable.value, assign, args=(factor,), group=False)
+
+    tf.__internal__.distribute.interim.maybe_merge_call(
+        update, optimizer._distribution_strategy, list(zip(variables, factors, strict=True))
+    )
+
+
+def _scale_torch(variables: Sequence[Any], factors: Sequence[Any]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for variable, factor in zip(variables, factors, strict=True):
+            variable.value.mul_(factor)
+
+
+def num_replicas() -> int:
+    """How many replicas' gradients TensorFlow will add up after the hook; 1 elsewhere."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def last_learning_rate(optimizer: Any) -> float:
+    """The learning rate of the step done last (of the first one, before any step)."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, schedules.LearningRateSchedule):
+        rate = rate(keras.ops.maximum(optimizer._iterations - 1, 0))
+        return float(keras.ops.convert_to_numpy(rate))
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def peak_learning_rate(optimizer: Any) -> float:
+    """The largest learning rate the optimizer will use, where that can be known.
+
+    Raises:
+        ValueError: the schedule is not one of Keras', or grows without bound.
+    """
+    rate = optimizer._learning_rate
+    if not isinstance(rate, schedules.LearningRateSchedule):
+        peak = last_learning_rate(optimizer)
+    else:
+        peak = _peak_of_schedule(rate)
+    if not peak > 0:
+        raise ValueError(_unknown_peak(rate, "has no positive peak"))
+    return peak
+
+
+def _peak_of_schedule(schedule: Any) -> float:
+    config = schedule.get_config()
+    if type(schedule).__module__.split(".")[0] != "keras":
+        raise ValueError(_unknown_peak(schedule, "is not one of keras.optimizers.schedules"))
+    if config.get("decay_rate", 0.0) > 1 or config.get("m_mul", 0.0) > 1:
+        raise ValueError(_unknown_peak(schedule, "grows"))
+    rates = [config.get(key) for key in ("initial_learning_rate", "end_learning_rate")]
+    rates += [config.get("warmup_target"), *config.get("values", [])]
+    top = max(float(rate) for rate in rates if rate is not None)
+    return top * max(1.0, float(config.get("alpha", 0.0)))
+
+
+def _unknown_peak(schedule: Any, why: str) -> str:
+    return _validation.error(
+        'coupling="independent" divides by the peak of the learning rate, which must be known.',
+        f"learning_rate={schedule!r}, which {why}",
+        "Pass peak_learning_rate=.",
+    )

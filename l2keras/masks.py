@@ -1,0 +1,109 @@
+"""Which variables are decayed: one rule for every feature of the library.
+
+By default the trainable variables of rank >= 2 outside normalization layers, biases left
+out whatever their rank: kernels and embeddings, no bias, gamma or beta. The rule of timm's
+`param_groups_weight_decay`, with Keras' biases of rank 2 (GRU, MultiHeadAttention) added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from l2keras import _validation
+from l2keras._variables import ModelVariable, model_variables
+
+Patterns: TypeAlias = str | Callable[[Any], bool] | Sequence[str] | None
+
+
+def is_decayed_by_default(entry: ModelVariable) -> bool:
+    """True for kernels and embeddings."""
+    return (
+        len(entry.variable.shape) >= 2
+        and not entry.role.endswith("bias")
+        and not entry.in_normalization
+    )
+
+
+def select(model: Any, include: Patterns = None, exclude: Patterns = None) -> list[Any]:
+    """The variables of `model` that decay applies to.
+
+    Args:
+        model: A built Keras model.
+        include: Glob pattern(s) on `variable.path`, or a predicate on the variable, that
+            replace the default rule. `*` crosses `/`.
+        exclude: The same, taken away from what is included.
+
+    Returns:
+        List of trainable Keras variables, in the order of `model.weights`.
+
+    Raises:
+        ValueError: a pattern that matches no weight, or a selection that is empty.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="head")])
+    >>> [variable.path for variable in select(model)]
+    ['head/kernel']
+    """
+    entries = model_variables(model)
+    included = _matcher(include, "include", entries) or is_decayed_by_default
+    excluded = _matcher(exclude, "exclude", entries) or _nothing
+    trainable = [entry for entry in entries if entry.variable.trainable]
+    chosen = [entry.variable for entry in trainable if included(entry) and not excluded(entry)]
+    if not chosen:
+        paths = ", ".join(entry.path for entry in trainable) or "none"
+        raise ValueError(
+            _validation.error(
+                "Weight decay needs at least one trainable variable.",
+                f"include={include!r}, exclude={exclude!r}",
+                f"Choose among the trainable variables of the model: {paths}.",
+            )
+        )
+    return chosen
+
+
+def _nothing(entry: ModelVariable) -> bool:
+    return False
+
+
+def check_patterns(patterns: Patterns, name: str) -> None:
+    """Raises TypeError unless `patterns` is None, a glob, a sequence of globs or a predicate."""
+    if patterns is None or callable(patterns) or isinstance(patterns, str):
+        return
+    if isinstance(patterns, Sequence) and all(isinstance(p, str) for p in patterns):
+        return
+    raise TypeError(
+        _validation.error(
+            f"`{name}` must be a glob pattern on variable.path, a list of them, or a predicate.",
+            f"{name}={patterns!r}",
+            f'Write {name}=["*/embeddings"] or {name}=lambda v: "head" in v.path.',
+        )
+    )
+
+
+def _matcher(
+    patterns: Patterns, name: str, entries: list[ModelVariable]
+) -> Callable[[ModelVariable], bool] | None:
+    if patterns is None:
+        return None
+    if callable(patterns):
+        return lambda entry: bool(patterns(entry.variable))
+    globs = [patterns] if isinstance(patterns, str) else list(patterns)
+    for glob in globs:
+        _check_matches(glob, name, [entry.path for entry in entries])
+    return lambda entry: any(fnmatchcase(entry.path, glob) for glob in globs)
+
+
+def _check_matches(glob: str, name: str, paths: list[str]) -> None:
+    if any(fnmatchcase(path, glob) for path in paths):
+        return
+    near = ", ".join(_validation.nearest(glob, paths))
+    raise ValueError(
+        _validation.error(
+            f"Each pattern in `{name}` must match a variable.path of the model.",
+            f"{name}={glob!r}, which matches none",
+            f"The nearest paths are: {near}.",
+        )
+    )

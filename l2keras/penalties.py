@@ -1,0 +1,56 @@
+"""The equation of the library, written once; everything else calls it.
+
+penalty(W) = (lam / 2) * sum(W ** 2)        grad penalty(W) = lam * W
+W <- W - eta * (grad + lam * W) = (1 - eta * lam) * W - eta * grad
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def accumulation_dtype(dtype: str) -> str:
+    """The dtype to compute in: float32 for float16 and bfloat16, the dtype itself otherwise."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def half_squared_norm(x: Any) -> Any:
+    """`sum(x ** 2) / 2`, in float32 or better.
+
+    Args:
+        x: Variable, tensor or array of any shape; float dtype.
+
+    Returns:
+        Scalar tensor, float32 for float16 and bfloat16 input, else in the dtype of `x`.
+
+    Example:
+
+    >>> float(half_squared_norm(keras.ops.convert_to_tensor([[3.0], [4.0]])))
+    12.5
+    """
+    x = ops.convert_to_tensor(x)
+    x = ops.cast(x, accumulation_dtype(keras.backend.standardize_dtype(x.dtype)))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # One fused pass over x; square-then-sum writes a temporary as large as x.
+        return tf.nn.l2_loss(x)
+    return 0.5 * ops.sum(ops.square(x))
+
+
+def penalty(x: Any, lam: Any) -> Any:
+    """`(lam / 2) * sum(x ** 2)`: a scalar tensor in the dtype of `half_squared_norm`."""
+    return lam * half_squared_norm(x)
+
+
+def penalty_gradient(weight: Any, lam: Any) -> Any:
+    """`lam * W`: what coupled decay adds to the gradient of the data loss."""
+    return lam * weight
+
+
+def shrink_factor(learning_rate: Any, lam: Any) -> Any:
+    """`1 - eta * lam`: what one step of decay multiplies W by."""
+    return 1.0 - learning_rate * lam
