@@ -1,0 +1,120 @@
+"""The typed configuration: every key, its type, its default, one line of help.
+
+Imports neither Keras nor MLflow, so that a mistake is answered before they load.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any, get_type_hints
+
+
+class Device(Enum):
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Backend(Enum):
+    tensorflow = "tensorflow"
+    jax = "jax"
+    torch = "torch"
+
+
+class Schedule(Enum):
+    constant = "constant"
+    cosine = "cosine"
+
+
+class MixedPrecision(Enum):
+    none = "none"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class Dtype(Enum):
+    float32 = "float32"
+    float64 = "float64"
+
+
+def _key(default: Any, help: str) -> Any:
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class DataConfig:
+    name: str = _key("digits", "dataset, see the options of the group")
+    num_train: int | None = _key(None, "training examples to keep; null for all")
+    label_noise: float = _key(0.0, "fraction of the training labels redrawn at random")
+    num_features: int = _key(20, "inputs of the teacher_student regression")
+    target_noise: float = _key(0.5, "standard deviation of the teacher_student target noise")
+
+
+@dataclass
+class ModelConfig:
+    name: str = _key("mlp", "architecture, see the options of the group")
+    width: int = _key(128, "units or channels of a hidden layer")
+    depth: int = _key(2, "hidden layers or blocks")
+    activation: str = _key("relu", "Keras name of the activation")
+    dropout: float = _key(0.0, "dropout rate after each hidden layer or block")
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = _key("sgd", "sgd (with or without momentum) or adam")
+    learning_rate: float = _key(0.1, "eta; the peak of the schedule")
+    momentum: float = _key(0.0, "momentum of sgd")
+    nesterov: bool = _key(False, "Nesterov momentum, sgd only")
+    schedule: Schedule = _key(Schedule.constant, "constant or cosine (to zero)")
+    warmup_fraction: float = _key(0.0, "fraction of the steps spent warming up linearly from zero")
+    clipnorm: float | None = _key(None, "clip each gradient to this norm")
+    global_clipnorm: float | None = _key(None, "clip all gradients to this joint norm")
+
+
+@dataclass
+class RegularizationConfig:
+    name: str = _key("none", "method, see the options of the group")
+    lam: float = _key(0.0, "lambda; builtin_l2 pastes it as keras.regularizers.L2(lam)")
+
+
+@dataclass
+class TrainingConfig:
+    epochs: int = _key(30, "passes over the training data")
+    batch_size: int = _key(32, "examples in a step")
+    jit: bool = _key(False, "compile the step with XLA (torch: torch.compile)")
+    mixed_precision: MixedPrecision = _key(
+        MixedPrecision.none, "none, float16 (scales the loss) or bfloat16"
+    )
+    dtype: Dtype = _key(Dtype.float32, "of weights and data: float32 or float64")
+    steps_per_execution: int = _key(1, "steps run in one call of the compiled function")
+    gradient_accumulation_steps: int = _key(1, "batches averaged into one update")
+    progress: bool = _key(True, "show a progress bar")
+
+
+@dataclass
+class TrackingConfig:
+    uri: str | None = _key(
+        None, "MLflow store; null: $MLFLOW_TRACKING_URI, else sqlite in runs/ of the checkout"
+    )
+    study: str = _key("l2keras", "name of the MLflow experiment")
+    log_model: bool = _key(True, "keep the trained model as a .keras artifact")
+
+
+@dataclass
+class Config:
+    """One run of `experiments.train`."""
+
+    seed: int = _key(0, "of the initial weights, the label noise and the order of the batches")
+    device: Device = _key(Device.auto, "auto (every visible GPU, else CPU), cpu or gpu")
+    backend: Backend | None = _key(None, "tensorflow, jax or torch; null: $KERAS_BACKEND")
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
