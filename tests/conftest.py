@@ -1,0 +1,39 @@
+"""Fixtures for every backend. The backend is KERAS_BACKEND's; `make test` runs all three."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # "equal" is proved in float64
+
+import keras
+import pytest
+
+BACKEND = keras.backend.backend()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras_state() -> Iterator[None]:
+    """Every test starts from the same seed, float32, and names counted from zero."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Layers, optimizers and losses in float64."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+
+
+@pytest.fixture(scope="session")
+def backend() -> Any:
+    return BACKEND
