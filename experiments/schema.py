@@ -118,3 +118,68 @@ class Config:
     regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class ComparisonConfig:
+    lams: list[float] = _key(
+        [0.003, 0.006, 0.012, 0.024, 0.048], "grid of lambda, each doubled in turn"
+    )
+    arms: list[str] = _key(
+        ["none", "builtin_l2", "builtin_half", "half_l2", "decoupled", "coupled",
+         "optimizer_weight_decay"],
+        "methods to train; half_l2 is the reference and always trained",
+    )  # fmt: skip
+
+
+@dataclass
+class CompareConfig(Config):
+    """One comparison of `experiments.compare`."""
+
+    compare: ComparisonConfig = field(default_factory=ComparisonConfig)
+
+
+class ConfigError(ValueError):
+    """A mistake in the configuration; the message is one line for the user."""
+
+
+def keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
+    """Every leaf key of `schema` with its dataclass field and its type, in order."""
+    types = get_type_hints(schema)
+    for item in fields(schema):
+        kind = types[item.name]
+        if is_dataclass(kind):
+            yield from keys(kind, f"{prefix}{item.name}.")  # type: ignore[arg-type]  # a class
+        else:
+            yield f"{prefix}{item.name}", item, kind
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for a value that no run could use.
+
+    Shapes and names that depend on the data are checked where they are used.
+    """
+    positive = {
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "training.epochs": config.training.epochs,
+        "training.batch_size": config.training.batch_size,
+        "training.steps_per_execution": config.training.steps_per_execution,
+        "training.gradient_accumulation_steps": config.training.gradient_accumulation_steps,
+        "model.width": config.model.width,
+        "model.depth": config.model.depth,
+    }
+    for key, value in positive.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"`{key}` must be positive. Received: {key}={value}.")
+    lams = {"regularization.lam": [config.regularization.lam]}
+    if isinstance(config, CompareConfig):
+        lams["compare.lams"] = config.compare.lams
+    for key, values in lams.items():
+        if not all(math.isfinite(lam) and lam >= 0 for lam in values):
+            raise ConfigError(f"`{key}` must be finite and >= 0. Received: {key}={values}.")
+    if config.training.dtype is Dtype.float64 and config.training.mixed_precision.value != "none":
+        raise ConfigError(
+            "`training.mixed_precision` needs float32 weights. "
+            f"Received: training.dtype=float64, training.mixed_precision="
+            f"{config.training.mixed_precision.value}. Leave one of them out."
+        )

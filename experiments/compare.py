@@ -1,0 +1,165 @@
+"""The main job: every way to write one lambda, side by side: `python -m experiments.compare`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import cli, comparison
+from experiments.comparison import REFERENCE, Arm, ArmResult
+from experiments.paths import RUNS
+from experiments.schema import CompareConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from experiments.tracking import Run, Store
+
+
+def compare(node: DictConfig) -> None:
+    """Trains every arm, records it, and leaves the table, the figures and the page."""
+    config: CompareConfig = cli.typed(node)
+    comparison.check_comparison(config)
+    print("loading the backend ...", file=sys.stderr)
+
+    from experiments import device, report
+    from experiments.tracking import Store, ui_command
+
+    device_name = device.set_up(config)
+    store = Store(config.tracking.uri, config.tracking.study)
+    with store.run(f"compare {report.describe(config)}", tags={"kind": "comparison"}) as parent:
+        parent.log_params(cli.flatten(node))
+        parent.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
+        results = train_arms(store, parent, node, config, device_name)
+        path = record_summary(parent, config, results, device_name)
+    show(config, results)
+    print(f"page: {path}")
+    print(f"MLflow UI: {ui_command(store.uri)}  (study {config.tracking.study!r} of {store.uri})")
+
+
+def train_arms(
+    store: Store, parent: Run, node: DictConfig, config: CompareConfig, device_name: str
+) -> list[ArmResult]:
+    """Every arm of the plan, each a child run of `parent`."""
+    from experiments import progress
+    from experiments.data import load_data
+    from experiments.train import record_trial
+
+    data = load_data(config.data, config.seed, config.training.dtype.value)
+    arms = comparison.plan(config)
+    references: dict[float, np.ndarray] = {}
+    results: list[ArmResult] = []
+    total = len(arms) * config.training.epochs
+    with progress.bar(total, "comparing", config.training.progress) as advance:
+        for arm in arms:
+            arm_config = comparison.configure(config, arm)
+            arm_node = OmegaConf.merge(node, {"regularization": vars(arm_config.regularization)})
+            with store.run(arm.label, parent=parent, tags={"arm": arm.name}) as run:
+                trial = record_trial(
+                    run, arm_node, arm_config, data, device_name, advance, keep_trajectory=True
+                )
+                result = judge(arm, config, trial, references)
+                run.set_tags({"verdict": result.verdict})
+                if result.distances is not None:
+                    for epoch, distance in enumerate(result.distances[1:]):
+                        run.log_metrics({"distance": distance}, step=epoch)
+            results.append(result)
+    return results
+
+
+def judge(
+    arm: Arm, config: CompareConfig, trial: Any, references: dict[float, np.ndarray]
+) -> ArmResult:
+    """Measures an arm against HalfL2; HalfL2's own trajectory joins `references`."""
+    if arm.name == REFERENCE:
+        references[arm.lam] = trial.trajectory
+    distances = None
+    to_doubled = None
+    if arm.name != "none":
+        distances = comparison.distances(trial.trajectory, references[arm.lam])
+        if 2 * arm.lam in references:
+            doubled = comparison.distances(trial.trajectory, references[2 * arm.lam])
+            to_doubled = float(doubled.max())
+    largest = float(distances.max()) if distances is not None else 0.0
+    return ArmResult(
+        arm=arm,
+        effective_lam=trial.effective_lam,
+        history=trial.history,
+        seconds=trial.seconds,
+        steps_per_epoch=trial.steps_per_epoch,
+        distances=distances,
+        verdict=comparison.verdict(arm, config, largest, to_doubled),
+    )
+
+
+def record_summary(
+    parent: Run, config: CompareConfig, results: list[ArmResult], device_name: str
+) -> Path:
+    """Table, figures and page into the parent run; the page also into runs/. Returns its path."""
+    from experiments import report
+    from experiments.train import versions
+
+    figures = report.figures(results, config)
+    provenance = {**versions(), "device": device_name, "MLflow run": parent.id}
+    command = shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]])
+    html = report.page(results, config, figures, command, provenance)
+    rows = [comparison.row(r) for r in comparison.table_order(results, config.compare.lams)]
+    columns = {
+        name: list(cells)
+        for name, cells in zip(comparison.COLUMNS, zip(*rows, strict=True), strict=True)
+    }
+    parent.log_table(columns, "comparison.json")
+    parent.log_metrics(dict(summary_metrics(config, results)))
+    with tempfile.TemporaryDirectory() as folder:
+        for figure in figures:
+            parent.log_text(figure.svg, f"{figure.name}.svg")
+        page = Path(folder) / "comparison.html"
+        page.write_text(html, encoding="utf-8")
+        parent.log_file(page)
+    path = RUNS / "comparison.html"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator[tuple[str, float]]:
+    """For each method its best score, the lambda of it, and its largest distance from HalfL2."""
+    for name in comparison.LABELS:
+        chosen = [
+            r for r in results if r.arm.name == name and r.arm.lam in (0, *config.compare.lams)
+        ]
+        if not chosen:
+            continue
+        lam, score = comparison.best([r.arm.lam for r in chosen], [r.score for r in chosen])
+        yield f"{name}.best_score", score
+        yield f"{name}.best_lambda", lam
+        if name not in ("none", REFERENCE):
+            yield f"{name}.largest_distance", max(r.distance for r in chosen)
+
+
+def show(config: CompareConfig, results: list[ArmResult]) -> None:
+    """The table and the findings, in the terminal."""
+    from experiments import progress, report
+
+    ordered = comparison.table_order(results, config.compare.lams)
+    title = f"{report.describe(config)}: one lambda, written {len(comparison.LABELS)} ways"
+    progress.print_table(title, comparison.COLUMNS, [comparison.row(r) for r in ordered])
+    for sentence in report.findings(results, config):
+        print(f"- {sentence}")
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
+def _main(node: DictConfig) -> Any:
+    return cli.task(compare, node)
+
+
+if __name__ == "__main__":
+    cli.register("compare", CompareConfig, "experiments.compare")
+    cli.run(_main, CompareConfig)

@@ -1,0 +1,133 @@
+"""Chooses the backend, the device and the arithmetic. Call before Keras builds anything."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from experiments.schema import Backend, Config, ConfigError, Device, MixedPrecision
+
+
+def set_up(config: Config) -> str:
+    """Selects backend, device, dtype and seed for this process.
+
+    Returns:
+        The name of the device, for the record of the run.
+
+    Raises:
+        ConfigError: the backend is loaded with another name already, or there is no GPU.
+    """
+    backend = choose_backend(config.backend)
+    if config.device is Device.cpu and backend == "jax":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    if config.device is Device.cpu and backend == "torch":
+        os.environ["KERAS_TORCH_DEVICE"] = "cpu"
+    with _quiet_imports():
+        import keras
+
+    if keras.backend.backend() != backend:
+        raise ConfigError(
+            f"`backend` cannot change in a running process. Received: backend={backend}, "
+            f"running {keras.backend.backend()}. Start one process for each backend."
+        )
+    find_gpus = {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[backend]
+    with _quiet_imports():
+        gpus = find_gpus(config.device)
+    if config.device is Device.gpu and not gpus:
+        raise ConfigError(
+            f"device=gpu needs a GPU that {backend} can see. Received: none. "
+            "Install the driver and the GPU build of the backend, or use device=auto."
+        )
+    _set_precision(config)
+    keras.utils.set_random_seed(config.seed)
+    return ", ".join(gpus) if gpus and config.device is not Device.cpu else "cpu"
+
+
+@contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Holds back what the libraries' C++ code writes to stderr; shows it if the block raises.
+
+    TensorFlow greets with several lines before any log level of its own applies.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def choose_backend(configured: Backend | None) -> str:
+    """Sets KERAS_BACKEND from the config, else keeps it; tensorflow if neither says anything."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if configured is not None:
+        os.environ["KERAS_BACKEND"] = configured.value
+    return os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def _tensorflow_gpus(device: Device) -> list[str]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if device is Device.cpu:
+        tf.config.set_visible_devices([], "GPU")
+    else:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return [str(detail.get("device_name", "gpu")) for detail in details]
+
+
+def _jax_gpus(device: Device) -> list[str]:
+    # JAX takes most of a GPU's memory at once unless told otherwise.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    return [str(d.device_kind) for d in jax.devices() if d.platform != "cpu"]
+
+
+def _torch_gpus(device: Device) -> list[str]:
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _set_precision(config: Config) -> None:
+    import keras
+
+    dtype = config.training.dtype.value
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    keras.config.set_floatx(dtype)
+    mixed = config.training.mixed_precision
+    policy = dtype if mixed is MixedPrecision.none else f"mixed_{mixed.value}"
+    keras.config.set_dtype_policy(policy)
+
+
+def distribution_scope() -> AbstractContextManager[Any]:
+    """Build and fit in this scope: data-parallel over every visible GPU, if there are several."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if len(tf.config.get_visible_devices("GPU")) > 1:
+            scope: AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
+            return scope
+    if backend == "jax" and len(keras.distribution.list_devices("gpu")) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    return nullcontext()

@@ -1,0 +1,161 @@
+"""One training run: config in, numbers and weights out. Knows neither Hydra nor MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from experiments import device, pipeline
+from experiments.data import Dataset
+from experiments.models import build_model
+from experiments.optimizers import build_optimizer
+from experiments.regularization import Method, build_method
+from experiments.schema import Config
+from l2keras import _optimizers, masks, penalties
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a run leaves behind.
+
+    Attributes:
+        history: For each metric its values, one an epoch.
+        seconds: Wall time of `fit`, compilation included.
+        steps_per_epoch: Batches in an epoch.
+        effective_lam: lambda in the half convention.
+        model: The trained Keras model.
+        trajectory: All weights as one vector, before training and after every epoch;
+            shape (epochs + 1, number of weights); None unless asked for.
+    """
+
+    history: dict[str, list[float]]
+    seconds: float
+    steps_per_epoch: int
+    effective_lam: float
+    model: Any
+    trajectory: np.ndarray | None
+
+
+def run_trial(
+    config: Config,
+    data: Dataset,
+    *,
+    on_epoch: OnEpoch | None = None,
+    keep_trajectory: bool = False,
+) -> TrialResult:
+    """Trains one model on `data` as `config` says.
+
+    The initial weights, the batches and any dropout depend on `config.seed` alone, so that
+    runs that differ in their regularization differ in nothing else.
+    """
+    training = config.training
+    order = pipeline.batch_order(
+        len(data.x_train), training.batch_size, training.epochs, config.seed
+    )
+    method = build_method(
+        config.regularization.name, config.regularization.lam, config.optimizer.learning_rate
+    )
+    keras.utils.clear_session(free_memory=False)
+    with device.distribution_scope():
+        model = _compiled_model(config, data, method, num_steps=order.shape[0] * order.shape[1])
+    recorder = EpochRecorder(method, on_epoch, keep_trajectory)
+    keras.utils.set_random_seed(config.seed)  # dropout
+    start = time.perf_counter()
+    model.fit(
+        pipeline.training_batches(data, order),
+        steps_per_epoch=order.shape[1],
+        epochs=order.shape[0],
+        validation_data=pipeline.evaluation_data(data),
+        validation_batch_size=2048,
+        callbacks=[*method.callbacks, recorder],
+        verbose=0,
+    )
+    return TrialResult(
+        history=recorder.history,
+        seconds=time.perf_counter() - start,
+        steps_per_epoch=order.shape[1],
+        effective_lam=method.effective_lam,
+        model=model,
+        trajectory=np.stack(recorder.trajectory) if keep_trajectory else None,
+    )
+
+
+def _compiled_model(config: Config, data: Dataset, method: Method, num_steps: int) -> Any:
+    model = build_model(config.model, data, method.regularizer, config.seed)
+    optimizer = build_optimizer(
+        config.optimizer,
+        num_steps,
+        weight_decay=method.optimizer_weight_decay,
+        gradient_accumulation_steps=config.training.gradient_accumulation_steps,
+        model=model,
+    )
+    classification = data.task == "classification"
+    # JAX without jit runs operation by operation; its own default is to compile.
+    otherwise = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(
+        optimizer,
+        loss=_data_loss(classification),
+        metrics=[*(["accuracy"] if classification else []), _data_loss_metric(classification)],
+        jit_compile=config.training.jit or otherwise,
+        steps_per_execution=config.training.steps_per_execution,
+    )
+    return model
+
+
+def _data_loss(classification: bool) -> Any:
+    if classification:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return keras.losses.MeanSquaredError()
+
+
+def _data_loss_metric(classification: bool) -> Any:
+    """The loss without the penalty; Keras' own `loss` and `val_loss` contain it."""
+    if classification:
+        return keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="data_loss")
+    return keras.metrics.MeanSquaredError(name="data_loss")
+
+
+class EpochRecorder(keras.callbacks.Callback):
+    """Collects the metrics of every epoch, and the weights if asked to."""
+
+    def __init__(self, method: Method, on_epoch: OnEpoch | None, keep_trajectory: bool) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+        self.trajectory: list[np.ndarray] = []
+        self._method = method
+        self._on_epoch = on_epoch
+        self._keep_trajectory = keep_trajectory
+        self._decayed: list[Any] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._decayed = masks.select(self.model)
+        self._keep_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        metrics = {key: float(value) for key, value in (logs or {}).items()}
+        metrics.update(self._weight_metrics())
+        rate = _optimizers.last_learning_rate(_optimizers.inner_optimizers(self.model.optimizer)[0])
+        metrics["learning_rate"] = rate
+        metrics.setdefault("decay_per_step", rate * self._method.effective_lam)
+        for key, value in metrics.items():
+            self.history.setdefault(key, []).append(value)
+        self._keep_weights()
+        if self._on_epoch is not None:
+            self._on_epoch(epoch, metrics)
+
+    def _weight_metrics(self) -> dict[str, float]:
+        """`weight_norm` of the decayed variables, and the penalty that lambda puts on them."""
+        half = sum(float(penalties.half_squared_norm(variable)) for variable in self._decayed)
+        return {"weight_norm": (2 * half) ** 0.5, "penalty": self._method.effective_lam * half}
+
+    def _keep_weights(self) -> None:
+        if self._keep_trajectory:
+            weights = [np.ravel(weight) for weight in self.model.get_weights()]
+            self.trajectory.append(np.concatenate(weights))
