@@ -67,7 +67,7 @@ class ModelConfig:
 @dataclass
 class OptimizerConfig:
     name: str = _key("sgd", "sgd (with or without momentum) or adam")
-    learning_rate: float = _key(0.1, "eta; the peak of the schedule")
+    learning_rate: float = _key(0.2, "eta; the peak of the schedule")
     momentum: float = _key(0.0, "momentum of sgd")
     nesterov: bool = _key(False, "Nesterov momentum, sgd only")
     schedule: Schedule = _key(Schedule.constant, "constant or cosine (to zero)")
@@ -84,7 +84,7 @@ class RegularizationConfig:
 
 @dataclass
 class TrainingConfig:
-    epochs: int = _key(30, "passes over the training data")
+    epochs: int = _key(60, "passes over the training data")
     batch_size: int = _key(32, "examples in a step")
     jit: bool = _key(False, "compile the step with XLA (torch: torch.compile)")
     mixed_precision: MixedPrecision = _key(
