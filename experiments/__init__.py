@@ -1,1 +1,1 @@
-"""The experiments that prove l2keras: Hydra in, MLflow out. Run them as `python -m experiments.*`."""
+"""The experiments that prove l2keras: Hydra in, MLflow out; `python -m experiments.<name>`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 import tempfile
@@ -60,7 +61,8 @@ def train_arms(
     with progress.bar(total, "comparing", config.training.progress) as advance:
         for arm in arms:
             arm_config = comparison.configure(config, arm)
-            arm_node = OmegaConf.merge(node, {"regularization": vars(arm_config.regularization)})
+            arm_node = node.copy()
+            arm_node.regularization = OmegaConf.structured(arm_config.regularization)
             with store.run(arm.label, parent=parent, tags={"arm": arm.name}) as run:
                 trial = record_trial(
                     run, arm_node, arm_config, data, device_name, advance, keep_trajectory=True
@@ -150,7 +152,9 @@ def show(config: CompareConfig, results: list[ArmResult]) -> None:
 
     ordered = comparison.table_order(results, config.compare.lams)
     title = f"{report.describe(config)}: one lambda, written {len(comparison.LABELS)} ways"
-    progress.print_table(title, comparison.COLUMNS, [comparison.row(r) for r in ordered])
+    groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda r: r.arm.lam)]
+    rows = [[comparison.row(result) for result in group] for group in groups]
+    progress.print_table(title, comparison.COLUMNS, rows)
     for sentence in report.findings(results, config):
         print(f"- {sentence}")
 

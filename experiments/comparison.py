@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from experiments.schema import CompareConfig, ConfigError, Dtype, MixedPrecision
+from experiments.schema import CompareConfig, ConfigError, MixedPrecision
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,24 @@ def distances(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(relative), relative, math.inf)
 
 
-def tolerance(config: CompareConfig) -> float:
+# Keras casts the coefficients of its own regularizer and optimizers through float32, so that in
+# float64 they are lambda to seven digits only.
+_THROUGH_FLOAT32 = ("builtin_l2", "builtin_half", "optimizer_weight_decay")
+_ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+
+
+def tolerance(config: CompareConfig, arm: Arm | None = None) -> float:
     """How far rounding alone can part two trajectories: half the digits of the arithmetic.
 
     Training a network amplifies rounding; the square root of the unit roundoff leaves room for
-    it and is still far below any difference in lambda.
+    it and is still far below any difference in lambda. With `arm`, that of its coefficient too.
     """
-    mixed = {MixedPrecision.float16: 2.0**-11, MixedPrecision.bfloat16: 2.0**-8}
-    exact = 2.0**-53 if config.training.dtype is Dtype.float64 else 2.0**-24
-    return math.sqrt(mixed.get(config.training.mixed_precision, exact))
+    mixed = config.training.mixed_precision
+    kind = config.training.dtype.value if mixed is MixedPrecision.none else mixed.value
+    roundoff = _ROUNDOFF[kind]
+    if arm is not None and arm.name in _THROUGH_FLOAT32:
+        roundoff = max(roundoff, _ROUNDOFF["float32"])
+    return math.sqrt(roundoff)
 
 
 def verdict(arm: Arm, config: CompareConfig, distance: float, to_doubled: float | None) -> str:
@@ -130,39 +139,38 @@ def verdict(arm: Arm, config: CompareConfig, distance: float, to_doubled: float 
         distance: The largest distance of the arm's weights from HalfL2(lambda)'s.
         to_doubled: The same from HalfL2(2*lambda)'s, where that was trained.
     """
-    limit = tolerance(config)
     if arm.name == REFERENCE:
         return "the reference"
     if arm.name == "none":
         return "no regularization"
+    if distance <= tolerance(config, arm):
+        return _equal(arm, config, distance)
+    if to_doubled is not None and to_doubled <= tolerance(config, arm):
+        return f"same as lambda = {2 * arm.lam:g}: 2x what was asked"
+    return f"different, because {reason(arm, config)}"
+
+
+def _equal(arm: Arm, config: CompareConfig, distance: float) -> str:
     if distance == 0:
         return "equal to the last bit"
-    if distance <= limit:
-        return "equal to rounding"
-    if to_doubled is not None and to_doubled <= limit:
-        bits = "to the last bit" if to_doubled == 0 else "to rounding"
-        return f"same as lambda = {2 * arm.lam:g}, twice what was asked ({bits})"
-    return f"different, because {reason(arm, config)}"
+    if tolerance(config, arm) > tolerance(config):
+        return "equal to rounding (Keras rounds lambda to float32)"
+    return "equal to rounding"
 
 
 def reason(arm: Arm, config: CompareConfig) -> str:
     """Why an arm parts from HalfL2 under this optimizer."""
     optimizer = config.optimizer
-    clipped = optimizer.clipnorm or optimizer.global_clipnorm
     if arm.name == "builtin_l2":
         return "its gradient is 2*lambda*W"
-    if arm.name in ("decoupled", "optimizer_weight_decay"):
-        if optimizer.name == "adam":
-            return "Adam divides lambda*W by sqrt(v) with the gradient; decay is not divided"
-        if optimizer.momentum:
-            return "lambda*W in the loss enters the velocity; decay does not"
-    if clipped:
-        return "the penalty is clipped with the gradient; decay is not"
-    return (
-        "the arithmetic is too coarse to tell"
-        if config.training.mixed_precision.value != "none"
-        else ("of something this comparison does not know: please report it")
-    )
+    decoupled = arm.name in ("decoupled", "optimizer_weight_decay")
+    if decoupled and optimizer.name == "adam":
+        return "Adam divides lambda*W by sqrt(v), decay is not divided"
+    if decoupled and optimizer.momentum:
+        return "lambda*W in the loss enters the velocity, decay does not"
+    if optimizer.clipnorm or optimizer.global_clipnorm:
+        return "the penalty is clipped with the gradient, decay is not"
+    return "of more than rounding: this should not be, please report it"
 
 
 def best(lams: Sequence[float], scores: Sequence[float]) -> tuple[float, float]:

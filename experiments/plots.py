@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from experiments.comparison import REFERENCE, TITLES, ArmResult, of
 
 # One look for each method, in every figure; hollow markers so that coinciding curves all show.
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "none": {"color": "#777777", "linestyle": ":"},
     "builtin_l2": {"color": "#d55e00", "linestyle": "-", "marker": "o", "markersize": 6},
     "builtin_half": {"color": "#e69f00", "linestyle": "--", "marker": "D", "markersize": 12},
@@ -83,9 +84,9 @@ def _at(results: Sequence[ArmResult], lam: float) -> list[ArmResult]:
     return [found[name] for name in STYLES if name in found]
 
 
-def _look(name: str, points: int = 1) -> dict[str, object]:
+def _look(name: str, points: int = 1) -> dict[str, Any]:
     """The style of a method, with at most about eight markers on a curve."""
-    look: dict[str, object] = {"label": TITLES[name], "markerfacecolor": "none", **STYLES[name]}
+    look: dict[str, Any] = {"label": TITLES[name], "markerfacecolor": "none", **STYLES[name]}
     return {**look, "markevery": max(1, points // 8)}
 
 

@@ -53,11 +53,17 @@ def summary(metrics: Mapping[str, float | Sequence[float]]) -> str:
     return " ".join(shown)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for the terminal; numbers to the right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+def print_table(
+    title: str, columns: Sequence[str], groups: Sequence[Sequence[Sequence[str]]]
+) -> None:
+    """A table for the terminal, a line between groups of rows; numbers to the right."""
+    table = Table(title=title, title_justify="left", header_style="bold", padding=(0, 1))
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index in (0, len(columns) - 1) else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if Console().is_terminal else 160).print(table)
+        text = index in (0, len(columns) - 1)
+        table.add_column(column, justify="left" if text else "right", no_wrap=index == 0)
+    for rows in groups:
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
+    terminal = Console()
+    Console(width=None if terminal.is_terminal else 180).print(table)

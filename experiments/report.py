@@ -80,9 +80,9 @@ def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
 def _kind(result: ArmResult) -> str:
     """The verdict without its numbers, so that a grid of equal verdicts is one phrase."""
     if result.verdict.startswith("same as"):
-        return "the same as HalfL2(2*lambda), twice what was asked"
+        return "same as HalfL2(2*lambda), twice what was asked"
     if result.verdict.startswith("equal"):
-        return f"{result.verdict} with HalfL2(lambda)"
+        return result.verdict.replace("equal", "equal to HalfL2(lambda)", 1)
     return result.verdict
 
 
@@ -95,9 +95,10 @@ def page(
 ) -> str:
     """The page as HTML: no script, no link to anything outside itself."""
     lams = sorted(set(config.compare.lams))
+    methods = len({result.arm.name for result in results})
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape())
     return environment.get_template("compare.html.j2").render(
-        title=f"One lambda, {len(set(r.arm.name for r in results))} ways to write it: {describe(config)}",
+        title=f"One lambda, {methods} ways to write it: {describe(config)}",
         setting=_setting(config),
         findings=findings(results, config),
         figures=shown,
@@ -123,8 +124,8 @@ def _setting(config: CompareConfig) -> str:
         f"{examples} training examples and {data.label_noise:.0%} of their labels redrawn, "
         f"{config.model.name} of width {config.model.width} and depth {config.model.depth}, "
         f"{optimizer.name} with learning rate {optimizer.learning_rate:g} "
-        f"({optimizer.schedule.value}) and momentum {optimizer.momentum:g}, {training.epochs} epochs "
-        f"of batches of {training.batch_size}, {training.dtype.value}, seed {config.seed}."
+        f"({optimizer.schedule.value}) and momentum {optimizer.momentum:g}, "
+        f"{training.epochs} epochs of batches of {training.batch_size}, {training.dtype.value}, seed {config.seed}."
     )
 
 

@@ -53,9 +53,10 @@ class Store:
 
     def __init__(self, uri: str | None, study: str) -> None:
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
         from mlflow import MlflowClient
+
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
         self.uri = store_uri(uri)
         with _creation_lock(self.uri):

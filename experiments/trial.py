@@ -74,6 +74,7 @@ def run_trial(
         epochs=order.shape[0],
         validation_data=pipeline.evaluation_data(data),
         validation_batch_size=2048,
+        shuffle=False,  # the order is in the batches
         callbacks=[*method.callbacks, recorder],
         verbose=0,
     )

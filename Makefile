@@ -1,0 +1,48 @@
+# make run: set-up and the main job. make test: set-up and the whole test suite. make help: the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run ui test lint format clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+run: $(VENV)/.run  ## set up and compare every way to write one lambda (ARGS= for overrides)
+	$(BIN)/python -m experiments.compare $(ARGS)
+
+ui: $(VENV)/.run  ## open the MLflow UI on the runs
+	$(BIN)/python -m experiments.ui
+
+test: $(VENV)/.test lint  ## set up and run every test, on TensorFlow, JAX and torch
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --ignore=tests/experiments
+	KERAS_BACKEND=torch $(BIN)/python -m pytest --ignore=tests/experiments
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and the caches; the runs stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit("l2keras needs Python 3.11 or newer. Received: " + sys.version.split()[0] + ". Pass make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[tensorflow,experiments]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[tensorflow,jax,torch,experiments,test]'
+	@touch $@ $(VENV)/.run
