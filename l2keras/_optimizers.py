@@ -146,9 +146,8 @@ def last_learning_rate(optimizer: Any) -> float:
     """The learning rate of the step done last (of the first one, before any step)."""
     rate = optimizer._learning_rate
     if isinstance(rate, schedules.LearningRateSchedule):
-        rate = rate(keras.ops.maximum(optimizer._iterations - 1, 0))
-        return float(keras.ops.convert_to_numpy(rate))
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        return float(rate(keras.ops.maximum(optimizer._iterations - 1, 0)))
+    return float(optimizer.learning_rate)
 
 
 def peak_learning_rate(optimizer: Any) -> float:
