@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
+import keras
 import numpy as np
 
 
@@ -41,7 +42,9 @@ def _as_scalar(value: Any) -> Any:
     if isinstance(value, (str, bytes, Real)) or value is None:
         return value
     if getattr(value, "shape", None) == () and hasattr(value, "__array__"):
-        return np.asarray(value).item()
+        if "bfloat16" in str(value.dtype):  # TensorFlow's scalar of it has no array form
+            value = keras.ops.cast(value, "float32")
+        return keras.ops.convert_to_numpy(value).item()
     return value
 
 

@@ -52,8 +52,8 @@ class WeightDecay(keras.callbacks.Callback):
 
     Example:
 
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    >>> model.set_weights([[[1.0]]])
+    >>> layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    >>> model = keras.Sequential([keras.Input((1,)), layer])
     >>> model.compile(keras.optimizers.SGD(learning_rate=0.5), "mse")
     >>> zeros = keras.ops.zeros((1, 1))
     >>> history = model.fit(zeros, zeros, verbose=0, callbacks=[WeightDecay(0.5)])
@@ -106,7 +106,7 @@ class WeightDecay(keras.callbacks.Callback):
             raise RuntimeError(_never_reached(optimizers[0]))
         suffix = _free_suffix(logs)
         step = keras.ops.maximum(optimizers[0].iterations - 1, 0)
-        lam = float(keras.ops.convert_to_numpy(self._rule.lam_at(step)))
+        lam = float(self._rule.lam_at(step))
         rate = max(_optimizers.last_learning_rate(optimizer) for optimizer in optimizers)
         logs[f"weight_decay{suffix}"] = lam
         logs[f"decay_per_step{suffix}"] = lam * rate / (self._rule.peak or 1.0)

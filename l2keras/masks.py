@@ -43,9 +43,11 @@ def select(model: Any, include: Patterns = None, exclude: Patterns = None) -> li
 
     Example:
 
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="head")])
+    >>> import keras
+    >>> layer = keras.layers.Dense(3, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), layer], name="mlp")
     >>> [variable.path for variable in select(model)]
-    ['head/kernel']
+    ['mlp/head/kernel']
     """
     entries = model_variables(model)
     included = _matcher(include, "include", entries) or is_decayed_by_default

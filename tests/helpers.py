@@ -1,0 +1,122 @@
+"""What several tests of the library share: tiny models, a fit without surprises, NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+BACKEND = str(keras.backend.backend())
+
+
+def relative_distance(actual: Any, expected: Any) -> float:
+    """`||actual - expected|| / ||expected||` in float64."""
+    actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
+    assert actual.shape == expected.shape
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
+def to_numpy(tensor: Any) -> Any:
+    """A tensor or variable of any backend as an array."""
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def gradient(function: Callable[[Any], Any], at: Any) -> Any:
+    """The gradient by the running backend's own autodiff, as an array."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        point = tf.constant(at)
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            value = function(point)
+        return tape.gradient(value, point).numpy()
+    if BACKEND == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(jax.numpy.asarray(at)))
+    import torch
+
+    point = torch.tensor(at, requires_grad=True)
+    function(point).backward()
+    return point.grad.numpy()
+
+
+def dense_model(
+    units: int = 2,
+    features: int = 3,
+    *,
+    use_bias: bool = False,
+    regularizer: Any = None,
+    constraint: Any = None,
+) -> Any:
+    """One linear layer named `dense`, its kernel drawn from a fixed seed."""
+    layer = keras.layers.Dense(
+        units,
+        use_bias=use_bias,
+        kernel_regularizer=regularizer,
+        kernel_constraint=constraint,
+        name="dense",
+    )
+    model = keras.Sequential([keras.Input((features,)), layer])
+    layer.kernel.assign(np.random.default_rng(7).normal(size=(features, units)))
+    return model
+
+
+def kernel(model: Any) -> Any:
+    """The kernel of the layer `dense` as an array."""
+    return to_numpy(model.get_layer("dense").kernel)
+
+
+def random_data(samples: int, *, features: int = 3, units: int = 2) -> tuple[Any, Any]:
+    """Inputs and targets from a fixed seed, float64."""
+    generator = np.random.default_rng(11)
+    return generator.normal(size=(samples, features)), generator.normal(size=(samples, units))
+
+
+def fit(
+    model: Any,
+    data: tuple[Any, Any],
+    callbacks: Sequence[Any] = (),
+    *,
+    batch_size: int = 4,
+    epochs: int = 1,
+    **kwargs: Any,
+) -> dict[str, list[float]]:
+    """`model.fit` in order and in silence; returns the history.
+
+    On TensorFlow the batches come from a dataset without autotune, whose iterator takes up
+    to a second to destroy at the end of each epoch.
+    """
+    dtype = keras.config.floatx()
+    inputs, targets = (np.asarray(array, dtype) for array in data)
+    feed: dict[str, Any] = {"x": inputs, "y": targets, "batch_size": batch_size}
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        dataset = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(batch_size)
+        feed = {"x": dataset.with_options(options)}
+    history = model.fit(
+        **feed, epochs=epochs, shuffle=False, verbose=0, callbacks=list(callbacks), **kwargs
+    )
+    result: dict[str, list[float]] = history.history
+    return result
+
+
+def fit_zeros(
+    model: Any, steps: int, callbacks: Sequence[Any] = (), **kwargs: Any
+) -> dict[str, list[float]]:
+    """Steps of one sample on zero inputs and targets: the gradient of a kernel is zero."""
+    features, units = model.input_shape[-1], model.output_shape[-1]
+    data = np.zeros((steps, features)), np.zeros((steps, units))
+    return fit(model, data, callbacks, batch_size=1, **kwargs)
+
+
+def linear_gradient(weight: Any, inputs: Any, targets: Any) -> Any:
+    """The gradient of mean((inputs @ weight - targets) ** 2), by hand."""
+    gradient_: Any = 2 / targets.size * inputs.T @ (inputs @ weight - targets)
+    return gradient_

@@ -1,0 +1,103 @@
+"""What counts as a coefficient, and what the errors say."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from l2keras import _validation
+
+REFUSED_TYPES = {
+    "bool": True,
+    "numpy bool": np.bool_(False),
+    "array of bool": np.array(True),
+    "string": "0.1",
+    "bytes": b"0.1",
+    "None": None,
+    "complex": 0.1 + 0j,
+    "numpy complex": np.complex64(0.1),
+    "list": [0.1],
+    "rank-1 array": np.array([0.1]),
+    "rank-1 tensor": keras.ops.convert_to_tensor([0.1]),
+    "callable": abs,
+}
+REFUSED_VALUES = {
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "negative": -0.1,
+    "numpy nan": np.float32("nan"),
+    "numpy inf": np.array(np.inf),
+    "negative tensor": keras.ops.convert_to_tensor(-1.0),
+    "too large an int": 10**400,
+}
+ACCEPTED = {
+    "zero": (0, 0.0),
+    "int": (2, 2.0),
+    "float": (1e-4, 1e-4),
+    "fraction": (Fraction(1, 4), 0.25),
+    "numpy float16": (np.float16(0.5), 0.5),
+    "numpy float32": (np.float32(0.1), 0.10000000149011612),
+    "numpy int": (np.int64(3), 3.0),
+    "rank-0 array": (np.array(0.25), 0.25),
+    "rank-0 tensor": (keras.ops.convert_to_tensor(0.25), 0.25),
+    "rank-0 bfloat16 tensor": (keras.ops.cast(0.25, "bfloat16"), 0.25),
+    "rank-0 variable": (keras.Variable(0.5), 0.5),
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_real_scalars_become_python_floats(value: Any, expected: float) -> None:
+    """Numbers, numpy scalars and tensors of rank 0 come back as the same Python float."""
+    result = _validation.check_lam(value)
+    assert type(result) is float
+    assert result == expected
+
+
+@pytest.mark.parametrize("value", REFUSED_TYPES.values(), ids=REFUSED_TYPES.keys())
+def test_what_is_not_a_real_scalar_is_a_type_error(value: Any) -> None:
+    """The error says what was expected, what came with its type, and the remedy."""
+    with pytest.raises(TypeError, match="must be a finite, non-negative float") as caught:
+        _validation.check_lam(value, remedy="Do this instead.")
+    message = str(caught.value)
+    assert f"Received: lam={value!r} of type {type(value).__name__}." in message
+    assert message.endswith("Do this instead.")
+
+
+@pytest.mark.parametrize("value", REFUSED_VALUES.values(), ids=REFUSED_VALUES.keys())
+def test_numbers_out_of_range_are_a_value_error(value: Any) -> None:
+    """nan, infinities and negative numbers are refused with the number that came."""
+    with pytest.raises(ValueError, match="must be a finite, non-negative float") as caught:
+        _validation.check_lam(value, name="c", remedy="Do this instead.")
+    assert f"Received: c={value!r}. Do this instead." in str(caught.value)
+
+
+def test_an_error_is_one_line_in_keras_idiom() -> None:
+    """Expected, received and remedy stand in this order."""
+    assert _validation.error("A.", "b=1", "C.") == "A. Received: b=1. C."
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [("decopled", 'Did you mean "decoupled"?'), ("zzz", "Pass one of these."), (3, "Pass one")],
+)
+def test_a_wrong_choice_names_the_nearest(value: Any, hint: str) -> None:
+    """A mistyped choice is answered with the one most like it, if any is."""
+    with pytest.raises(ValueError, match="must be one of") as caught:
+        _validation.check_choice(value, "coupling", ("decoupled", "coupled"))
+    assert f"coupling={value!r}" in str(caught.value)
+    assert hint in str(caught.value)
+
+
+def test_a_right_choice_comes_back() -> None:
+    """check_choice returns its argument."""
+    assert _validation.check_choice("coupled", "coupling", ("decoupled", "coupled")) == "coupled"
+
+
+def test_the_nearest_paths_come_most_alike_first() -> None:
+    """The stars of a glob do not count in the comparison."""
+    paths = ["encoder/kernel", "head/bias", "head/kernel"]
+    assert _validation.nearest("*heed/kernel", paths, count=2) == ["head/kernel", "encoder/kernel"]
