@@ -77,7 +77,7 @@ def test_sgd_takes_momentum_and_clipping() -> None:
     """What the configuration says arrives in Keras' SGD."""
     config = OptimizerConfig(momentum=0.9, nesterov=True, global_clipnorm=2.0)
     optimizer = build_optimizer(config, 10, gradient_accumulation_steps=3)
-    assert type(optimizer) is keras.optimizers.SGD
+    assert isinstance(optimizer, keras.optimizers.SGD)
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
     assert (optimizer.clipnorm, optimizer.global_clipnorm) == (None, 2.0)
     assert (optimizer.gradient_accumulation_steps, optimizer.weight_decay) == (3, None)
@@ -86,7 +86,7 @@ def test_sgd_takes_momentum_and_clipping() -> None:
 def test_adam_takes_clipnorm() -> None:
     """Adam is Keras' Adam, without weight decay unless it is asked for."""
     optimizer = build_optimizer(OptimizerConfig("adam", clipnorm=1.0), 10)
-    assert type(optimizer) is keras.optimizers.Adam
+    assert isinstance(optimizer, keras.optimizers.Adam)
     assert (optimizer.clipnorm, optimizer.weight_decay) == (1.0, None)
     assert optimizer.gradient_accumulation_steps is None
 
