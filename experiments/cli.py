@@ -16,7 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import schema
-from experiments.data import check_data_config
+from experiments.data import check_data_config, input_kind
+from experiments.fits import check_fits
 from experiments.optimizers import check_optimizer_config
 from experiments.paths import CONFIGS, RUNS
 from experiments.regularization import check_method
@@ -85,7 +86,10 @@ def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> No
     try:
         overrides = OverridesParser.create().parse_overrides(words)
     except OverrideParseException as exception:
-        raise schema.ConfigError(f"{exception} Received: {exception.override}") from None
+        why = str(exception).partition("\n")[0]
+        raise schema.ConfigError(
+            f"An override must read key=value. Received: {exception.override} ({why})."
+        ) from None
     valid = [key for key, _, _ in schema.keys(config)]
     for override in overrides:
         key = override.key_or_group
@@ -94,7 +98,8 @@ def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> No
         if key in groups():
             _check_option(key, override)
         elif key not in valid or override.is_add():
-            raise schema.ConfigError(_unknown("key", override.input_line, key, valid))
+            words = [*groups(), *valid]
+            raise schema.ConfigError(_unknown("key", override.input_line, key, words))
 
 
 def _check_option(group: str, override: Override) -> None:
@@ -129,6 +134,7 @@ def typed(config: DictConfig) -> Any:
         raise TypeError(f"The config must be a schema.Config. Received: {type(resolved)}.")
     schema.check(resolved)
     check_data_config(resolved.data)
+    check_fits(resolved.model.name, input_kind(resolved.data.name), resolved.data.name)
     check_optimizer_config(resolved.optimizer)
     check_method(resolved.regularization.name)
     return resolved

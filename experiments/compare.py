@@ -113,11 +113,7 @@ def record_summary(
     command = shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]])
     html = report.page(results, config, figures, command, provenance)
     rows = [comparison.row(r) for r in comparison.table_order(results, config.compare.lams)]
-    columns = {
-        name: list(cells)
-        for name, cells in zip(comparison.COLUMNS, zip(*rows, strict=True), strict=True)
-    }
-    parent.log_table(columns, "comparison.json")
+    parent.log_table(comparison.COLUMNS, rows, "comparison.json")
     parent.log_metrics(dict(summary_metrics(config, results)))
     with tempfile.TemporaryDirectory() as folder:
         for figure in figures:

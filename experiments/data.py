@@ -97,6 +97,13 @@ def _check_num_train(config: DataConfig, available: int) -> None:
         )
 
 
+def input_kind(name: str) -> str:
+    """What the inputs of a dataset are, before it is loaded: `Dataset.kind`."""
+    if name == TEACHER_STUDENT:
+        return "features"
+    return "tokens" if SOURCES[name].vocabulary_size else "image"
+
+
 def load_data(config: DataConfig, seed: int, dtype: str) -> Dataset:
     """The dataset that `config` names.
 
@@ -133,7 +140,7 @@ def _classification(config: DataConfig, seed: int, dtype: str) -> Dataset:
         x_test=as_input(x_test),
         y_test=y_test,
         task="classification",
-        kind="tokens" if source.vocabulary_size else "image",
+        kind=input_kind(config.name),
         num_outputs=source.num_classes,
         vocabulary_size=source.vocabulary_size,
     )
@@ -167,6 +174,6 @@ def _teacher_student(config: DataConfig, seed: int, dtype: str) -> Dataset:
         x_test=x_test.astype(dtype),
         y_test=(x_test @ w).astype(dtype),
         task="regression",
-        kind="features",
+        kind=input_kind(config.name),
         num_outputs=1,
     )

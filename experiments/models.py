@@ -14,7 +14,8 @@ import keras
 from keras import layers, ops
 
 from experiments.data import Dataset
-from experiments.schema import ConfigError, ModelConfig
+from experiments.fits import check_fits
+from experiments.schema import ModelConfig
 
 HEAD_SIZE = 16  # of attention; a model of width 32 has two heads
 
@@ -51,15 +52,6 @@ def build_model(config: ModelConfig, data: Dataset, regularizer: Any, seed: int)
     return keras.Model(inputs, outputs, name=config.name)
 
 
-def check_fits(model: str, kind: str, data: str) -> None:
-    """Raises ConfigError unless the architecture `model` takes inputs of this `kind`."""
-    fitting = ", ".join(_BODIES[kind])
-    if model in _BODIES[kind]:
-        return
-    expected = f"`model.name` must be one that takes {kind}, as {data} has"
-    raise ConfigError(f"{expected}. Received: model.name={model!r}. Choose among: {fitting}.")
-
-
 def _linear(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
     return layers.Flatten(name="flatten")(inputs)
 
@@ -68,7 +60,7 @@ def _mlp(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> A
     x = layers.Flatten(name="flatten")(inputs)
     for i in range(1, config.depth + 1):
         x = layers.Dense(config.width, kernel_regularizer=regularizer, name=f"hidden_{i}")(x)
-        x = layers.Activation(config.activation, name=f"activation_{i}")(x)
+        x = layers.Activation(config.activation.value, name=f"activation_{i}")(x)
         x = _dropout(x, config, i)
     return x
 
@@ -78,7 +70,7 @@ def _cnn(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> A
     x = inputs
     for i in range(1, config.depth + 1):
         x = _conv(x, config.width * 2 ** (i - 1), 3, regularizer, f"block_{i}")
-        x = layers.Activation(config.activation, name=f"block_{i}_activation")(x)
+        x = layers.Activation(config.activation.value, name=f"block_{i}_activation")(x)
         x = layers.MaxPooling2D(2, padding="same", name=f"block_{i}_pool")(x)
         x = _dropout(x, config, i)
     return layers.Flatten(name="flatten")(x)
@@ -87,7 +79,7 @@ def _cnn(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> A
 def _resnet(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
     """Residual blocks after He et al., arXiv 1512.03385; each after the first halves the image."""
     x = _conv(inputs, config.width, 3, regularizer, "stem")
-    x = layers.Activation(config.activation, name="stem_activation")(x)
+    x = layers.Activation(config.activation.value, name="stem_activation")(x)
     for i in range(1, config.depth + 1):
         x = _residual_block(x, config, i, regularizer)
         x = _dropout(x, config, i)
@@ -97,12 +89,12 @@ def _resnet(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -
 def _residual_block(x: Any, config: ModelConfig, i: int, regularizer: Any) -> Any:
     channels, strides, name = config.width * 2 ** (i - 1), 1 if i == 1 else 2, f"block_{i}"
     y = _conv(x, channels, 3, regularizer, f"{name}_a", strides)
-    y = layers.Activation(config.activation, name=f"{name}_a_activation")(y)
+    y = layers.Activation(config.activation.value, name=f"{name}_a_activation")(y)
     y = _conv(y, channels, 3, regularizer, f"{name}_b")
     if strides > 1:
         x = _conv(x, channels, 1, regularizer, f"{name}_projection", strides)
     x = layers.Add(name=f"{name}_add")([x, y])
-    return layers.Activation(config.activation, name=f"{name}_activation")(x)
+    return layers.Activation(config.activation.value, name=f"{name}_activation")(x)
 
 
 def _conv(x: Any, channels: int, size: int, regularizer: Any, name: str, strides: int = 1) -> Any:
@@ -147,7 +139,7 @@ def _attention(x: Any, config: ModelConfig, regularizer: Any, name: str) -> Any:
 def _feed_forward(x: Any, config: ModelConfig, regularizer: Any, name: str) -> Any:
     x = layers.LayerNormalization(name=f"{name}_dense_norm")(x)
     x = layers.Dense(4 * config.width, kernel_regularizer=regularizer, name=f"{name}_dense_in")(x)
-    x = layers.Activation(config.activation, name=f"{name}_dense_activation")(x)
+    x = layers.Activation(config.activation.value, name=f"{name}_dense_activation")(x)
     x = layers.Dense(config.width, kernel_regularizer=regularizer, name=f"{name}_dense_out")(x)
     return layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
 

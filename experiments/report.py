@@ -125,7 +125,8 @@ def _setting(config: CompareConfig) -> str:
         f"{config.model.name} of width {config.model.width} and depth {config.model.depth}, "
         f"{optimizer.name} with learning rate {optimizer.learning_rate:g} "
         f"({optimizer.schedule.value}) and momentum {optimizer.momentum:g}, "
-        f"{training.epochs} epochs of batches of {training.batch_size}, {training.dtype.value}, seed {config.seed}."
+        f"{training.epochs} epochs of batches of {training.batch_size}, "
+        f"{training.dtype.value}, seed {config.seed}."
     )
 
 

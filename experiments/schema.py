@@ -29,6 +29,16 @@ class Schedule(Enum):
     cosine = "cosine"
 
 
+class Activation(Enum):
+    linear = "linear"
+    relu = "relu"
+    elu = "elu"
+    gelu = "gelu"
+    silu = "silu"
+    sigmoid = "sigmoid"
+    tanh = "tanh"
+
+
 class MixedPrecision(Enum):
     none = "none"
     float16 = "float16"
@@ -60,7 +70,7 @@ class ModelConfig:
     name: str = _key("mlp", "architecture, see the options of the group")
     width: int = _key(128, "units or channels of a hidden layer")
     depth: int = _key(2, "hidden layers or blocks")
-    activation: str = _key("relu", "Keras name of the activation")
+    activation: Activation = _key(Activation.relu, "of the hidden layers, by its Keras name")
     dropout: float = _key(0.0, "dropout rate after each hidden layer or block")
 
 
@@ -123,7 +133,7 @@ class Config:
 @dataclass
 class ComparisonConfig:
     lams: list[float] = _key(
-        [0.003, 0.006, 0.012, 0.024, 0.048], "grid of lambda, each doubled in turn"
+        [0.0025, 0.005, 0.01, 0.02, 0.04], "grid of lambda; steps of two show the factor of two"
     )
     arms: list[str] = _key(
         ["none", "builtin_l2", "builtin_half", "half_l2", "decoupled", "coupled",

@@ -1,4 +1,4 @@
-"""Opens the MLflow UI on the store of the experiments: `python -m experiments.ui [mlflow flags]`."""
+"""Opens the MLflow UI on the store: `python -m experiments.ui [flags of mlflow ui]`."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import l2keras
+from experiments import fits, models
 from experiments.data import Dataset
 from experiments.models import MODELS, build_model
 from experiments.schema import ModelConfig
@@ -191,3 +192,10 @@ def test_deep_cnn_on_a_small_image_builds() -> None:
     """Pooling stops at one pixel instead of failing."""
     model = _build("cnn", "image", width=2, depth=6)
     assert model.get_layer("block_6_pool").output.shape == (None, 1, 1, 64)
+
+
+def test_what_fits_is_what_can_be_built() -> None:
+    """The table that answers before Keras is imported names the architectures that exist."""
+    assert {kind: set(bodies) for kind, bodies in models._BODIES.items()} == {
+        kind: set(names) for kind, names in fits.FITTING.items()
+    }

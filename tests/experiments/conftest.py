@@ -1,0 +1,48 @@
+"""Fixtures for the experiments: configs composed as the commands do, and a store of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from experiments import cli, paths
+from experiments.schema import CompareConfig, Config
+from experiments.tracking import Store
+
+Compose = Callable[..., DictConfig]
+
+# A run that takes a second and still trains something.
+SMALL = ["data.num_train=100", "model.width=8", "training.epochs=2"]
+
+
+@pytest.fixture(scope="session")
+def composed() -> Iterator[Compose]:
+    """Composes `config` or `compare` with overrides, as the commands do."""
+    cli.register("train", Config, "experiments.train")
+    cli.register("compare", CompareConfig, "experiments.compare")
+    with initialize_config_dir(str(paths.CONFIGS), version_base="1.3"):
+        yield lambda name, *overrides: compose(name, list(overrides))
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    """A sqlite store that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
+
+
+@pytest.fixture
+def store(uri: str) -> Store:
+    return Store(uri, "study")
+
+
+def runs_of(store: Store, parent: Any = None) -> list[Any]:
+    """Every run of the store's study, newest first; of one parent only, if given."""
+    found: list[Any] = store.client.search_runs([store.experiment_id])
+    if parent is None:
+        return found
+    return [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]

@@ -1,0 +1,154 @@
+"""The record of runs in a real MLflow store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import paths, tracking
+from experiments.tracking import Store
+from tests.experiments.conftest import runs_of
+
+
+def test_default_store_is_in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without any setting the store is sqlite in runs/, by absolute path, from any folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert tracking.store_uri(None) == f"sqlite:///{paths.PROJECT / 'runs' / 'mlflow.db'}"
+
+
+def test_environment_and_config_choose_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLFLOW_TRACKING_URI is honoured, tracking.uri goes before it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    assert tracking.store_uri(None) == "http://localhost:5000"
+    assert tracking.store_uri("sqlite:////tmp/other.db") == "sqlite:////tmp/other.db"
+    assert tracking.ui_command("http://localhost:5000") == "open http://localhost:5000"
+
+
+def test_relative_sqlite_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A relative sqlite path is relative to where the command was typed, once and for all."""
+    monkeypatch.chdir(tmp_path)
+    assert tracking.store_uri("sqlite:///x.db") == f"sqlite:///{tmp_path / 'x.db'}"
+
+
+def test_a_run_that_ends_well(store: Store) -> None:
+    """Parameters, metrics, files and tags arrive; the run is FINISHED."""
+    with store.run("one", tags={"method": "half_l2"}) as run:
+        run.log_params({f"key{i}": i for i in range(120)} | {"none": None})
+        for epoch in range(3):
+            run.log_metrics({"loss": 1.0 / (epoch + 1)}, step=epoch)
+        run.log_text("hello", "note.txt")
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    assert len(found.data.params) == 121
+    assert found.data.params["none"] == "null"
+    assert found.data.tags["method"] == "half_l2"
+    assert found.data.tags["git_dirty"] in ("true", "false", "unknown")
+    history = store.client.get_metric_history(run.id, "loss")
+    assert [(m.step, m.value) for m in history] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+    assert [f.path for f in store.client.list_artifacts(run.id)] == ["note.txt"]
+
+
+def test_artifacts_lie_beside_the_database(store: Store, tmp_path: Path) -> None:
+    """A sqlite store keeps its artifacts in the folder of the database."""
+    with store.run("one") as run:
+        run.log_text("hello", "note.txt")
+    assert list((tmp_path / "store" / "artifacts").rglob("note.txt"))
+
+
+def test_an_exception_marks_the_run_failed(store: Store) -> None:
+    """An exception ends the run as FAILED, its traceback an artifact, its metrics written."""
+
+    def fail() -> None:
+        with store.run("one") as run:
+            run.log_metrics({"loss": 1.0})
+            raise ArithmeticError("nan loss")
+
+    with pytest.raises(ArithmeticError):
+        fail()
+    [found] = runs_of(store)
+    assert found.info.status == "FAILED"
+    assert found.data.metrics == {"loss": 1.0}
+    path = store.client.download_artifacts(found.info.run_id, "traceback.txt")
+    assert "ArithmeticError: nan loss" in Path(path).read_text()
+
+
+def test_ctrl_c_marks_parent_and_child_killed(store: Store) -> None:
+    """Ctrl-C ends the run and its parent as KILLED, metrics written."""
+
+    def interrupt() -> None:
+        with store.run("parent") as parent, store.run("child", parent=parent) as child:
+            child.log_metrics({"loss": 1.0})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    child, parent = runs_of(store)
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert [child.info.status, parent.info.status] == ["KILLED", "KILLED"]
+    assert child.data.metrics == {"loss": 1.0}
+
+
+def test_sigterm_marks_the_run_killed(store: Store) -> None:
+    """SIGTERM ends the run as KILLED, and the handler of before is back afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate() -> None:
+        with store.run("one"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+
+    with pytest.raises(tracking.Terminated):
+        terminate()
+    assert runs_of(store)[0].info.status == "KILLED"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_metrics_are_written_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics of an epoch wait for the next flush: one request for many epochs."""
+    requests: list[int] = []
+    write = store.client.log_batch
+
+    def count(run_id: str, metrics: tuple[object, ...] = (), **other: object) -> None:
+        requests.append(len(metrics))
+        write(run_id, metrics=metrics, **other)
+
+    monkeypatch.setattr(store.client, "log_batch", count)
+    with store.run("one") as run:
+        for epoch in range(1500):
+            run.log_metrics({"loss": 0.0}, step=epoch)
+    assert sum(requests) == 1500
+    assert len(requests) <= 4
+
+
+def test_a_long_fit_is_seen_while_it_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The buffer is written when it is some seconds old, not only at the end."""
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.0)
+    with store.run("one") as run:
+        run.log_metrics({"loss": 1.0})
+        assert store.client.get_run(run.id).data.metrics == {"loss": 1.0}
+
+
+def test_a_deleted_study_is_refused(store: Store, uri: str) -> None:
+    """A study that was deleted in the UI raises with the remedy."""
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(ValueError, match=r"tracking\.study=study.*restore it"):
+        Store(uri, "study")
+
+
+def test_four_processes_create_one_store(uri: str) -> None:
+    """Four processes that meet a database that is not there yet all write to it."""
+    program = (
+        "import sys; from experiments.tracking import Store\n"
+        "with Store(sys.argv[1], 'study').run('one') as run: run.log_metrics({'x': 1.0})"
+    )
+    command = [sys.executable, "-c", program, uri]
+    processes = [subprocess.Popen(command, cwd=paths.PROJECT) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0, 0, 0, 0]
+    runs = runs_of(Store(uri, "study"))
+    assert [(r.info.status, r.data.metrics) for r in runs] == [("FINISHED", {"x": 1.0})] * 4

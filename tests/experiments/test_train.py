@@ -1,0 +1,130 @@
+"""The training command: runs, sweeps, presets, and how it ends when it is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from experiments import cli, paths, train
+from experiments.schema import ConfigError
+from experiments.tracking import Store
+from tests.experiments.conftest import SMALL, Compose, runs_of
+
+PRESETS = sorted(path.stem for path in (paths.CONFIGS / "experiment").glob("*.yaml"))
+
+
+def test_a_run_is_recorded(composed: Compose, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run: parameters, metrics, the resolved config and a model that loads and predicts."""
+    loss = train.train(composed("config", f"tracking.uri={uri}", *SMALL))
+    store = Store(uri, "l2keras")
+    [run] = runs_of(store)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["val_data_loss"] == pytest.approx(loss)
+    assert run.data.params["regularization.name"] == "half_l2"
+    assert "lam: 0.01" in Path(store.client.download_artifacts(run.info.run_id, "config.yaml")).read_text()  # fmt: skip  # noqa: E501  # one call
+    model = keras.models.load_model(store.client.download_artifacts(run.info.run_id, "model.keras"))
+    assert model.predict(np.zeros((2, 8, 8, 1), "float32"), verbose=0).shape == (2, 10)
+    assert "val_accuracy=" in capsys.readouterr().out
+
+
+def test_the_same_command_twice(composed: Compose, uri: str) -> None:
+    """The same command twice gives the same metrics, to the last bit."""
+    node = composed("config", f"tracking.uri={uri}", "tracking.log_model=false", *SMALL)
+    train.train(node)
+    train.train(node)
+    first, second = runs_of(Store(uri, "l2keras"))
+    for run in (first, second):
+        del run.data.metrics["seconds"]
+    assert first.data.metrics == second.data.metrics
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_runs(composed: Compose, uri: str, preset: str) -> None:
+    """Each preset trains, and opens with its question, roles and command."""
+    text = (paths.CONFIGS / "experiment" / f"{preset}.yaml").read_text()
+    for word in ("# Question:", "# Scientific:", "Nuisance:", "Fixed:", "# Command: python -m"):
+        assert word in text
+    train.train(composed("config", f"experiment={preset}", f"tracking.uri={uri}", *SMALL))
+    assert runs_of(Store(uri, "l2keras"))[0].info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("group", sorted(set(cli.groups()) - {"experiment"}))
+def test_every_option_of_every_group_is_valid(composed: Compose, group: str) -> None:
+    """Each option of each group composes to a config that passes every check."""
+    beside = {"transformer": "data=digits_tokens", "gru": "data=imdb", "imdb": "model=gru",
+              "digits_tokens": "model=transformer"}  # fmt: skip
+    for option in cli.groups()[group]:
+        others = [beside[option]] if option in beside else []
+        config = cli.typed(composed("config", f"{group}={option}", *others))
+        if group in ("data", "model", "regularization"):
+            assert getattr(config, group).name == option
+
+
+def test_a_failed_run_keeps_its_traceback(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that raises in mid training is FAILED, with the traceback beside it."""
+
+    def fail(self: Any, epoch: int, logs: Any = None) -> None:
+        raise ArithmeticError("the loss is nan")
+
+    monkeypatch.setattr("experiments.trial.EpochRecorder.on_epoch_end", fail)
+    with pytest.raises(ArithmeticError, match="the loss is nan"):
+        train.train(composed("config", f"tracking.uri={uri}", *SMALL))
+    store = Store(uri, "l2keras")
+    [run] = runs_of(store)
+    assert run.info.status == "FAILED"
+    text = Path(store.client.download_artifacts(run.info.run_id, "traceback.txt")).read_text()
+    assert "the loss is nan" in text
+
+
+def test_a_model_that_does_not_fit_is_refused_before_a_run(composed: Compose, uri: str) -> None:
+    """A transformer on images is refused, naming what fits, and leaves no run behind."""
+    with pytest.raises(ConfigError, match="Choose among: linear, mlp, cnn, resnet"):
+        train.train(composed("config", f"tracking.uri={uri}", "model=transformer"))
+    assert not Path(uri.removeprefix("sqlite:///")).exists()
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "experiments.train", *arguments]
+    return subprocess.Popen(
+        command, cwd=paths.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_a_multirun_then_sigterm(uri: str, tmp_path: Path) -> None:
+    """A sweep trains every job; SIGTERM in mid fit leaves a KILLED run with its metrics."""
+    jobs = start(
+        "-m", "regularization=half_l2,decoupled", "training.epochs=2", "model.width=8",
+        f"tracking.uri={uri}", f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    )  # fmt: skip
+    output, _ = jobs.communicate(timeout=300)
+    assert jobs.returncode == 0, output
+    store = Store(uri, "l2keras")
+    assert sorted(run.data.params["regularization.name"] for run in runs_of(store)) == [
+        "decoupled",
+        "half_l2",
+    ]
+
+    endless = start("training.epochs=1000000", f"tracking.uri={uri}", f"hydra.run.dir={tmp_path}")
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        newest = runs_of(store)[0]
+        if newest.info.status == "RUNNING" and "val_data_loss" in newest.data.metrics:
+            break
+        time.sleep(0.5)
+    os.kill(endless.pid, signal.SIGTERM)
+    output, _ = endless.communicate(timeout=60)
+    assert endless.returncode != 0
+    run = store.client.get_run(newest.info.run_id)
+    assert run.info.status == "KILLED", output
+    assert len(store.client.get_metric_history(run.info.run_id, "val_data_loss")) >= 1
