@@ -17,7 +17,16 @@ import numpy as np
 import pytest
 
 from l2keras import HalfL2, WeightDecay
-from tests.helpers import BACKEND, fit, linear_gradient, random_data, relative_distance, to_numpy
+from tests.helpers import (
+    BACKEND,
+    Linear,
+    fit,
+    linear_gradient,
+    mse,
+    random_data,
+    relative_distance,
+    to_numpy,
+)
 
 LAM = 0.125
 BATCHES = 13  # odd, and no multiple of 4: the last execution of an epoch is a shorter one
@@ -71,7 +80,7 @@ def towers() -> Any:
     inputs = keras.Input((3,))
     regularizers = {"half_l2": HalfL2(LAM), "builtin": keras.regularizers.L2(LAM / 2)}
     outputs = [
-        keras.layers.Dense(2, use_bias=False, kernel_regularizer=regularizers.get(name), name=name)(
+        Linear(2, use_bias=False, kernel_regularizer=regularizers.get(name), name=name)(
             inputs
         )
         for name in TOWERS
@@ -89,7 +98,7 @@ def train(rate: str, accumulation: int, **compile_arguments: Any) -> dict[str, A
         gradient_accumulation_steps=accumulation if accumulation > 1 else None,
     )
     model = towers()
-    model.compile(optimizer, "mse", **compile_arguments)
+    model.compile(optimizer, mse, **compile_arguments)
     callbacks: list[Any] = [
         WeightDecay(LAM, include="decoupled/*"),
         WeightDecay(LAM, include="coupled/*", coupling="coupled"),
@@ -108,12 +117,16 @@ def quickly(mode: str) -> Iterator[None]:
 
     Under disable_jit lax.cond runs the branch that it takes, as run_eagerly means it.
     """
-    if BACKEND != "jax" or mode == "jit":
-        yield
-        return
-    import jax
+    if BACKEND == "torch" and mode == "jit":
+        import torch
 
-    with jax.disable_jit():
+        torch._dynamo.reset()  # else the recompile limit is met and the step runs uncompiled
+    if BACKEND == "jax" and mode != "jit":
+        import jax
+
+        with jax.disable_jit():
+            yield
+    else:
         yield
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay, _optimizers
-from tests.helpers import BACKEND, dense_model, fit_zeros, kernel, relative_distance
+from tests.helpers import BACKEND, dense_model, fit_zeros, kernel, mse, relative_distance
 
 ETA = 0.25
 LAM = 0.5
@@ -47,7 +47,7 @@ def build(name: str) -> Any:
 def shrunk_by(optimizer: Any, decay: WeightDecay) -> tuple[Any, Any]:
     """The kernel before and after five steps of zero gradients."""
     model = dense_model()
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, mse)
     before = kernel(model)
     fit_zeros(model, STEPS, [decay])
     return before, kernel(model)
@@ -76,7 +76,7 @@ def test_with_zero_gradients_weights_shrink_by_the_product(name: str, coupling: 
 def test_optimizers_that_do_not_step_from_w_are_refused(name: str, coupling: str) -> None:
     """An optimizer that would undo the scaling is refused by name, with the reason."""
     model = dense_model()
-    model.compile(build(name), "mse")
+    model.compile(build(name), mse)
     with pytest.raises(ValueError, match=rf"`{name}` cannot take coupling.*: .*Received.*HalfL2"):
         fit_zeros(model, 1, [WeightDecay(LAM, coupling=coupling)])
 
@@ -90,7 +90,7 @@ def test_coupled_is_the_penalty_for_every_optimizer(name: str) -> None:
     _, decayed = shrunk_by(build(name), WeightDecay(LAM, coupling="coupled"))
     model = dense_model(regularizer=HalfL2(LAM))
     before = kernel(model)
-    model.compile(build(name), "mse")
+    model.compile(build(name), mse)
     fit_zeros(model, STEPS)
     assert relative_distance(decayed, kernel(model)) < 1e-12
     assert relative_distance(decayed, before) > 1e-7
@@ -119,7 +119,7 @@ def test_an_optimizer_that_decays_already_is_refused(
 ) -> None:
     """Decay twice is never meant: the optimizer's own is named, with the remedy."""
     model = dense_model()
-    model.compile(make(), "mse")
+    model.compile(make(), mse)
     with pytest.raises(ValueError, match="applied twice") as caught:
         fit_zeros(model, 1, [WeightDecay(LAM)])
     assert attribute in str(caught.value)
@@ -135,7 +135,7 @@ def test_members_of_a_multi_optimizer_decay_at_their_own_rate() -> None:
     by_path = keras.optimizers.OptimizerMap(
         keras.optimizers.SGD(0.5), {".*first.*": keras.optimizers.Adam(0.25)}
     )
-    model.compile(keras.optimizers.MultiOptimizer(by_path), "mse")
+    model.compile(keras.optimizers.MultiOptimizer(by_path), mse)
     before = model.get_weights()
     logs = fit_zeros(model, 2, [WeightDecay(0.5)])
     after = model.get_weights()
