@@ -44,6 +44,7 @@ def gradient(function: Callable[[Any], Any], at: Any) -> Any:
     return point.grad.numpy()
 
 
+@keras.saving.register_keras_serializable(package="tests")
 class Linear(keras.layers.Dense):
     """Dense that is float64 on every backend: on torch, Keras' matmul computes in float32."""
 
@@ -53,6 +54,7 @@ class Linear(keras.layers.Dense):
         return outputs if self.activation is None else self.activation(outputs)
 
 
+@keras.saving.register_keras_serializable(package="tests")
 def mse(y_true: Any, y_pred: Any) -> Any:
     """The mean squared error of each sample, float64 on every backend: on torch, Keras' is not."""
     return keras.ops.sum(keras.ops.square(y_pred - y_true), axis=-1) / y_pred.shape[-1]

@@ -80,9 +80,7 @@ def towers() -> Any:
     inputs = keras.Input((3,))
     regularizers = {"half_l2": HalfL2(LAM), "builtin": keras.regularizers.L2(LAM / 2)}
     outputs = [
-        Linear(2, use_bias=False, kernel_regularizer=regularizers.get(name), name=name)(
-            inputs
-        )
+        Linear(2, use_bias=False, kernel_regularizer=regularizers.get(name), name=name)(inputs)
         for name in TOWERS
     ]
     model = keras.Model(inputs, keras.layers.Concatenate()(outputs))

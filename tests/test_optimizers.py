@@ -159,7 +159,7 @@ def test_the_hook_lives_for_the_block_only() -> None:
     def apply() -> None:
         optimizer.apply([keras.ops.ones((2, 2))], [variable])
 
-    with pytest.raises(KeyboardInterrupt), _optimizers.hooked([optimizer], hook):  # noqa: PT012  # the block is what is tested
+    with pytest.raises(KeyboardInterrupt), _optimizers.hooked([optimizer], hook):  # noqa: PT012  # all of it
         apply()
         raise KeyboardInterrupt
     assert vars(optimizer) == attributes
