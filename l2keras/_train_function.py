@@ -89,12 +89,22 @@ class DecayedTrainFunction:
 
     def _fresh(self) -> Callable[..., Any]:
         """A train function of Keras' own making that has not been traced yet."""
-        self._model.train_function = None
+        model, keras_step = self._model, self._model.train_step
+
+        def train_step(*args: Any) -> Any:
+            # jax.jit shares its cache among equal functions: this one equals no other.
+            return keras_step(*args)
+
+        kept = {key: value for key, value in vars(model).items() if key == "train_step"}
+        vars(model)["train_step"] = train_step
+        model.train_function = None
         try:
             self._make_keras_function()
-            compiled: Callable[..., Any] = self._model.train_function
+            compiled: Callable[..., Any] = model.train_function
         finally:
-            self._model.train_function = self
+            model.train_function = self
+            del vars(model)["train_step"]
+            vars(model).update(kept)
         return compiled
 
     def _reusable(self) -> Callable[..., Any] | None:

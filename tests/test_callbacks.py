@@ -31,7 +31,7 @@ def test_a_bad_lam_is_refused_at_construction(lam: Any) -> None:
 
 def test_a_bad_coupling_names_the_nearest() -> None:
     """A mistyped coupling raises with the nearest of the three."""
-    with pytest.raises(ValueError, match="coupling='decoupeld'. Did you mean \"decoupled\""):
+    with pytest.raises(ValueError, match=r"Did you mean .decoupled.\?"):
         WeightDecay(LAM, coupling="decoupeld")
 
 

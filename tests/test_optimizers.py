@@ -159,9 +159,13 @@ def test_the_hook_lives_for_the_block_only() -> None:
     def apply() -> None:
         optimizer.apply([keras.ops.ones((2, 2))], [variable])
 
-    with pytest.raises(KeyboardInterrupt), _optimizers.hooked([optimizer], hook):  # noqa: PT012  # all of it
-        apply()
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with _optimizers.hooked([optimizer], hook):
+            apply()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert vars(optimizer) == attributes
     apply()
     assert seen == [1.0]
