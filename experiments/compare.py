@@ -112,7 +112,7 @@ def record_summary(
     provenance = {**versions(), "device": device_name, "MLflow run": parent.id}
     command = shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]])
     html = report.page(results, config, figures, command, provenance)
-    rows = [comparison.row(r) for r in comparison.table_order(results, config.compare.lams)]
+    rows = [comparison.row(r) for r in comparison.table_order(results, comparison.grid(config))]
     parent.log_table(comparison.COLUMNS, rows, "comparison.json")
     parent.log_metrics(dict(summary_metrics(config, results)))
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +131,7 @@ def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator
     """For each method its best score, the lambda of it, and its largest distance from HalfL2."""
     for name in comparison.LABELS:
         chosen = [
-            r for r in results if r.arm.name == name and r.arm.lam in (0, *config.compare.lams)
+            r for r in results if r.arm.name == name and r.arm.lam in (0, *comparison.grid(config))
         ]
         if not chosen:
             continue
@@ -146,7 +146,7 @@ def show(config: CompareConfig, results: list[ArmResult]) -> None:
     """The table and the findings, in the terminal."""
     from experiments import progress, report
 
-    ordered = comparison.table_order(results, config.compare.lams)
+    ordered = comparison.table_order(results, comparison.grid(config))
     title = f"{report.describe(config)}: one lambda, written {len(comparison.LABELS)} ways"
     groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda r: r.arm.lam)]
     rows = [[comparison.row(result) for result in group] for group in groups]

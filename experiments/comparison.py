@@ -74,12 +74,21 @@ def check_comparison(config: CompareConfig) -> None:
         )
 
 
+def grid(config: CompareConfig) -> list[float]:
+    """The lambdas to compare at, ascending, each to the precision of float32.
+
+    Keras casts the coefficients of its own regularizer and optimizers through float32, in
+    float64 too. With a lambda that survives it, all arms get the same one, to the last bit.
+    """
+    return sorted({float(np.float32(lam)) for lam in config.compare.lams})
+
+
 def plan(config: CompareConfig) -> list[Arm]:
     """Every arm to train, HalfL2 before the others of its lambda.
 
     HalfL2 is trained at 2*lambda too, which is what the built-in at lambda is.
     """
-    lams = sorted(set(config.compare.lams))
+    lams = grid(config)
     names = [name for name in LABELS if name in config.compare.arms and name != REFERENCE]
     references = set(lams)
     if "builtin_l2" in names:
@@ -110,24 +119,18 @@ def distances(trajectory: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(relative), relative, math.inf)
 
 
-# Keras casts the coefficients of its own regularizer and optimizers through float32, so that in
-# float64 they are lambda to seven digits only.
-_THROUGH_FLOAT32 = ("builtin_l2", "builtin_half", "optimizer_weight_decay")
 _ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 
 
-def tolerance(config: CompareConfig, arm: Arm | None = None) -> float:
+def tolerance(config: CompareConfig) -> float:
     """How far rounding alone can part two trajectories: half the digits of the arithmetic.
 
     Training a network amplifies rounding; the square root of the unit roundoff leaves room for
-    it and is still far below any difference in lambda. With `arm`, that of its coefficient too.
+    it and is still far below any difference in lambda.
     """
     mixed = config.training.mixed_precision
     kind = config.training.dtype.value if mixed is MixedPrecision.none else mixed.value
-    roundoff = _ROUNDOFF[kind]
-    if arm is not None and arm.name in _THROUGH_FLOAT32:
-        roundoff = max(roundoff, _ROUNDOFF["float32"])
-    return math.sqrt(roundoff)
+    return math.sqrt(_ROUNDOFF[kind])
 
 
 def verdict(arm: Arm, config: CompareConfig, distance: float, to_doubled: float | None) -> str:
@@ -143,19 +146,12 @@ def verdict(arm: Arm, config: CompareConfig, distance: float, to_doubled: float 
         return "the reference"
     if arm.name == "none":
         return "no regularization"
-    if distance <= tolerance(config, arm):
-        return _equal(arm, config, distance)
-    if to_doubled is not None and to_doubled <= tolerance(config, arm):
+    limit = tolerance(config)
+    if distance <= limit:
+        return "equal to rounding" if distance else "equal to the last bit"
+    if to_doubled is not None and to_doubled <= limit:
         return f"same as lambda = {2 * arm.lam:g}: 2x what was asked"
     return f"different, because {reason(arm, config)}"
-
-
-def _equal(arm: Arm, config: CompareConfig, distance: float) -> str:
-    if distance == 0:
-        return "equal to the last bit"
-    if tolerance(config, arm) > tolerance(config):
-        return "equal to rounding (Keras rounds lambda to float32)"
-    return "equal to rounding"
 
 
 def reason(arm: Arm, config: CompareConfig) -> str:

@@ -28,7 +28,7 @@ class FigureOnPage:
 
 def figures(results: Sequence[ArmResult], config: CompareConfig) -> list[FigureOnPage]:
     """The three figures of a comparison, at the lambda that suits HalfL2 best."""
-    lams = sorted(set(config.compare.lams))
+    lams = comparison.grid(config)
     lam = comparison.best_lambda(results, lams)
     return [
         FigureOnPage(
@@ -56,7 +56,7 @@ def figures(results: Sequence[ArmResult], config: CompareConfig) -> list[FigureO
 
 def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
     """One sentence for each method: how its weights stand to HalfL2's over the whole grid."""
-    lams = sorted(set(config.compare.lams))
+    lams = comparison.grid(config)
     sentences = []
     for name, title in TITLES.items():
         chosen = comparison.of(results, name, lams)
@@ -94,7 +94,7 @@ def page(
     provenance: Mapping[str, str],
 ) -> str:
     """The page as HTML: no script, no link to anything outside itself."""
-    lams = sorted(set(config.compare.lams))
+    lams = comparison.grid(config)
     methods = len({result.arm.name for result in results})
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape())
     return environment.get_template("compare.html.j2").render(

@@ -76,7 +76,8 @@ def record_trial(
 
 
 def lambda_params(lam: float) -> dict[str, float]:
-    """`lambda` in the half convention, and its logarithm for MLflow's linear axes."""
+    """`lambda` in the half convention, to 7 digits, and its logarithm for linear axes."""
+    lam = float(f"{lam:.7g}")
     return {"lambda": lam, **({"log10_lambda": math.log10(lam)} if lam > 0 else {})}
 
 

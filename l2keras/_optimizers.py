@@ -147,7 +147,8 @@ def last_learning_rate(optimizer: Any) -> float:
     rate = optimizer._learning_rate
     if isinstance(rate, schedules.LearningRateSchedule):
         return float(rate(keras.ops.maximum(optimizer._iterations - 1, 0)))
-    return float(keras.ops.convert_to_tensor(optimizer.learning_rate))
+    rate = optimizer.learning_rate
+    return float(rate.numpy() if isinstance(rate, keras.Variable) else rate)
 
 
 def peak_learning_rate(optimizer: Any) -> float:

@@ -145,7 +145,7 @@ def test_members_of_a_multi_optimizer_decay_at_their_own_rate() -> None:
 
 
 def test_the_hook_lives_for_the_block_only() -> None:
-    """Inside the block the update runs the hook first; after it, raised or not, no trace is left."""
+    """Inside the block the update runs the hook first; after it, even raised, no trace is left."""
     optimizer = keras.optimizers.SGD(1.0)
     variable = keras.Variable(np.ones((2, 2), "float32"))
     optimizer.build([variable])

@@ -207,7 +207,7 @@ def test_unfreezing_in_mid_fit_keeps_decaying() -> None:
 def test_a_model_that_is_built_by_fit() -> None:
     """A subclassed model without shapes is decayed from its first step on."""
 
-    class Lazy(keras.Model):  # type: ignore[misc]  # Keras is untyped
+    class Lazy(keras.Model):
         def __init__(self) -> None:
             super().__init__()
             self.dense = keras.layers.Dense(2, kernel_initializer="ones", name="dense")

@@ -84,7 +84,7 @@ def test_a_weight_of_the_model_itself_is_owned_by_it() -> None:
     """A variable that a subclassed model adds to itself belongs to the model."""
 
     class Scaled(keras.Model):
-        def build(self, input_shape: tuple[int, ...]) -> None:
+        def build(self, input_shape: tuple[int | None, ...]) -> None:
             self.scale = self.add_weight(shape=(2, 2), name="scale")
 
     model = Scaled()

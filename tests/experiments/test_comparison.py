@@ -23,23 +23,23 @@ def config_of(lams: list[float], arms: list[str] | None = None) -> CompareConfig
 
 def test_the_plan_has_the_references_first() -> None:
     """HalfL2 is trained at every lambda and its double, once each, before what it judges."""
-    plan = comparison.plan(config_of([0.1, 0.2], ["none", "builtin_l2", "coupled"]))
+    plan = comparison.plan(config_of([0.125, 0.25], ["none", "builtin_l2", "coupled"]))
     assert plan == [
         Arm("none", 0.0),
-        Arm("half_l2", 0.1),
-        Arm("half_l2", 0.2),
-        Arm("half_l2", 0.4),
-        Arm("builtin_l2", 0.1),
-        Arm("coupled", 0.1),
-        Arm("builtin_l2", 0.2),
-        Arm("coupled", 0.2),
+        Arm("half_l2", 0.125),
+        Arm("half_l2", 0.25),
+        Arm("half_l2", 0.5),
+        Arm("builtin_l2", 0.125),
+        Arm("coupled", 0.125),
+        Arm("builtin_l2", 0.25),
+        Arm("coupled", 0.25),
     ]
 
 
 def test_doubles_are_trained_for_the_builtin_only() -> None:
     """Without the built-in nothing needs HalfL2 at 2*lambda."""
-    plan = comparison.plan(config_of([0.1], ["coupled"]))
-    assert plan == [Arm("half_l2", 0.1), Arm("coupled", 0.1)]
+    plan = comparison.plan(config_of([0.125], ["coupled"]))
+    assert plan == [Arm("half_l2", 0.125), Arm("coupled", 0.125)]
 
 
 def test_the_halved_builtin_is_given_half() -> None:
@@ -64,7 +64,7 @@ def test_distances_are_relative_norms() -> None:
         ("half_l2", 0.0, None, "the reference"),
         ("coupled", 0.0, None, "equal to the last bit"),
         ("decoupled", 1e-14, None, "equal to rounding"),
-        ("builtin_half", 1e-9, 0.2, "equal to rounding (Keras rounds lambda to float32)"),
+        ("builtin_half", 1e-9, 0.2, "equal to rounding"),
         ("builtin_l2", 0.3, 1e-9, "same as lambda = 0.2: 2x what was asked"),
         ("builtin_l2", 0.3, 0.1, "different, because its gradient is 2*lambda*W"),
         ("decoupled", 1e-6, None, "different, because of more than rounding"),
@@ -100,15 +100,20 @@ def test_verdicts_name_the_reason(name: str, optimizer: dict[str, object], becau
 
 
 def test_tolerance_follows_the_arithmetic() -> None:
-    """Half the digits of the dtype, and for Keras' own coefficients those of float32."""
+    """Half the digits of the arithmetic."""
     config = config_of([0.1])
     assert comparison.tolerance(config) == 2.0**-26.5
-    assert comparison.tolerance(config, Arm("builtin_l2", 0.1)) == 2.0**-12
-    assert comparison.tolerance(config, Arm("decoupled", 0.1)) == 2.0**-26.5
     config.training.dtype = Dtype.float32
     assert comparison.tolerance(config) == 2.0**-12
     config.training.mixed_precision = MixedPrecision.bfloat16
     assert comparison.tolerance(config) == 2.0**-4
+
+
+def test_the_grid_survives_float32() -> None:
+    """Each lambda of the grid, and its half and double, is exact in float32, as Keras casts it."""
+    grid = comparison.grid(config_of([0.1, 0.05, 0.1]))
+    assert grid == pytest.approx([0.05, 0.1])
+    assert [float(np.float32(lam)) for lam in grid] == grid
 
 
 def test_best_ignores_what_diverged() -> None:
