@@ -39,6 +39,34 @@ def inner_optimizers(optimizer: Any) -> list[Any]:
     return [optimizer]
 
 
+def find_members(optimizer: Any, model: Any) -> None:
+    """Builds a MultiOptimizer that asks a function for its members, so that they are known.
+
+    Raises:
+        ValueError: the model has no variables yet to ask the function about.
+    """
+    multi = getattr(optimizer, "inner_optimizer", optimizer)
+    if not hasattr(multi, "optimizers") or optimizer.built:
+        return
+    if model.built:
+        optimizer.build(model.trainable_variables)
+    elif not multi.optimizers:
+        raise ValueError(
+            _validation.error(
+                "`WeightDecay` needs to know the members of a MultiOptimizer when `fit` begins.",
+                "a MultiOptimizer with a function and a model without variables",
+                "Build the model first, with keras.Input or model.build, or use an OptimizerMap.",
+            )
+        )
+
+
+def must_have_updated(optimizer: Any) -> bool:
+    """False where an epoch may pass without an update: steps skipped, or still accumulating."""
+    if inner_optimizers(optimizer)[0] is not optimizer:
+        return False
+    return not optimizer.gradient_accumulation_steps or int(optimizer.iterations) > 0
+
+
 def check_supported(optimizer: Any, coupling: str) -> None:
     """Raises ValueError where decay would be applied twice, or could not be exact."""
     for inner in inner_optimizers(optimizer):
@@ -143,10 +171,11 @@ def num_replicas() -> int:
 
 
 def last_learning_rate(optimizer: Any) -> float:
-    """The learning rate of the step done last (of the first one, before any step)."""
+    """The learning rate of the update done last (of the first one, before any update)."""
     rate = optimizer._learning_rate
     if isinstance(rate, schedules.LearningRateSchedule):
-        return float(rate(keras.ops.maximum(optimizer._iterations - 1, 0)))
+        batches = optimizer.iterations * (optimizer.gradient_accumulation_steps or 1)
+        return float(rate(keras.ops.maximum(batches - 1, 0)))
     rate = optimizer.learning_rate
     return float(rate.numpy() if isinstance(rate, keras.Variable) else rate)
 
@@ -171,7 +200,10 @@ def _peak_of_schedule(schedule: Any) -> float:
     config = schedule.get_config()
     if type(schedule).__module__.split(".")[0] != "keras":
         raise ValueError(_unknown_peak(schedule, "is not one of keras.optimizers.schedules"))
-    if config.get("decay_rate", 0.0) > 1 or config.get("m_mul", 0.0) > 1:
+    growth = config.get("m_mul", 0.0)  # of CosineDecayRestarts
+    if isinstance(schedule, schedules.ExponentialDecay):
+        growth = config["decay_rate"]
+    if growth > 1:
         raise ValueError(_unknown_peak(schedule, "grows"))
     rates = [config.get(key) for key in ("initial_learning_rate", "end_learning_rate")]
     rates += [config.get("warmup_target"), *config.get("values", [])]

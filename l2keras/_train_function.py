@@ -59,8 +59,7 @@ class DecayedTrainFunction:
         self._rules: list[DecayRule] = []
         self._groups: list[tuple[DecayRule, set[int]]] | None = None
         self._compiled: Callable[..., Any] | None = None
-        model.train_function = self
-        vars(model)["make_train_function"] = self._make_train_function
+        self._install()
 
     def add(self, rule: DecayRule) -> None:
         """Adds a group; raises at once where patterns match nothing or groups overlap."""
@@ -74,10 +73,22 @@ class DecayedTrainFunction:
         with _optimizers.hooked(_optimizers.inner_optimizers(self._optimizer), self._hook):
             return self._compiled(*args)
 
+    def _install(self) -> None:
+        self._model.train_function = self
+        vars(self._model)["make_train_function"] = self._make_train_function
+
+    def install_again(self) -> None:
+        """Takes its place back in mid fit, after a callback's `train_on_batch` took it out."""
+        installed = self._model.train_function
+        if installed is not self and installed is not None:
+            self._keras_function = installed
+            self._install()
+
     def uninstall(self) -> None:
-        """Puts Keras' own function back."""
+        """Puts Keras' own function back, unless `compile` has dropped it since."""
         vars(self._model).pop("make_train_function", None)
-        self._model.train_function = self._keras_function
+        if self._model.train_function is self:
+            self._model.train_function = self._keras_function
 
     def _make_train_function(self, force: bool = False) -> Any:
         if not force:  # the start of another fit: WeightDecay installs itself again, or is gone

@@ -87,8 +87,7 @@ class WeightDecay(keras.callbacks.Callback):
         """Puts the decay into the train step of this `fit`."""
         model = self.model
         optimizer = model.optimizer
-        if hasattr(optimizer, "optimizers") and not optimizer.built and model.built:
-            optimizer.build(model.trainable_variables)  # MultiOptimizer finds its members here
+        _optimizers.find_members(optimizer, model)
         _optimizers.check_supported(optimizer, self.coupling)
         self._rule = self._make_rule(optimizer)
         installed = model.train_function
@@ -97,12 +96,18 @@ class WeightDecay(keras.callbacks.Callback):
         self._train_function = installed
         installed.add(self._rule)
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keeps the decay in, whatever another callback did to the train function."""
+        if self._train_function is not None:
+            self._train_function.install_again()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes `weight_decay` and `decay_per_step` into the epoch logs."""
         if self._rule is None or self._train_function is None or logs is None:
             return
         optimizers = _optimizers.inner_optimizers(self.model.optimizer)
-        if not self._train_function.reached and self.model.optimizer is optimizers[0]:
+        optimizer = self.model.optimizer
+        if not self._train_function.reached and _optimizers.must_have_updated(optimizer):
             raise RuntimeError(_never_reached(optimizers[0]))
         suffix = _free_suffix(logs)
         step = keras.ops.maximum(optimizers[0].iterations - 1, 0)

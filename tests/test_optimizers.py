@@ -194,7 +194,7 @@ def test_keras_still_has_the_private_parts_that_are_used() -> None:
         (keras.optimizers.schedules.PolynomialDecay(0.125, 10, end_learning_rate=0.5), 0.5),
         (keras.optimizers.schedules.PiecewiseConstantDecay([5], [0.25, 0.5]), 0.5),
         (keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9), 0.5),
-        (keras.optimizers.schedules.InverseTimeDecay(0.5, 10, 0.9), 0.5),
+        (keras.optimizers.schedules.InverseTimeDecay(0.5, 10, 2.0), 0.5),
         (keras.optimizers.schedules.CosineDecayRestarts(0.5, 10), 0.5),
         (0.5, 0.5),
     ],
