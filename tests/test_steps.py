@@ -65,16 +65,45 @@ def test_the_data_gradient_is_clipped_and_the_decay_is_not(clip: str, coupling: 
 
 
 @pytest.mark.usefixtures("float64")
-def test_the_average_follows_the_decayed_weights() -> None:
+@pytest.mark.parametrize("coupling", ["decoupled", "coupled"])
+def test_the_global_norm_is_that_of_the_data_gradients(coupling: str) -> None:
+    """global_clipnorm measures kernel and bias together, without the kernel's decay."""
+    limit = 0.25
+    model = dense_model(use_bias=True)
+    model.compile(keras.optimizers.SGD(ETA, global_clipnorm=limit), mse)
+    inputs, targets = random_data(STEPS * BATCH_SIZE)
+    weight, bias = kernel(model), np.zeros(2)
+    clipped = 0
+    for step in range(STEPS):
+        rows = slice(step * BATCH_SIZE, (step + 1) * BATCH_SIZE)
+        gradient = linear_gradient(weight, inputs[rows], targets[rows] - bias)
+        errors = inputs[rows] @ weight + bias - targets[rows]
+        of_bias = 2 / errors.size * errors.sum(axis=0)
+        scale = min(1.0, limit / np.sqrt(np.sum(gradient**2) + np.sum(of_bias**2)))
+        clipped += scale < 1
+        weight = decayed_step(weight, scale * gradient, coupling)
+        bias = bias - ETA * scale * of_bias
+    assert clipped > 20
+    fit(model, (inputs, targets), [WeightDecay(LAM, coupling=coupling)], batch_size=BATCH_SIZE)
+    assert relative_distance(kernel(model), weight) < TOLERANCE
+    assert relative_distance(to_numpy(model.get_layer("dense").bias), bias) < TOLERANCE
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("frequency", [None, 3])
+def test_the_average_follows_the_decayed_weights(frequency: int | None) -> None:
     """With use_ema the average is that of the decayed weights, and is what the fit ends with."""
     model = dense_model()
-    model.compile(keras.optimizers.SGD(ETA, use_ema=True, ema_momentum=0.75), mse)
+    average_of = {"use_ema": True, "ema_momentum": 0.75, "ema_overwrite_frequency": frequency}
+    model.compile(keras.optimizers.SGD(ETA, **average_of), mse)
     weight = kernel(model)
     average = np.zeros_like(weight)
     for step in range(STEPS):
         weight = (1 - ETA * LAM) * weight
         momentum = 0.75 if step else 0.0
         average = momentum * average + (1 - momentum) * weight
+        if frequency and (step + 1) % frequency == 0:
+            weight = average
     fit_zeros(model, STEPS, [WeightDecay(LAM)])
     assert relative_distance(kernel(model), average) < 1e-12
 
@@ -140,6 +169,28 @@ def test_embeddings_decay_in_every_row(coupling: str) -> None:
         table = decayed_step(table, gradient, coupling)
     model.fit(
         rows, targets, batch_size=1, shuffle=False, verbose=0,
+        callbacks=[WeightDecay(LAM, coupling=coupling)],
+    )  # fmt: skip
+    assert relative_distance(to_numpy(layer.embeddings), table) < 1e-12
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("coupling", ["decoupled", "coupled"])
+def test_a_row_that_comes_twice_in_a_batch_decays_once(coupling: str) -> None:
+    """The gradients of a repeated row add up; the decay of the row does not."""
+    layer = keras.layers.Embedding(5, 2, name="table")
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), layer, keras.layers.Flatten()])
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    table = np.random.default_rng(3).normal(size=(5, 2))
+    layer.embeddings.assign(table)
+    rows = np.array([[1, 1, 4], [0, 1, 0]] * 25)
+    for batch in rows:
+        gradient = np.zeros_like(table)
+        for row in batch:
+            gradient[row] += 2 / 6 * table[row]  # of mean(w**2) over three rows of two
+        table = decayed_step(table, gradient, coupling)
+    model.fit(
+        rows, np.zeros((50, 6)), batch_size=1, shuffle=False, verbose=0,
         callbacks=[WeightDecay(LAM, coupling=coupling)],
     )  # fmt: skip
     assert relative_distance(to_numpy(layer.embeddings), table) < 1e-12

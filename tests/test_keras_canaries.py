@@ -1,0 +1,177 @@
+"""The private parts of Keras that the library stands on: when one changes, a test here fails."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import l2keras
+from tests.helpers import BACKEND, dense_model, fit_zeros, to_numpy
+
+# Each has a test in this file, and stands in one of the two modules that may touch it.
+PRIVATE = {
+    "_optimizers": {"_learning_rate", "_distribution_strategy", "__internal__"},
+    "_variables": {"_flatten_layers", "_trainable_variables", "_non_trainable_variables"},
+}
+
+
+def private_names(module: Path) -> set[str]:
+    """The underscored attributes that a module reads from other objects than its own."""
+    trees = [ast.parse(path.read_text()) for path in module.parent.glob("*.py")]
+    ours = {
+        node.name
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    } | {path.stem for path in module.parent.glob("*.py")}
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+        and node.attr not in ours | {"__name__", "__module__", "_compiled"}
+    }
+
+
+@pytest.mark.parametrize(
+    "module", sorted(Path(l2keras.__file__).parent.glob("*.py")), ids=lambda path: path.stem
+)
+def test_private_attributes_of_keras_stay_in_two_modules(module: Path) -> None:
+    """A private attribute that is used somewhere else, or is new, fails until it is dealt with."""
+    assert private_names(module) == PRIVATE.get(module.stem, set())
+
+
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_the_update_is_called_with_clipped_gradients_and_undecayed_weights(
+    accumulation: int | None,
+) -> None:
+    """`_backend_update_step` meets each real update once: gradient scaled and clipped, W at W_t."""
+    optimizer = keras.optimizers.SGD(
+        0.5, clipvalue=1.0, loss_scale_factor=4.0, gradient_accumulation_steps=accumulation
+    )
+    variable = keras.Variable(np.full((2, 2), 3.0, "float32"))
+    optimizer.build([variable])
+    keras_update, seen = optimizer._backend_update_step, []
+
+    def update(grads: Any, trainable_variables: Any, learning_rate: Any) -> Any:
+        values = (grads[0], trainable_variables[0], keras.ops.convert_to_tensor(learning_rate))
+        seen.append([float(to_numpy(keras.ops.ravel(value)[0])) for value in values])
+        assert trainable_variables[0] is variable
+        return keras_update(grads, trainable_variables, learning_rate)
+
+    vars(optimizer)["_backend_update_step"] = update
+    for value in (6.0, 2.0):
+        optimizer.apply([keras.ops.full((2, 2), value)], [variable])
+    del vars(optimizer)["_backend_update_step"]
+    # 6/4 and 2/4 clipped to 1 and 0.5; or, accumulated first, the mean of 1.5 and 0.5
+    once, twice = [[1.0, 3.0, 0.5]], [[1.0, 3.0, 0.5], [0.5, 2.5, 0.5]]
+    if BACKEND == "jax" and accumulation:
+        # JAX runs the update at every step and takes it back where the gradients only add up.
+        assert len(seen) == 2
+        assert seen[-1] == once[0]
+    else:
+        assert seen == (once if accumulation else twice)
+    assert float(to_numpy(variable)[0, 0]) == (2.5 if accumulation else 2.25)
+
+
+def test_the_update_has_the_signature_that_the_hook_has() -> None:
+    """Every optimizer of Keras takes (grads, trainable_variables, learning_rate)."""
+    for value in vars(keras.optimizers).values():
+        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer):
+            names = list(inspect.signature(value._backend_update_step).parameters)
+            assert names == ["self", "grads", "trainable_variables", "learning_rate"], value
+
+
+def test_the_learning_rate_is_a_schedule_or_a_variable() -> None:
+    """`_learning_rate` holds what was passed, where `learning_rate` evaluates it."""
+    schedule = keras.optimizers.schedules.CosineDecay(0.5, 10)
+    assert keras.optimizers.SGD(schedule)._learning_rate is schedule
+    assert isinstance(keras.optimizers.SGD(0.5)._learning_rate, keras.Variable)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's")
+def test_the_parts_of_tf_distribute_are_there() -> None:
+    """The strategy of the optimizer, its `extended.update`, and `maybe_merge_call`."""
+    import tensorflow as tf
+
+    strategy = keras.optimizers.SGD(0.5)._distribution_strategy
+    assert strategy is tf.distribute.get_strategy()
+    assert callable(strategy.extended.update)
+    merge = tf.__internal__.distribute.interim.maybe_merge_call
+    assert merge(lambda strategy, value: value + 1, strategy, 2) == 3
+
+
+def test_layers_are_flattened_with_the_model_itself() -> None:
+    """`_flatten_layers` yields the model, nested models and their layers, each once."""
+    shared = keras.layers.Dense(3, name="shared")
+    inner = keras.Sequential([keras.Input((3,)), shared], name="inner")
+    model = keras.Sequential([keras.Input((3,)), inner, shared])
+    found = list(model._flatten_layers(include_self=True, recursive=True))
+    assert {id(layer) for layer in (model, inner, shared)} <= {id(layer) for layer in found}
+    assert list(model._flatten_layers())[0] is model
+
+
+def test_a_layer_lists_its_own_variables() -> None:
+    """The two private lists hold a layer's own variables, not those of layers inside it."""
+    norm = keras.layers.BatchNormalization()
+    norm.build((None, 3))
+    assert norm._trainable_variables == [norm.gamma, norm.beta]
+    assert norm.moving_mean in norm._non_trainable_variables
+    assert not [
+        variable for variable in keras.Sequential([norm])._trainable_variables if variable.shape
+    ]
+
+
+def test_fit_makes_its_function_first_and_looks_it_up_at_every_batch() -> None:
+    """fit calls make_train_function, then on_train_begin, then model.train_function each batch."""
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    make, order = model.make_train_function, []
+
+    def noted(force: bool = False) -> Any:
+        order.append("make")
+        return make(force)
+
+    class Note(keras.callbacks.Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            order.append("begin")
+            function = self.model.train_function
+
+            def train_function(*arguments: Any) -> Any:
+                order.append("batch")
+                return function(*arguments)
+
+            self.model.train_function = train_function
+
+    vars(model)["make_train_function"] = noted
+    fit_zeros(model, 2, [Note()])
+    assert order == ["make", "begin", "batch", "batch"]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras on torch runs the step in Python every time")
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("lam", [0.5, keras.optimizers.schedules.CosineDecay(0.5, 10)])
+def test_decay_adds_no_trace(lam: Any, jit: bool) -> None:
+    """Over three epochs the step is traced exactly once, with a constant lam and with a schedule."""
+    if BACKEND == "jax" and not jit:
+        pytest.skip("Keras on JAX traces with jit_compile only")
+    traces = []
+
+    class Counted(keras.Sequential):
+        def train_step(self, *arguments: Any) -> Any:
+            traces.append(1)
+            return super().train_step(*arguments)
+
+    layer = keras.layers.Dense(2, use_bias=False)
+    model = Counted([keras.Input((3,)), layer])
+    model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=jit)
+    model.optimizer.build(model.trainable_variables)
+    fit_zeros(model, 3, [l2keras.WeightDecay(lam)], epochs=3)
+    assert len(traces) == 1

@@ -1,0 +1,45 @@
+"""The README does what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import BACKEND
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_its_python_blocks_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every Python block runs, one after the other, and the callback's logs are printed."""
+    names: dict[str, object] = {}
+    assert len(BLOCKS) == 3
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)
+    assert "[0.01" in capsys.readouterr().out
+
+
+def test_its_commands_and_files_exist() -> None:
+    """Every `make` target, module and file that it names is there."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    for module in re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", README):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+    for path in re.findall(r"\]\(([\w./]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="needs the experiments, once")
+def test_its_overrides_are_valid() -> None:
+    """Every override in its commands names a key, a group and an option that exist."""
+    from experiments import cli
+    from experiments.schema import CompareConfig, Config
+
+    for module, words in re.findall(r"experiments\.(train|compare) (.*)", README):
+        overrides = [word for word in words.split() if "=" in word]
+        cli.check_overrides(overrides, CompareConfig if module == "compare" else Config)
