@@ -73,6 +73,9 @@ def train_arms(
                     for epoch, distance in enumerate(result.distances[1:]):
                         run.log_metrics({"distance": distance}, step=epoch)
             results.append(result)
+            if not sys.stderr.isatty():  # no bar there: a line for each arm
+                summary = progress.summary(trial.history)
+                print(f"{len(results)}/{len(arms)} {arm.label}: {summary}", file=sys.stderr)
     return results
 
 
