@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shlex
 import sys
@@ -64,8 +65,9 @@ def train_arms(
             arm_node = node.copy()
             arm_node.regularization = OmegaConf.structured(arm_config.regularization)
             with store.run(arm.label, parent=parent, tags={"arm": arm.name}) as run:
+                shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
-                    run, arm_node, arm_config, data, device_name, advance, keep_trajectory=True
+                    run, arm_node, arm_config, data, device_name, shown, keep_trajectory=True
                 )
                 result = judge(arm, config, trial, references)
                 run.set_tags({"verdict": result.verdict})

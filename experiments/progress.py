@@ -16,15 +16,18 @@ from rich.progress import (
 )
 from rich.table import Table
 
-Advance = Callable[[Mapping[str, float]], None]
+Advance = Callable[..., None]  # (metrics, label=None)
 
 
 @contextmanager
 def bar(total: int, label: str, shown: bool = True) -> Iterator[Advance]:
-    """A progress bar over `total` epochs; call what it yields with each epoch's metrics."""
+    """A progress bar over `total` epochs; call what it yields with each epoch's metrics.
+
+    A `label` passed along takes the place of the first one.
+    """
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -36,8 +39,9 @@ def bar(total: int, label: str, shown: bool = True) -> Iterator[Advance]:
     ) as progress:
         task = progress.add_task(label, total=total, metrics="")
 
-        def advance(metrics: Mapping[str, float]) -> None:
-            progress.update(task, advance=1, metrics=summary(metrics))
+        def advance(metrics: Mapping[str, float], label: str | None = None) -> None:
+            shown = summary(metrics).partition(" ")[0]  # what fits into 80 columns
+            progress.update(task, advance=1, description=label, metrics=shown)
 
         yield advance
 
