@@ -18,6 +18,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _optimizers, _validation, masks, penalties
+from l2keras._variables import is_built
 
 Lam: TypeAlias = float | Callable[[Any], Any]  # a LearningRateSchedule is such a callable
 
@@ -64,7 +65,7 @@ class DecayedTrainFunction:
     def add(self, rule: DecayRule) -> None:
         """Adds a group; raises at once where patterns match nothing or groups overlap."""
         self._rules.append(rule)
-        if all(layer.built for layer in self._model._flatten_layers()):
+        if is_built(self._model):
             self._groups = self._resolve()
 
     def __call__(self, *args: Any) -> Any:

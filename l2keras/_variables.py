@@ -49,6 +49,11 @@ def model_variables(model: Any) -> list[ModelVariable]:
     return [ModelVariable(v, owners.get(id(v), model)) for v in _unique(model.weights)]
 
 
+def is_built(model: Any) -> bool:
+    """True once every layer has its variables; a model without shapes gets them in `fit`."""
+    return all(layer.built for layer in model._flatten_layers())
+
+
 def _owned(model: Any) -> Iterator[tuple[Any, Any]]:
     for layer in model._flatten_layers(include_self=True, recursive=True):
         for variable in layer._trainable_variables + layer._non_trainable_variables:

@@ -115,7 +115,7 @@ def test_layers_are_flattened_with_the_model_itself() -> None:
     model = keras.Sequential([keras.Input((3,)), inner, shared])
     found = list(model._flatten_layers(include_self=True, recursive=True))
     assert {id(layer) for layer in (model, inner, shared)} <= {id(layer) for layer in found}
-    assert list(model._flatten_layers())[0] is model
+    assert next(iter(model._flatten_layers())) is model
 
 
 def test_a_layer_lists_its_own_variables() -> None:
@@ -159,7 +159,7 @@ def test_fit_makes_its_function_first_and_looks_it_up_at_every_batch() -> None:
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("lam", [0.5, keras.optimizers.schedules.CosineDecay(0.5, 10)])
 def test_decay_adds_no_trace(lam: Any, jit: bool) -> None:
-    """Over three epochs the step is traced exactly once, with a constant lam and with a schedule."""
+    """Over three epochs the step is traced exactly once, with a float and with a schedule."""
     if BACKEND == "jax" and not jit:
         pytest.skip("Keras on JAX traces with jit_compile only")
     traces = []
