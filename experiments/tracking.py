@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -202,6 +204,10 @@ def _provenance() -> dict[str, str]:
     return {
         "git_commit": commit or "unknown",
         "git_dirty": "unknown" if status is None else str(bool(status)).lower(),
+        # What MLflow's own columns show.
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": shlex.join(sys.orig_argv[1:]),
+        "mlflow.source.git.commit": commit or "unknown",
     }
 
 
