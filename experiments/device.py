@@ -128,6 +128,6 @@ def distribution_scope() -> AbstractContextManager[Any]:
         if len(tf.config.get_visible_devices("GPU")) > 1:
             scope: AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
             return scope
-    if backend == "jax" and len(keras.distribution.list_devices("gpu")) > 1:
+    if backend == "jax" and len(_jax_gpus(Device.auto)) > 1:
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     return nullcontext()

@@ -153,7 +153,8 @@ class EpochRecorder(keras.callbacks.Callback):
 
     def _weight_metrics(self) -> dict[str, float]:
         """`weight_norm` of the decayed variables, and the penalty that lambda puts on them."""
-        half = sum(float(penalties.half_squared_norm(variable)) for variable in self._decayed)
+        norms = [penalties.half_squared_norm(variable) for variable in self._decayed]
+        half = sum(float(keras.ops.convert_to_numpy(norm)) for norm in norms)
         return {"weight_norm": (2 * half) ** 0.5, "penalty": self._method.effective_lam * half}
 
     def _keep_weights(self) -> None:
