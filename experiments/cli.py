@@ -82,7 +82,7 @@ def _shown(item: Any) -> str:
 
 def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> None:
     """Raises ConfigError for a key, group or option that does not exist, naming the nearest."""
-    words = [word for word in arguments if "=" in word and not word.startswith("-")]
+    words = [word for word in arguments if ("=" in word or word[:1] == "~") and word[:1] != "-"]
     try:
         overrides = OverridesParser.create().parse_overrides(words)
     except OverrideParseException as exception:
@@ -95,6 +95,10 @@ def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> No
         key = override.key_or_group
         if key.partition("/")[0] == "hydra" or key.startswith("hydra."):
             continue
+        if override.is_delete():
+            raise schema.ConfigError(
+                f"Keys and groups cannot be taken out. Received: {override.input_line}."
+            )
         if key in groups():
             _check_option(key, override)
         elif key not in valid or override.is_add():
@@ -107,7 +111,9 @@ def _check_option(group: str, override: Override) -> None:
     chosen = override.value()
     values = override.sweep_string_iterator() if override.is_sweep_override() else [chosen]
     for value in values:
-        if str(value) not in [*options, "null", "None"]:
+        if value is None and group == "experiment":
+            continue
+        if str(value) not in options:
             raise schema.ConfigError(_unknown("option", override.input_line, str(value), options))
 
 

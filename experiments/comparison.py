@@ -67,10 +67,12 @@ def check_comparison(config: CompareConfig) -> None:
     unknown = [name for name in config.compare.arms if name not in LABELS]
     if unknown:
         raise ConfigError(f"`compare.arms` must be among {list(LABELS)}. Received: {unknown[0]!r}.")
-    if not config.compare.lams or min(config.compare.lams) <= 0:
+    with np.errstate(over="ignore"):
+        single = [np.float32(2 * lam) / 4 for lam in config.compare.lams]
+    if not single or not all(0 < lam < np.inf for lam in single):
         raise ConfigError(
-            f"`compare.lams` needs positive lambdas. Received: {config.compare.lams}. "
-            "The arm `none` is lambda 0."
+            "`compare.lams` needs positive lambdas that float32 can hold. "
+            f"Received: {config.compare.lams}. The arm `none` is lambda 0."
         )
 
 

@@ -18,17 +18,12 @@ class Method:
         regularizer: For every kernel and embedding, or None.
         callbacks: For `fit`.
         optimizer_weight_decay: For the optimizer's own `weight_decay`, or None.
-        in_loss: Whether the penalty is part of the loss.
     """
 
     effective_lam: float
     regularizer: Any = None
     callbacks: tuple[Any, ...] = ()
     optimizer_weight_decay: float | None = None
-
-    @property
-    def in_loss(self) -> bool:
-        return self.regularizer is not None
 
 
 def _none(lam: float, peak: float) -> Method:

@@ -181,6 +181,10 @@ def check(config: Config) -> None:
     for key, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             raise ConfigError(f"`{key}` must be positive. Received: {key}={value}.")
+    if not 0 <= config.model.dropout < 1:
+        raise ConfigError(
+            f"`model.dropout` must be in [0, 1). Received: model.dropout={config.model.dropout}."
+        )
     lams = {"regularization.lam": [config.regularization.lam]}
     if isinstance(config, CompareConfig):
         lams["compare.lams"] = config.compare.lams

@@ -48,7 +48,9 @@ def ui_command(uri: str) -> str:
     """The command that opens the MLflow UI on the store."""
     if urlparse(uri).scheme in ("http", "https"):
         return f"open {uri}"
-    return "make ui" if uri == store_uri(None) else f"mlflow ui --backend-store-uri {uri}"
+    if uri == f"{_SQLITE}{RUNS / 'mlflow.db'}" and not os.environ.get("MLFLOW_TRACKING_URI"):
+        return "make ui"
+    return f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
 
 
 class Store:
@@ -63,6 +65,7 @@ class Store:
 
         self.uri = store_uri(uri)
         with _creation_lock(self.uri):
+            _create_database(self.uri)
             self.client = MlflowClient(tracking_uri=self.uri)
             self.experiment_id = self._get_or_create(study)
 
@@ -178,6 +181,19 @@ def _creation_lock(uri: str) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock"):
         yield
+
+
+def _create_database(uri: str) -> None:
+    """Migrates a new sqlite database under another name: whoever is killed here leaves none."""
+    database = Path(uri.removeprefix(_SQLITE))
+    if not uri.startswith(_SQLITE) or database.exists():
+        return
+    from mlflow import MlflowClient
+
+    new = database.with_name(f"{database.name}.new")
+    new.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"{_SQLITE}{new}").search_experiments(max_results=1)
+    new.replace(database)
 
 
 @contextmanager

@@ -87,6 +87,14 @@ class WeightDecay(keras.callbacks.Callback):
         """Puts the decay into the train step of this `fit`."""
         model = self.model
         optimizer = model.optimizer
+        if optimizer is None:
+            raise ValueError(
+                _validation.error(
+                    "`WeightDecay` needs the optimizer of the model.",
+                    "a model compiled without one",
+                    "Pass model.compile(optimizer=...).",
+                )
+            )
         _optimizers.find_members(optimizer, model)
         _optimizers.check_supported(optimizer, self.coupling)
         self._rule = self._make_rule(optimizer)
@@ -134,6 +142,15 @@ class WeightDecay(keras.callbacks.Callback):
 
 
 def _check_lam_or_schedule(lam: Any) -> Lam:
+    if isinstance(lam, (keras.regularizers.Regularizer, type)):
+        raise TypeError(
+            _validation.error(
+                "`lam` must be a float, a LearningRateSchedule or a callable of the step.",
+                f"lam={lam!r}",
+                "Pass the coefficient itself: HalfL2(0.1) is WeightDecay(0.1), and "
+                "keras.regularizers.L2(0.1) is WeightDecay(0.2).",
+            )
+        )
     if isinstance(lam, LearningRateSchedule) or callable(lam):
         schedule: Lam = lam
         return schedule

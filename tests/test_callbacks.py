@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from l2keras import WeightDecay
+from l2keras import HalfL2, WeightDecay
 from tests.helpers import BACKEND, dense_model, fit_zeros, kernel, mse, relative_distance, to_numpy
 
 ETA, LAM = 0.5, 0.25
@@ -200,4 +200,19 @@ def test_an_optimizer_with_an_update_of_its_own_is_told() -> None:
     model = dense_model()
     model.compile(Own(ETA), mse)
     with pytest.raises(RuntimeError, match="optimizer=Own"):
+        fit_zeros(model, 1, [WeightDecay(LAM)])
+
+
+@pytest.mark.parametrize("lam", [HalfL2(0.1), keras.regularizers.L2(0.1), HalfL2, float])
+def test_a_regularizer_is_not_taken_for_a_schedule(lam: Any) -> None:
+    """A regularizer, or a class, in the place of lam raises with the coefficient to pass."""
+    with pytest.raises(TypeError, match="Pass the coefficient itself"):
+        WeightDecay(lam)
+
+
+def test_a_model_without_an_optimizer_is_told() -> None:
+    """A model compiled without an optimizer raises with the remedy."""
+    model = dense_model()
+    model.compile(None, mse)
+    with pytest.raises(ValueError, match="compiled without one"):
         fit_zeros(model, 1, [WeightDecay(LAM)])

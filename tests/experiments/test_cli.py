@@ -36,6 +36,13 @@ def test_mistyped_key_names_the_nearest(override: str, nearest: str) -> None:
         cli.check_overrides([override], Config)
 
 
+@pytest.mark.parametrize("override", ["~optimizer", "~optimizer=sgd", "data=null"])
+def test_groups_cannot_be_taken_out(override: str) -> None:
+    """A group that is deleted or null raises before anything runs."""
+    with pytest.raises(ConfigError, match="Received: "):
+        cli.check_overrides([override], Config)
+
+
 @pytest.mark.parametrize(
     ("override", "nearest"),
     [("regularization=halfl2", "half_l2"), ("optimizer=sgd,adm", "adam"), ("data=minst", "mnist")],

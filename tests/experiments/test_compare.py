@@ -121,7 +121,7 @@ def test_the_terminal_shows_table_page_and_ui(sgd: Compared) -> None:
     assert "WeightDecay(0.1, coupled)" in sgd.printed
     assert "same as HalfL2(2*lambda), twice what was asked" in sgd.printed
     assert "comparison.html" in sgd.printed
-    assert "MLflow UI: mlflow ui --backend-store-uri sqlite:///" in sgd.printed
+    assert "-m mlflow ui --backend-store-uri sqlite:///" in sgd.printed
     assert str(paths.RUNS / "mlflow.db") not in sgd.printed
 
 

@@ -128,6 +128,8 @@ def test_best_ignores_what_diverged() -> None:
         ([0.1], ["l2"], r"`compare\.arms`.*'l2'"),
         ([], ["none"], r"`compare\.lams`"),
         ([0.0], ["none"], "`none` is lambda 0"),
+        ([1e-50], ["none"], "that float32 can hold"),
+        ([1e50], ["none"], "that float32 can hold"),
     ],
 )
 def test_impossible_comparisons(lams: list[float], arms: list[str], message: str) -> None:

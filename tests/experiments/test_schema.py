@@ -40,6 +40,7 @@ def test_defaults_pass() -> None:
         ("training", "steps_per_execution", 0),
         ("training", "gradient_accumulation_steps", 0),
         ("model", "width", 0),
+        ("model", "dropout", 1.5),
         ("model", "depth", -2),
         ("regularization", "lam", -0.1),
         ("regularization", "lam", float("inf")),

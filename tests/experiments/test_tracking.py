@@ -152,3 +152,14 @@ def test_four_processes_create_one_store(uri: str) -> None:
     assert [process.wait() for process in processes] == [0, 0, 0, 0]
     runs = runs_of(Store(uri, "study"))
     assert [(r.info.status, r.data.metrics) for r in runs] == [("FINISHED", {"x": 1.0})] * 4
+
+
+def test_a_killed_creation_leaves_no_broken_store(uri: str) -> None:
+    """What a process that was killed while creating the database left does not hurt the next."""
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    folder.mkdir()
+    (folder / "mlflow.db.new").write_bytes(b"half a database")
+    with Store(uri, "study").run("one"):
+        pass
+    assert runs_of(Store(uri, "study"))[0].info.status == "FINISHED"
+    assert not (folder / "mlflow.db.new").exists()
