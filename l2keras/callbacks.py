@@ -135,7 +135,10 @@ class WeightDecay(keras.callbacks.Callback):
         if self.coupling == "independent":
             inner = _optimizers.inner_optimizers(optimizer)
             peak = self.peak_learning_rate or max(map(_optimizers.peak_learning_rate, inner))
-        return DecayRule(lam, self.coupling, self.include, self.exclude, peak)
+        rule = DecayRule(lam, self.coupling, self.include, self.exclude, peak)
+        step = _optimizers.inner_optimizers(optimizer)[0].iterations + 0  # its value, a tensor
+        _validation.check_lam(rule.lam_at(step), remedy="A callable of the step must return one.")
+        return rule
 
     def __repr__(self) -> str:
         return f"WeightDecay({self.lam!r}, coupling={self.coupling!r})"

@@ -216,3 +216,10 @@ def test_a_model_without_an_optimizer_is_told() -> None:
     model.compile(None, mse)
     with pytest.raises(ValueError, match="compiled without one"):
         fit_zeros(model, 1, [WeightDecay(LAM)])
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), "0.1", [0.1, 0.2]])
+def test_what_a_callable_returns_is_checked(value: Any) -> None:
+    """A callable of the step that returns no coefficient raises when fit begins."""
+    with pytest.raises((TypeError, ValueError), match="A callable of the step must return one"):
+        fit_zeros(compiled(), 1, [WeightDecay(lambda step: value)])
