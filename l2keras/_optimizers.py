@@ -7,6 +7,7 @@ unscaled, accumulated and clipped, and the variables still at W_t.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,8 +17,12 @@ from keras.optimizers import schedules
 
 from l2keras import _validation
 
-# (optimizer, grads, variables, learning_rate) -> grads; called while the step is traced.
-StepHook = Callable[[Any, Sequence[Any], Sequence[Any], Any], Sequence[Any]]
+# (optimizer, grads, variables, learning_rate, update), in the place of
+# update(grads, variables, learning_rate); called while the step is traced.
+StepHook = Callable[[Any, Sequence[Any], Sequence[Any], Any, Callable[..., Any]], None]
+
+# (value of a variable, arguments) -> its new value
+Rewriting = Callable[[Any, Any], Any]
 
 _HOOKED = "_backend_update_step"
 
@@ -97,7 +102,7 @@ def _decayed_twice(optimizer: Any, name: str, attribute: str) -> str:
 
 @contextmanager
 def hooked(optimizers: Sequence[Any], hook: StepHook) -> Iterator[None]:
-    """Runs `hook` before every update that is traced or executed inside the block.
+    """Runs `hook` around every update that is traced or executed inside the block.
 
     The hook lives in the instance's `__dict__` for the duration of the block only, so no
     exception, checkpoint or later `fit` can meet it.
@@ -105,59 +110,106 @@ def hooked(optimizers: Sequence[Any], hook: StepHook) -> Iterator[None]:
     with ExitStack() as stack:
         for optimizer in optimizers:
             attributes = vars(optimizer)
-            update_step = _with_hook(optimizer, getattr(optimizer, _HOOKED), hook)
-            stack.callback(attributes.pop, _HOOKED, None)
-            attributes[_HOOKED] = update_step
+            outer = attributes.get(_HOOKED)  # of a block around this one
+            hooked_step = _with_hook(optimizer, getattr(optimizer, _HOOKED), hook)
+            stack.callback(_put_back, attributes, outer)
+            attributes[_HOOKED] = hooked_step
         yield
 
 
+def _put_back(attributes: dict[str, Any], outer: Any) -> None:
+    attributes.pop(_HOOKED, None)
+    if outer is not None:
+        attributes[_HOOKED] = outer
+
+
 def _with_hook(optimizer: Any, update_step: Callable[..., Any], hook: StepHook) -> Any:
-    def backend_update_step(grads: Any, variables: Any, learning_rate: Any) -> Any:
-        grads = hook(optimizer, grads, variables, learning_rate)
-        return update_step(grads, variables, learning_rate)
+    def backend_update_step(grads: Any, variables: Any, learning_rate: Any) -> None:
+        hook(optimizer, grads, variables, learning_rate, update_step)
 
     return backend_update_step
 
 
-def scale_variables(optimizer: Any, variables: Sequence[Any], factors: Sequence[Any]) -> None:
-    """W <- factor * W for each pair, on the running backend; on TensorFlow on every replica."""
+def rewrite(optimizer: Any, rewriting: Rewriting, pairs: Sequence[tuple[Any, Any]]) -> None:
+    """W <- rewriting(W, arguments) for each (variable, arguments); on every replica.
+
+    `rewriting` takes the value of a variable as a tensor, and returns one.
+    """
+    if not pairs:
+        return
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        _scale_tensorflow(optimizer, variables, factors)
+        _rewrite_tensorflow(optimizer, rewriting, pairs)
     elif backend == "torch":
-        _scale_torch(variables, factors)
+        _rewrite_torch(rewriting, pairs)
     else:
-        for variable, factor in zip(variables, factors, strict=True):
-            variable.assign(_scaled(variable, factor))
+        for variable, arguments in pairs:
+            variable.assign(rewriting(variable.value, arguments))
 
 
-def _scaled(value: Any, factor: Any) -> Any:
-    """factor * value, multiplied in the dtype of the factor (float32 or better)."""
-    wide = keras.ops.cast(value, keras.backend.standardize_dtype(factor.dtype))
-    return keras.ops.cast(wide * factor, keras.backend.standardize_dtype(value.dtype))
-
-
-def _scale_tensorflow(optimizer: Any, variables: Sequence[Any], factors: Sequence[Any]) -> None:
+def _rewrite_tensorflow(
+    optimizer: Any, rewriting: Rewriting, pairs: Sequence[tuple[Any, Any]]
+) -> None:
     import tensorflow as tf
 
-    def assign(variable: Any, factor: Any) -> Any:
-        return variable.assign(_scaled(variable, factor))
+    def assign(variable: Any, arguments: Any) -> Any:
+        return variable.assign(rewriting(variable, arguments))
 
     def update(distribution: Any, pairs: Sequence[tuple[Any, Any]]) -> None:
-        for variable, factor in pairs:
-            distribution.extended.update(variable.value, assign, args=(factor,), group=False)
+        for variable, arguments in pairs:
+            distribution.extended.update(variable.value, assign, args=(arguments,), group=False)
 
     tf.__internal__.distribute.interim.maybe_merge_call(
-        update, optimizer._distribution_strategy, list(zip(variables, factors, strict=True))
+        update, optimizer._distribution_strategy, list(pairs)
     )
 
 
-def _scale_torch(variables: Sequence[Any], factors: Sequence[Any]) -> None:
+def _rewrite_torch(rewriting: Rewriting, pairs: Sequence[tuple[Any, Any]]) -> None:
     import torch
 
     with torch.no_grad():
-        for variable, factor in zip(variables, factors, strict=True):
-            variable.value.mul_(factor)
+        for variable, arguments in pairs:
+            new = rewriting(variable.value, arguments)
+            if new is not variable.value:  # it is where the rewriting was in place
+                variable.value.copy_(new)
+
+
+def snapshot(variable: Any) -> Any:
+    """The value of the variable now, which no later update changes."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.identity(variable.value)
+    return variable.value.detach().clone() if backend == "torch" else variable.value
+
+
+def root_mean_second_moment(optimizer: Any) -> Any:
+    """sqrt(mean(v_hat)) over all the elements of all variables; a scalar, float32 or better.
+
+    v_hat is the second moment of Adam and its like, after the update and bias-corrected.
+    """
+    amsgrad = getattr(optimizer, "amsgrad", False)
+    moments = optimizer._velocity_hats if amsgrad else optimizer._velocities
+    moments = [moment for moment in moments if moment is not None]
+    size = sum(math.prod(moment.shape) for moment in moments)
+    dtype = keras.config.floatx()
+    total = sum(keras.ops.sum(keras.ops.cast(moment, dtype)) for moment in moments)
+    power = keras.ops.power(keras.ops.cast(optimizer.beta_2, dtype), optimizer.iterations + 1)
+    return keras.ops.sqrt(total / size / (1 - keras.ops.cast(power, dtype)))
+
+
+def check_second_moment(optimizer: Any) -> None:
+    """Raises ValueError unless `optimizer` keeps a bias-corrected `v` for every variable."""
+    keepers = (keras.optimizers.Adam, keras.optimizers.Nadam, keras.optimizers.Lamb)
+    if not isinstance(optimizer, keepers):
+        raise ValueError(
+            _validation.error(
+                "`stable` divides by the second moment of Adam, Nadam or Lamb.",
+                f"optimizer={type(optimizer).__name__}",
+                "Use one of these, or leave out stable=True.",
+            )
+        )
 
 
 def num_replicas() -> int:
@@ -168,6 +220,12 @@ def num_replicas() -> int:
 
     context = tf.distribute.get_replica_context()
     return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def is_distributed(optimizer: Any) -> bool:
+    """Whether TensorFlow keeps a copy of every variable on several replicas."""
+    strategy = getattr(optimizer, "_distribution_strategy", None)
+    return strategy is not None and strategy.num_replicas_in_sync > 1
 
 
 def last_learning_rate(optimizer: Any) -> float:

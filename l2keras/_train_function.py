@@ -9,42 +9,14 @@ that ended in an exception leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-import keras
-from keras import ops
-from keras.optimizers.schedules import LearningRateSchedule
-
-from l2keras import _optimizers, _validation, masks, penalties
+from l2keras import _optimizers, _validation
+from l2keras._rules import DecayRule, Target
+from l2keras._updates import decayed_update
 from l2keras._variables import is_built
-
-Lam: TypeAlias = float | Callable[[Any], Any]  # a LearningRateSchedule is such a callable
-
-
-@dataclass(frozen=True)
-class DecayRule:
-    """What one WeightDecay callback asks for."""
-
-    lam: Lam
-    coupling: str
-    include: masks.Patterns
-    exclude: masks.Patterns
-    peak: float | None  # of the learning rate; for coupling="independent" only
-
-    def lam_at(self, step: Any) -> Any:
-        """lam at `step`, the count of updates: a Python float, or a tensor for a schedule."""
-        if isinstance(self.lam, float):
-            return self.lam
-        if isinstance(self.lam, LearningRateSchedule):
-            return self.lam(step)
-        return self.lam(ops.cast(step, keras.backend.floatx()))
-
-    def relative_rate(self, learning_rate: Any, dtype: str) -> Any:
-        """The learning rate that multiplies lam, cast to `dtype`: eta, or eta / peak."""
-        rate = ops.cast(learning_rate, dtype)
-        return rate if self.peak is None else rate / self.peak
 
 
 class DecayedTrainFunction:
@@ -58,7 +30,7 @@ class DecayedTrainFunction:
         self._make_keras_function = model.make_train_function
         self._previous = previous
         self._rules: list[DecayRule] = []
-        self._groups: list[tuple[DecayRule, set[int]]] | None = None
+        self._targets: Mapping[int, Target] | None = None
         self._compiled: Callable[..., Any] | None = None
         self._install()
 
@@ -66,12 +38,12 @@ class DecayedTrainFunction:
         """Adds a group; raises at once where patterns match nothing or groups overlap."""
         self._rules.append(rule)
         if is_built(self._model):
-            self._groups = self._resolve()
+            self._targets = resolve(self._rules, self._model)
 
     def __call__(self, *args: Any) -> Any:
         if self._compiled is None:
             self._compiled = self._reusable() or self._fresh()
-        with _optimizers.hooked(_optimizers.inner_optimizers(self._optimizer), self._hook):
+        with hooked(self._rules, self._optimizer, self._hook):
             return self._compiled(*args)
 
     def _install(self) -> None:
@@ -96,7 +68,7 @@ class DecayedTrainFunction:
             self.uninstall()
             return self._model.make_train_function()
         # A callback asks for a retrace in mid-fit, say after unfreezing layers.
-        self._keras_function = self._compiled = self._groups = self._previous = None
+        self._keras_function = self._compiled = self._targets = self._previous = None
         return self
 
     def _fresh(self) -> Callable[..., Any]:
@@ -129,67 +101,43 @@ class DecayedTrainFunction:
 
     def _traced_with(self) -> tuple[Any, ...]:
         # compile() drops Keras' function, so its identity stands for all that compile sets.
-        return self._keras_function, self._optimizer, self._rules, self._groups
+        ids = None if self._targets is None else list(self._targets)
+        return self._keras_function, self._optimizer, self._rules, ids
 
-    def _resolve(self) -> list[tuple[DecayRule, set[int]]]:
-        groups: list[tuple[DecayRule, set[int]]] = []
-        seen: dict[int, Any] = {}
-        for rule in self._rules:
-            chosen = {id(v): v for v in masks.select(self._model, rule.include, rule.exclude)}
-            if overlap := [v.path for key, v in chosen.items() if key in seen]:
-                raise ValueError(_overlap(overlap))
-            seen |= chosen
-            groups.append((rule, set(chosen)))
-        return groups
-
-    def _hook(
-        self, optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any
-    ) -> Sequence[Any]:
+    def _hook(self, *update: Any) -> None:
         self.reached = True
-        if self._groups is None:
-            self._groups = self._resolve()
-        for rule, ids in self._groups:
-            mask = [id(variable) in ids for variable in variables]
-            if rule.coupling == "coupled":
-                grads = _add_penalty_gradient(rule, optimizer, grads, variables, mask)
-            else:
-                chosen = [v for v, decayed in zip(variables, mask, strict=True) if decayed]
-                _shrink(rule, optimizer, chosen, learning_rate)
-        return grads
+        if self._targets is None:
+            self._targets = resolve(self._rules, self._model)
+        decayed_update(self._targets, *update)
 
 
-def _add_penalty_gradient(
-    rule: DecayRule,
-    optimizer: Any,
-    grads: Sequence[Any],
-    variables: Sequence[Any],
-    mask: list[bool],
-) -> list[Any]:
-    """grad + lam * W where the mask is True; divided among the replicas that will be summed."""
-    lam = rule.lam_at(optimizer.iterations)
-    replicas = _optimizers.num_replicas()
-    return [
-        ops.add(grad, penalties.penalty_gradient(variable, _as(lam, variable.dtype) / replicas))
-        if decayed
-        else grad
-        for grad, variable, decayed in zip(grads, variables, mask, strict=True)
-    ]
+@contextmanager
+def hooked(
+    rules: Sequence[DecayRule], optimizer: Any, hook: _optimizers.StepHook
+) -> Iterator[None]:
+    """Runs `hook` in every update inside the block; lazily decayed rows catch up when read."""
+    with ExitStack() as stack:
+        for rule in rules:
+            if rule.tables is not None:
+                stack.enter_context(rule.tables.caught_up_on_read())
+        inner = _optimizers.inner_optimizers(optimizer)
+        stack.enter_context(_optimizers.hooked(inner, hook))
+        yield
 
 
-def _shrink(rule: DecayRule, optimizer: Any, variables: Sequence[Any], learning_rate: Any) -> None:
-    """W <- (1 - eta * lam) * W, each factor computed once for each dtype."""
-    lam = rule.lam_at(optimizer.iterations)
-    dtypes = [penalties.accumulation_dtype(variable.dtype) for variable in variables]
-    factors = {
-        dtype: penalties.shrink_factor(rule.relative_rate(learning_rate, dtype), _as(lam, dtype))
-        for dtype in set(dtypes)
-    }
-    _optimizers.scale_variables(optimizer, variables, [factors[dtype] for dtype in dtypes])
+def resolve(rules: Sequence[DecayRule], model: Any) -> dict[int, Target]:
+    """What is decayed, and how, by the id of the variable.
 
-
-def _as(lam: Any, dtype: str) -> Any:
-    """A Python float as it is (exact in any dtype), a tensor cast to `dtype`."""
-    return lam if isinstance(lam, (int, float)) else ops.cast(lam, dtype)
+    Raises:
+        ValueError: a variable that two rules claim.
+    """
+    targets: dict[int, Target] = {}
+    for rule in rules:
+        found = {id(target.variable): target for target in rule.targets(model)}
+        if overlap := [target.variable.path for key, target in found.items() if key in targets]:
+            raise ValueError(_overlap(overlap))
+        targets |= found
+    return targets
 
 
 def _overlap(paths: list[str]) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
-from keras.optimizers.schedules import LearningRateSchedule
 
-from l2keras import _optimizers, _validation, masks
-from l2keras._train_function import DecayedTrainFunction, DecayRule, Lam
-
-COUPLINGS = ("decoupled", "coupled", "independent")
+from l2keras import _forms, _optimizers, _validation, masks
+from l2keras._anchors import Anchors, Toward
+from l2keras._lazy import LazyTables, check_lazy
+from l2keras._rules import DecayRule, Lam, lam_at, rate
+from l2keras._train_function import DecayedTrainFunction, hooked, resolve
+from l2keras._updates import decayed_update
+from l2keras._variables import is_built
 
 
 class WeightDecay(keras.callbacks.Callback):
@@ -26,29 +29,55 @@ class WeightDecay(keras.callbacks.Callback):
 
     The first is `torch.optim.AdamW(weight_decay=lam)` and, under plain SGD, the second; the
     second is `torch.optim.SGD` and `Adam(weight_decay=lam)`. Sources: Loshchilov and Hutter,
-    arXiv 1711.05101; torch/optim/sgd.py, adam.py and adamw.py.
+    arXiv 1711.05101; torch/optim/sgd.py, adam.py and adamw.py. The other forms:
+
+        corrected=True     W <- (1 - lam * eta_t ** 2 / eta_peak) * W_t - step(g)    AdamC
+        cautious=True      W <- W_t - eta_t * lam * W_t * (step(g) * W_t >= 0) - step(g)
+        stable=True        W <- (1 - eta_t * lam / sqrt(mean(v_hat))) * W_t - step(g)    AdamS
+        toward=...         W <- W_t - eta_t * lam * (W_t - W_0) - step(g)    L2-SP
+        layer_decay=d      lam * d ** (number of decayed layers that follow)
+
+    Sources: arXiv 2506.02285; 2510.12402; 2011.11152; 1802.01483; for the last, timm's
+    `param_groups_layer_decay`, whose scaled learning rate scales the decay with it.
+
+    bfloat16 and float16 variables are rounded at random, so that decay below half a unit in
+    the last place is exact on average; coupled decay, which is lost there, is refused.
 
     Args:
         lam: Finite, non-negative float; or a `LearningRateSchedule`, or a callable of the step
             (a float tensor of rank 0: the count of updates, `optimizer.iterations`), that is
-            evaluated inside the compiled step. Units: 1 / learning rate; for "independent"
-            the fraction of W lost per step at the peak learning rate.
+            evaluated inside the compiled step; or a mapping of globs on `variable.path` to
+            these, the first that matches counting, such as `{"encoder/*": 1e-2, "*": 1e-4}`.
+            Units: 1 / learning rate; for "independent" the fraction of W lost per step at the
+            peak learning rate.
         coupling: "decoupled", "coupled" or "independent".
         include: Glob pattern(s) on `variable.path`, or a predicate on the variable: what is
             decayed. By default the trainable variables of rank >= 2 outside normalization
             layers: kernels and embeddings; no bias, gamma or beta.
         exclude: The same, taken away from what is included.
-        peak_learning_rate: eta_peak for "independent". By default the peak of the optimizer's
-            schedule, or its learning rate when `fit` begins.
+        peak_learning_rate: eta_peak for "independent" and `corrected`. By default the peak of
+            the optimizer's schedule, or its learning rate when `fit` begins.
+        corrected: True for the layers of a Functional or Sequential model whose output always
+            meets a normalization layer; or globs or a predicate that name them.
+        cautious: Decays only where the optimizer's step shrinks the weight's size too.
+        stable: For Adam, Nadam and Lamb: divides by the root of the mean of v_hat, taken over
+            all variables of the optimizer, after the step.
+        toward: "init", the weights when `fit` first begins, or the path of a `.keras` or
+            `.weights.h5` file with the weights W_0.
+        layer_decay: Positive float; 1 gives every layer the same lam. A layer is one that
+            `model.layers` lists, nested models opened; the last has `lam` itself.
+        lazy: For embeddings on TensorFlow: rows are decayed when they are next looked up, and
+            all of them at the end of every epoch. Equal to the dense form, and much cheaper
+            for a large table. A checkpoint in the middle of an epoch needs `settle()` first.
 
     Raises:
-        TypeError, ValueError: at construction for a bad argument; when `fit` begins for an
-            optimizer that decays already or cannot take the coupling, a pattern that matches
-            nothing, and groups that overlap.
+        TypeError, ValueError: at construction for a bad argument and for forms that do not go
+            together; when `fit` begins for an optimizer that decays already or cannot take the
+            form, a pattern that matches nothing, and groups that overlap.
 
     Adds to the epoch logs, for the last step of the epoch, `weight_decay` (lam) and
-    `decay_per_step` (eta_t * lam, or lam * eta_t / eta_peak). Several callbacks give groups
-    their own lam; the second logs `weight_decay_2`, and so on.
+    `decay_per_step` (lam times what it is multiplied by: eta_t, eta_t / eta_peak or
+    eta_t ** 2 / eta_peak). Several groups log `weight_decay_2` and so on.
 
     Example:
 
@@ -65,39 +94,44 @@ class WeightDecay(keras.callbacks.Callback):
 
     def __init__(
         self,
-        lam: Lam,
+        lam: Lam | Mapping[str, Lam],
         *,
         coupling: str = "decoupled",
         include: masks.Patterns = None,
         exclude: masks.Patterns = None,
         peak_learning_rate: float | None = None,
+        corrected: bool | str | Sequence[str] | Callable[[Any], bool] = False,
+        cautious: bool = False,
+        stable: bool = False,
+        toward: Toward | None = None,
+        layer_decay: float = 1.0,
+        lazy: bool = False,
     ) -> None:
         super().__init__()
-        self.lam = _check_lam_or_schedule(lam)
-        self.coupling = _validation.check_choice(coupling, "coupling", COUPLINGS)
-        masks.check_patterns(include, "include")
-        masks.check_patterns(exclude, "exclude")
+        self.lam = lam
+        self.coupling = coupling
         self.include = include
         self.exclude = exclude
-        self.peak_learning_rate = _check_peak(peak_learning_rate, coupling)
+        self.corrected = corrected
+        self.cautious = cautious
+        self.stable = stable
+        self.toward = toward
+        self.lazy = lazy
+        _forms.check_lams(lam)
+        _forms.check_forms(coupling, vars(self))
+        masks.check_patterns(include, "include")
+        masks.check_patterns(exclude, "exclude")
+        self.layer_decay = _forms.check_positive(layer_decay, "layer_decay", "Leave it out.")
+        self.peak_learning_rate = _forms.check_peak(peak_learning_rate, coupling, corrected)
+        self._anchors = None if toward is None else Anchors(toward)
+        self._tables = LazyTables() if lazy else None
         self._rule: DecayRule | None = None
         self._train_function: DecayedTrainFunction | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the decay into the train step of this `fit`."""
         model = self.model
-        optimizer = model.optimizer
-        if optimizer is None:
-            raise ValueError(
-                _validation.error(
-                    "`WeightDecay` needs the optimizer of the model.",
-                    "a model compiled without one",
-                    "Pass model.compile(optimizer=...).",
-                )
-            )
-        _optimizers.find_members(optimizer, model)
-        _optimizers.check_supported(optimizer, self.coupling)
-        self._rule = self._make_rule(optimizer)
+        self._rule = self._make_rule(model, _optimizer_of(model))
         installed = model.train_function
         if not isinstance(installed, DecayedTrainFunction):
             installed = DecayedTrainFunction(model, previous=self._train_function)
@@ -109,78 +143,131 @@ class WeightDecay(keras.callbacks.Callback):
         if self._train_function is not None:
             self._train_function.install_again()
 
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """After the last batch of an epoch every lazily decayed row is up to date."""
+        if self._tables is not None and batch + 1 == (self.params or {}).get("steps"):
+            self.settle()
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Validation reads lazily decayed rows outside the train step."""
+        self.settle()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes `weight_decay` and `decay_per_step` into the epoch logs."""
+        self.settle()
         if self._rule is None or self._train_function is None or logs is None:
             return
-        optimizers = _optimizers.inner_optimizers(self.model.optimizer)
         optimizer = self.model.optimizer
+        optimizers = _optimizers.inner_optimizers(optimizer)
         if not self._train_function.reached and _optimizers.must_have_updated(optimizer):
             raise RuntimeError(_never_reached(optimizers[0]))
-        suffix = _free_suffix(logs)
         step = keras.ops.maximum(optimizers[0].iterations - 1, 0)
-        lam = float(self._rule.lam_at(step))
-        rate = max(_optimizers.last_learning_rate(optimizer) for optimizer in optimizers)
-        logs[f"weight_decay{suffix}"] = lam
-        logs[f"decay_per_step{suffix}"] = lam * rate / (self._rule.peak or 1.0)
+        eta = max(_optimizers.last_learning_rate(optimizer) for optimizer in optimizers)
+        per_lam = rate(self._rule, eta, corrected=bool(self._rule.corrected))
+        for _, lam in self._rule.lams:
+            suffix, value = _free_suffix(logs), float(lam_at(lam, step))
+            logs[f"weight_decay{suffix}"] = value
+            logs[f"decay_per_step{suffix}"] = value * per_lam
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the decay out again."""
+        self.settle()
         if self._train_function is not None:
             self._train_function.uninstall()
 
-    def _make_rule(self, optimizer: Any) -> DecayRule:
-        lam = _check_lam_or_schedule(self.lam)  # the attribute may have been set since
+    def settle(self) -> None:
+        """Gives every lazily decayed row what it missed; before a checkpoint in mid-epoch."""
+        if self._tables is not None:
+            self._tables.settle()
+
+    @contextmanager
+    def in_step(self, model: Any, optimizer: Any = None) -> Iterator[None]:
+        """Decays in every update of `optimizer` inside the block: for loops without `fit`.
+
+        What is compiled (tf.function, jax.jit) has to be traced inside the block. Several
+        callbacks nest, one block in the other. At the end lazily decayed rows are settled.
+
+        Args:
+            model: A built Keras model.
+            optimizer: The Keras optimizer; by default the one that `model` is compiled with.
+
+        Raises:
+            TypeError, ValueError: as when `fit` begins.
+
+        Example:
+
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        >>> model.layers[0].kernel.assign([[1.0]]) is not None
+        True
+        >>> optimizer = keras.optimizers.SGD(learning_rate=0.5)
+        >>> gradients = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
+        >>> with WeightDecay(0.5).in_step(model, optimizer):
+        ...     optimizer.apply(gradients, model.trainable_variables)
+        >>> float(model.get_weights()[0][0, 0])
+        0.75
+        """
+        optimizer = optimizer or _optimizer_of(model)
+        rule = self._make_rule(model, optimizer)
+        targets = resolve([rule], model)
+        with hooked([rule], optimizer, lambda *update: decayed_update(targets, *update)):
+            yield
+        self.settle()
+
+    def _make_rule(self, model: Any, optimizer: Any) -> DecayRule:
+        _optimizers.find_members(optimizer, model)
+        _optimizers.check_supported(optimizer, self.coupling)
+        if (self.lazy or self.toward) and not is_built(model):
+            raise ValueError(_not_built())
+        inner = _optimizers.inner_optimizers(optimizer)
+        lams = _forms.check_lams(self.lam)  # the attribute may have been set since
+        step = inner[0].iterations + 0  # its value, a tensor
+        for _, lam in lams:
+            remedy = "A callable of the step must return one."
+            _validation.check_lam(lam_at(lam, step), remedy=remedy)
+        for one in inner:
+            if self.stable:
+                _optimizers.check_second_moment(one)
+            if self.lazy:
+                check_lazy(one)
         peak = None
-        if self.coupling == "independent":
-            inner = _optimizers.inner_optimizers(optimizer)
+        if self.coupling == "independent" or self.corrected:
             peak = self.peak_learning_rate or max(map(_optimizers.peak_learning_rate, inner))
-        rule = DecayRule(lam, self.coupling, self.include, self.exclude, peak)
-        step = _optimizers.inner_optimizers(optimizer)[0].iterations + 0  # its value, a tensor
-        _validation.check_lam(rule.lam_at(step), remedy="A callable of the step must return one.")
-        return rule
+        return DecayRule(
+            lams=lams,
+            coupling=self.coupling,
+            include=self.include,
+            exclude=self.exclude,
+            peak=peak,
+            layer_decay=self.layer_decay,
+            corrected=self.corrected,
+            cautious=self.cautious,
+            stable=self.stable,
+            anchors=self._anchors,
+            tables=self._tables,
+        )
 
     def __repr__(self) -> str:
         return f"WeightDecay({self.lam!r}, coupling={self.coupling!r})"
 
 
-def _check_lam_or_schedule(lam: Any) -> Lam:
-    if isinstance(lam, (keras.regularizers.Regularizer, type)):
-        raise TypeError(
-            _validation.error(
-                "`lam` must be a float, a LearningRateSchedule or a callable of the step.",
-                f"lam={lam!r}",
-                "Pass the coefficient itself: HalfL2(0.1) is WeightDecay(0.1), and "
-                "keras.regularizers.L2(0.1) is WeightDecay(0.2).",
-            )
-        )
-    if isinstance(lam, LearningRateSchedule) or callable(lam):
-        schedule: Lam = lam
-        return schedule
-    return _validation.check_lam(lam, remedy="For no decay leave the callback out.")
+def _not_built() -> str:
+    return _validation.error(
+        "`toward` and `lazy` need the variables when `fit` begins.",
+        "a model that is not built",
+        "Build it first, with keras.Input or model.build.",
+    )
 
 
-def _check_peak(peak: Any, coupling: str) -> float | None:
-    if peak is None:
-        return None
-    if coupling != "independent":
+def _optimizer_of(model: Any) -> Any:
+    if getattr(model, "optimizer", None) is None:
         raise ValueError(
             _validation.error(
-                '`peak_learning_rate` belongs to coupling="independent".',
-                f"peak_learning_rate={peak!r} with coupling={coupling!r}",
-                "Leave it out.",
+                "`WeightDecay` needs the optimizer of the model.",
+                "a model compiled without one",
+                "Pass model.compile(optimizer=...).",
             )
         )
-    value = _validation.check_lam(peak, name="peak_learning_rate", remedy="Leave it out.")
-    if value == 0 or not math.isfinite(value):
-        raise ValueError(
-            _validation.error(
-                "`peak_learning_rate` must be positive.",
-                f"peak_learning_rate={peak!r}",
-                "Leave it out.",
-            )
-        )
-    return value
+    return model.optimizer
 
 
 def _free_suffix(logs: dict[str, Any]) -> str:

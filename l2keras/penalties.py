@@ -2,6 +2,8 @@
 
 penalty(W) = (lam / 2) * sum(W ** 2)        grad penalty(W) = lam * W
 W <- W - eta * (grad + lam * W) = (1 - eta * lam) * W - eta * grad
+
+Toward an anchor W_0 instead of zero, W - W_0 takes the place of W.
 """
 
 from __future__ import annotations
@@ -46,9 +48,9 @@ def penalty(x: Any, lam: Any) -> Any:
     return lam * half_squared_norm(x)
 
 
-def penalty_gradient(weight: Any, lam: Any) -> Any:
-    """`lam * W`: what coupled decay adds to the gradient of the data loss."""
-    return lam * weight
+def penalty_gradient(weight: Any, lam: Any, anchor: Any = None) -> Any:
+    """`lam * W`, or `lam * (W - W_0)`: what coupled decay adds to the gradient."""
+    return lam * (weight if anchor is None else weight - anchor)
 
 
 def shrink_factor(learning_rate: Any, lam: Any) -> Any:

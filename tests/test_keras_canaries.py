@@ -16,8 +16,20 @@ from tests.helpers import BACKEND, dense_model, fit_zeros, to_numpy
 
 # Each has a test in this file, and stands in one of the two modules that may touch it.
 PRIVATE = {
-    "_optimizers": {"_learning_rate", "_distribution_strategy", "__internal__"},
-    "_variables": {"_flatten_layers", "_trainable_variables", "_non_trainable_variables"},
+    "_optimizers": {
+        "_learning_rate",
+        "_distribution_strategy",
+        "__internal__",
+        "_velocities",
+        "_velocity_hats",
+    },
+    "_variables": {
+        "_flatten_layers",
+        "_trainable_variables",
+        "_non_trainable_variables",
+        "_keras_history",
+        "_inbound_nodes",
+    },
 }
 
 
@@ -128,6 +140,28 @@ def test_a_layer_lists_its_own_variables() -> None:
     assert not [
         variable for variable in keras.Sequential([norm])._trainable_variables if variable.shape
     ]
+
+
+def test_a_tensor_knows_the_node_that_made_it() -> None:
+    """`_keras_history` and `_inbound_nodes` lead from an output back to the inputs."""
+    inputs = keras.Input((3,))
+    dense = keras.layers.Dense(2)
+    outputs = dense(inputs)
+    operation, index, _ = outputs._keras_history
+    assert operation is dense
+    (parent,) = operation._inbound_nodes[index].parent_nodes
+    assert parent.is_input
+
+
+def test_adam_keeps_its_second_moments() -> None:
+    """`_velocities` holds v, before the bias correction; `_velocity_hats` its maximum."""
+    for amsgrad in (False, True):
+        optimizer = keras.optimizers.Adam(0.5, beta_2=0.75, amsgrad=amsgrad)
+        variable = keras.Variable(np.ones((2, 2), "float32"))
+        optimizer.build([variable])
+        optimizer.apply([keras.ops.full((2, 2), 2.0)], [variable])
+        moments = optimizer._velocity_hats if amsgrad else optimizer._velocities
+        np.testing.assert_allclose(to_numpy(moments[0]), np.full((2, 2), 0.25 * 4))
 
 
 def test_fit_makes_its_function_first_and_looks_it_up_at_every_batch() -> None:

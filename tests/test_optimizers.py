@@ -152,9 +152,9 @@ def test_the_hook_lives_for_the_block_only() -> None:
     attributes = dict(vars(optimizer))
     seen: list[float] = []
 
-    def hook(optimizer: Any, grads: Any, variables: Any, learning_rate: Any) -> Any:
+    def hook(optimizer: Any, grads: Any, variables: Any, learning_rate: Any, update: Any) -> None:
         seen.append(float(learning_rate))
-        return [2 * grad for grad in grads]
+        update([2 * grad for grad in grads], variables, learning_rate)
 
     def apply() -> None:
         optimizer.apply([keras.ops.ones((2, 2))], [variable])

@@ -15,7 +15,20 @@ PACKAGE = Path(l2keras.__file__).parent
 MODULES = sorted(PACKAGE.glob("*.py"))
 BACKENDS = {"tensorflow", "jax", "torch"}
 # The layers of the library: a module may import those to its left.
-LAYERS = ["_validation", "penalties", "_variables", "masks", "_optimizers", "_train_function"]
+LAYERS = [
+    "_validation",
+    "penalties",
+    "_variables",
+    "masks",
+    "_optimizers",
+    "_rounding",
+    "_lazy",
+    "_anchors",
+    "_rules",
+    "_updates",
+    "_train_function",
+    "_forms",
+]
 
 
 def imports(module: Path, *, at_top: bool) -> set[str]:

@@ -1,0 +1,181 @@
+"""What one WeightDecay asks for, and which variables of a model that comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+import keras
+from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
+
+from l2keras import _validation, masks
+from l2keras._anchors import Anchors
+from l2keras._lazy import LazyTable, LazyTables
+from l2keras._rounding import LOW_PRECISION
+from l2keras._variables import layers_in_order, model_variables, normalized_variables
+
+Lam: TypeAlias = float | Callable[[Any], Any]  # a LearningRateSchedule is such a callable
+
+
+@dataclass(frozen=True)
+class DecayRule:
+    """What one WeightDecay callback asks for."""
+
+    lams: tuple[tuple[str, Lam], ...]  # (glob, lam); the first glob that matches counts
+    coupling: str
+    include: masks.Patterns = None
+    exclude: masks.Patterns = None
+    peak: float | None = None  # of the learning rate: for independent and corrected decay
+    layer_decay: float = 1.0
+    corrected: bool | str | Sequence[str] | Callable[[Any], bool] = False
+    cautious: bool = False
+    stable: bool = False
+    anchors: Anchors | None = None
+    tables: LazyTables | None = None
+
+    def targets(self, model: Any) -> list[Target]:
+        """The variables of `model` that are decayed, each with its lam.
+
+        Raises:
+            ValueError: a pattern that matches nothing, or a form that a variable cannot take.
+        """
+        chosen = masks.select(model, self.include, self.exclude)
+        self._check_precision(chosen)
+        lams = self._lams_of(chosen)
+        chosen = [variable for variable in chosen if id(variable) in lams]
+        scales = self._scales(model, chosen)
+        corrected = self._corrected_ids(model)
+        anchors = self.anchors.of(model) if self.anchors else {}
+        tables = self.tables.of(model, chosen) if self.tables else {}
+        return [
+            Target(
+                variable=variable,
+                rule=self,
+                lam=lams[id(variable)],
+                scale=scales.get(id(variable), 1.0),
+                corrected=id(variable) in corrected,
+                anchor=anchors.get(id(variable)),
+                table=tables.get(id(variable)),
+            )
+            for variable in chosen
+        ]
+
+    def _check_precision(self, chosen: Sequence[Any]) -> None:
+        low = [v for v in chosen if keras.backend.standardize_dtype(v.dtype) in LOW_PRECISION]
+        if low and self.coupling == "coupled":
+            raise ValueError(_lost(low[0]))
+
+    def _lams_of(self, chosen: Sequence[Any]) -> dict[int, Lam]:
+        lams: dict[int, Lam] = {}
+        for glob, lam in self.lams:
+            matched = [v for v in chosen if fnmatchcase(v.path, glob)]
+            fresh = [v for v in matched if id(v) not in lams]
+            if not fresh:
+                raise ValueError(_no_lam_for(glob, matched, [v.path for v in chosen]))
+            lams |= {id(v): lam for v in fresh}
+        return lams
+
+    def _scales(self, model: Any, chosen: Sequence[Any]) -> dict[int, float]:
+        """layer_decay ** (number of decayed layers after the variable's own)."""
+        if self.layer_decay == 1.0:
+            return {}
+        ids = {id(variable) for variable in chosen}
+        owned = [ids & {id(v) for v in layer.weights} for layer in layers_in_order(model)]
+        layers = [variables for variables in owned if variables]
+        return {
+            variable: self.layer_decay**after
+            for after, variables in enumerate(reversed(layers))
+            for variable in variables
+        }
+
+    def _corrected_ids(self, model: Any) -> set[int]:
+        if self.corrected is False:
+            return set()
+        if self.corrected is not True:
+            return {id(variable) for variable in masks.select(model, self.corrected)}
+        try:
+            found = normalized_variables(model)
+        except ValueError as error:
+            raise ValueError(_no_normalized(f"a model where {error}")) from None
+        decayed = {id(entry.variable) for entry in model_variables(model)}
+        if not found & decayed:
+            raise ValueError(_no_normalized("a model without normalization layers"))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A variable that is decayed, and how."""
+
+    variable: Any
+    rule: DecayRule
+    lam: Lam
+    scale: float  # by depth
+    corrected: bool
+    anchor: Any | None  # NumPy array: what the weights are pulled toward, if not zero
+    table: LazyTable | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the decay depends on the optimizer's update, and so has to follow it."""
+        return self.rule.cautious or self.rule.stable
+
+    def lam_at(self, step: Any) -> Any:
+        """lam at `step`, the count of updates: a Python float, or a tensor for a schedule."""
+        return self.scale * lam_at(self.lam, step)
+
+    def rate(self, learning_rate: Any) -> Any:
+        """What lam is multiplied by: eta; eta / peak; or, corrected, eta ** 2 / peak."""
+        return rate(self.rule, learning_rate, corrected=self.corrected)
+
+
+def rate(rule: DecayRule, learning_rate: Any, *, corrected: bool) -> Any:
+    """eta for decoupled decay, eta / peak for independent, eta ** 2 / peak for corrected."""
+    if rule.coupling == "independent":
+        return learning_rate / rule.peak
+    return learning_rate * learning_rate / rule.peak if corrected else learning_rate
+
+
+def lam_at(lam: Lam, step: Any) -> Any:
+    """The value of a lam at `step`: itself, or its value there."""
+    if isinstance(lam, float):
+        return lam
+    if isinstance(lam, LearningRateSchedule):
+        return lam(step)
+    return lam(ops.cast(step, keras.backend.floatx()))
+
+
+def _no_lam_for(glob: str, matched: Sequence[Any], paths: Sequence[str]) -> str:
+    if matched:
+        received = f"{glob!r}, whose variables all match a pattern before it"
+        return _validation.error(
+            "Each pattern in `lam` must be the first to match some variable.",
+            received,
+            "Put it before the more general ones, or leave it out.",
+        )
+    return _validation.error(
+        "Each pattern in `lam` must match the variable.path of a variable that is decayed.",
+        f"{glob!r}, which matches none",
+        f"The nearest paths are: {', '.join(_validation.nearest(glob, paths))}.",
+    )
+
+
+def _no_normalized(received: str) -> str:
+    return _validation.error(
+        "`corrected=True` needs the layers whose output is always normalized.",
+        received,
+        'Name their variables: corrected=["encoder/*"].',
+    )
+
+
+def _lost(variable: Any) -> str:
+    return _validation.error(
+        'coupling="coupled" adds lam * W to the gradient, and low-precision variables round '
+        "that away.",
+        f"{variable.path} of dtype {variable.dtype}",
+        'Use coupling="decoupled", which rounds at random so that decay is exact on average, or '
+        'float32 variables: the policies "mixed_bfloat16" and "mixed_float16".',
+    )
