@@ -19,15 +19,16 @@ _SMALLEST_ULP = {"float16": 2.0**-24, "bfloat16": 2.0**-126}
 _EXPONENT_OF_FLOAT32 = 0x7F800000
 
 
-def rounded(wide: Any, dtype: str, seed: tuple[Any, int]) -> Any:
+def rounded(wide: Any, dtype: str, seed: tuple[Any, int] | None) -> Any:
     """`wide` in `dtype`: the nearest value, or for low precision one whose mean is `wide`.
 
     Args:
         wide: Tensor of any shape; float32 if `dtype` is float16 or bfloat16.
         dtype: Name of a float dtype.
-        seed: (count of updates, integer tensor of rank 0; index of the variable).
+        seed: (count of updates, integer tensor of rank 0; index of the variable); None to
+            round to the nearest value.
     """
-    if dtype not in LOW_PRECISION:
+    if seed is None:
         return ops.cast(wide, dtype)
     exponent = ops.bitwise_and(ops.view(wide, "int32"), _EXPONENT_OF_FLOAT32)
     power_of_two = ops.view(exponent, "float32")  # the largest one not above abs(wide)

@@ -77,7 +77,7 @@ class _Step:
     def shrink(self, chosen: Sequence[tuple[int, Target]]) -> None:
         """W <- factor * W, or toward the anchor."""
         pairs = [
-            (target.variable, (self.factor(target), *self._seed(index)))
+            (target.variable, (self.factor(target), self._seed(index, target)))
             for index, target in chosen
             if target.anchor is None
         ]
@@ -92,8 +92,8 @@ class _Step:
             if target.rule.stable:
                 rate = rate * self._stable_scale(_wide(target.variable))
             anchor = _anchor(target, _wide(target.variable))
-            arguments = (start, anchor, rate, lam, target.rule.cautious, *self._seed(index))
-            pairs.append((target.variable, arguments))
+            seed = self._seed(index, target)
+            pairs.append((target.variable, (start, anchor, rate, lam, target.rule.cautious, seed)))
         _optimizers.rewrite(self._optimizer, _pulled, pairs)
 
     def _rate_and_lam(self, target: Target) -> tuple[Any, Any]:
@@ -109,8 +109,10 @@ class _Step:
         positive = root > 0
         return ops.cast(ops.where(positive, 1 / ops.where(positive, root, 1), 0), dtype)
 
-    def _seed(self, index: int) -> tuple[Any, int]:
-        return self._optimizer.iterations + 0, index
+    def _seed(self, index: int, target: Target) -> tuple[Any, int] | None:
+        """What the rounding of a low-precision variable draws from; another one at every step."""
+        low = keras.backend.standardize_dtype(target.variable.dtype) in LOW_PRECISION
+        return (self._optimizer.iterations + 0, index) if low else None
 
 
 def _key(target: Target) -> tuple[Any, ...]:
@@ -128,16 +130,16 @@ def _anchor(target: Target, dtype: Any) -> Any:
 
 
 def _scaled(value: Any, arguments: Any) -> Any:
-    factor, *seed = arguments
+    factor, seed = arguments
     dtype = keras.backend.standardize_dtype(value.dtype)
-    if keras.backend.backend() == "torch" and dtype not in LOW_PRECISION:
+    if keras.backend.backend() == "torch" and seed is None:
         return value.mul_(factor)  # in place
     wide = ops.cast(value, keras.backend.standardize_dtype(factor.dtype))
     return rounded(wide * factor, dtype, seed)
 
 
 def _pulled(value: Any, arguments: Any) -> Any:
-    start, anchor, rate, lam, cautious, *seed = arguments
+    start, anchor, rate, lam, cautious, seed = arguments
     dtype = keras.backend.standardize_dtype(value.dtype)
     wide_dtype = keras.backend.standardize_dtype(rate.dtype)
     wide = ops.cast(value, wide_dtype)

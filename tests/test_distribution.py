@@ -23,30 +23,40 @@ random = np.random.default_rng(0)
 x, y = random.normal(size=(64, 3)).astype("float32"), random.normal(size=(64, 2)).astype("float32")
 start = random.normal(size=(3, 2))
 
+FORMS = {
+    "decoupled": {},
+    "coupled": {"coupling": "coupled"},
+    "independent": {"coupling": "independent"},
+    "cautious": {"cautious": True},
+    "stable": {"stable": True},
+    "toward": {"toward": "init"},
+}
+
 def train(strategy, method):
     regularizer = HalfL2(0.25) if method == "half_l2" else None
-    decays = {"decoupled", "coupled", "independent"}
     with strategy.scope():
         layer = keras.layers.Dense(2, use_bias=False, kernel_regularizer=regularizer)
         model = keras.Sequential([keras.Input((3,)), layer])
-        model.compile(keras.optimizers.SGD(0.25), "mse")
+        adam = method in ("stable", "none, adam")
+        model.compile(keras.optimizers.Adam(0.25) if adam else keras.optimizers.SGD(0.25), "mse")
     model.set_weights([start])
-    callbacks = [WeightDecay(0.25, coupling=method)] if method in decays else []
+    callbacks = [WeightDecay(0.25, **FORMS[method])] if method in FORMS else []
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     model.fit(data.with_options(options), epochs=4, verbose=0, callbacks=callbacks)
     return np.asarray(model.get_weights()[0], "float64")
 
-apart = {}
-for method in ("none", "half_l2", "decoupled", "coupled", "independent"):
+apart, undecayed = {}, {}
+for method in ("none", "none, adam", "half_l2", *FORMS):
     one = train(tf.distribute.get_strategy(), method)
     two = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), method)
     apart[method] = float(np.linalg.norm(one - two) / np.linalg.norm(one))
-    if method == "none":
-        undecayed = one
+    if "none" in method:
+        undecayed["adam" in method] = one
     else:
-        apart[method + " acts"] = float(np.linalg.norm(one - undecayed))
+        difference = one - undecayed[method == "stable"]
+        apart[method + " acts"] = float(np.linalg.norm(difference))
 print(json.dumps(apart))
 """
 
@@ -62,6 +72,7 @@ def test_two_replicas_equal_one_device() -> None:
     )
     assert result.returncode == 0, result.stderr[-2000:]
     apart = json.loads(result.stdout.splitlines()[-1])
-    for method in ("none", "half_l2", "decoupled", "coupled", "independent"):
-        assert apart[method] < 1e-5, method
-        assert method == "none" or apart[f"{method} acts"] > 0.01, method
+    forms = ("decoupled", "coupled", "independent", "cautious", "stable", "toward")
+    for method in ("none", "none, adam", "half_l2", *forms):
+        assert apart[method] < 1e-5, (method, apart)
+        assert "none" in method or apart[f"{method} acts"] > 0.01, (method, apart)

@@ -218,3 +218,26 @@ def test_without_sparse_gradients_it_is_refused() -> None:
     ids, targets = data()
     with pytest.raises(ValueError, match=r"`lazy=True` needs sparse gradients.*Leave out lazy"):
         model.fit(ids, targets, verbose=0, callbacks=[WeightDecay(LAM, lazy=True)])
+
+
+@sparse
+def test_it_is_lazy_in_ones_own_loop_too() -> None:
+    """in_step catches rows up when they are read, and settles all of them at the end."""
+    import tensorflow as tf
+
+    tables = []
+    for lazy in (True, False):
+        model, optimizer = embedded(keras.optimizers.SGD(ETA)), keras.optimizers.SGD(ETA)
+
+        @tf.function
+        def step(ids: Any, targets: Any, model: Any = model, optimizer: Any = optimizer) -> None:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(model(ids) - targets))
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply(gradients, model.trainable_variables)
+
+        with WeightDecay(LAM, lazy=lazy).in_step(model, optimizer):
+            for ids, targets in batches():
+                step(ids, targets)
+        tables.append(to_numpy(model.get_layer("table").embeddings))
+    assert relative_distance(*tables) < 1e-12
