@@ -17,37 +17,6 @@ from l2keras import HalfL2, UndefinedConversionError, conventions, convert
 
 SCHEDULE = keras.optimizers.schedules.CosineDecay(0.1, 100)
 NAMES = [row.name for row in conventions()]
-# What issue and README promise; a system that is renamed breaks somebody's command.
-PROMISED = [
-    "half_l2",
-    "keras.L2",
-    "keras.weight_decay",
-    "tf.l2_loss",
-    "torch.SGD",
-    "torch.Adam",
-    "torch.AdamW",
-    "optax.add_decayed_weights",
-    "optax.add_decayed_weights.after",
-    "optax.adamw",
-    "tfa.SGDW",
-    "tfa.AdamW",
-    "keras_adamw",
-    "hf.AdamWeightDecay",
-    "timm.AdamW",
-    "mosaicml.DecoupledAdamW",
-    "mxnet.SGD",
-    "paddle.L2Decay",
-    "caffe",
-    "fastai",
-    "fastai.l2_reg",
-    "sklearn.Ridge",
-    "sklearn.Ridge.half_mean",
-    "sklearn.Ridge.sum",
-    "sklearn.LogisticRegression",
-    "sklearn.MLPClassifier",
-    "xgboost.lambda",
-]
-
 # value, source, target, arguments, expected: from the rules in the papers and files, by hand
 EXACT: list[tuple[float, str, str, dict[str, Any], float]] = [
     (1e-4, "torch.SGD", "keras.L2", {}, 5e-5),
@@ -66,7 +35,7 @@ EXACT: list[tuple[float, str, str, dict[str, Any], float]] = [
     (0.25, "tfa.AdamW", "keras.weight_decay", {"learning_rate": 0.5}, 0.5),
     (0.5, "keras.weight_decay", "tfa.AdamW", {"learning_rate": 0.5}, 0.25),
     (0.25, "tfa.SGDW", "keras.L2", {"learning_rate": 0.5, "optimizer": "sgd"}, 0.25),
-    (0.25, "tfa.SGDW", "keras_adamw", {"num_steps": 16, "optimizer": "adam"}, 1.0),
+    (0.25, "tfa.AdamW", "keras_adamw", {"num_steps": 16}, 1.0),
     (3.0, "keras_adamw", "torch.AdamW", {"learning_rate": 0.5, "num_steps": 100}, 0.6),
     (1e-5, "mosaicml.DecoupledAdamW", "torch.AdamW", {"learning_rate": 1e-3}, 1e-2),
     (1e-2, "torch.AdamW", "mosaicml.DecoupledAdamW", {"learning_rate": 1e-3}, 1e-5),
@@ -125,7 +94,7 @@ UNDEFINED: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("xgboost.lambda", "half_l2", {}, ["num_samples"]),
 ]
 
-WRONG: list[tuple[Any, str, str, dict[str, Any], type[Exception], str]] = [
+WRONG: list[tuple[Any, Any, str, dict[str, Any], type[Exception], str]] = [
     (-1.0, "torch.SGD", "keras.L2", {}, ValueError, "non-negative"),
     (math.nan, "torch.SGD", "keras.L2", {}, ValueError, "non-negative"),
     (math.inf, "torch.SGD", "keras.L2", {}, ValueError, "non-negative"),
@@ -205,15 +174,16 @@ def test_wrong_arguments(
 @pytest.mark.parametrize("source", NAMES)
 def test_every_pair_comes_back_or_is_refused(source: str) -> None:
     """There and back is the identity, and a refusal in one direction is one in the other."""
-    counts = {"num_samples": 7, "batch_size": 3, "num_steps": 11, "learning_rate": 0.3}
+    counts: dict[str, Any] = {"num_samples": 7, "batch_size": 3, "num_steps": 11}
+    counts["learning_rate"] = 0.3
     for target in NAMES:
         try:
-            there = convert(0.7, source, target, **counts)  # type: ignore[arg-type]
+            there = convert(0.7, source, target, **counts)
         except UndefinedConversionError:
             with pytest.raises(UndefinedConversionError):
-                convert(0.7, target, source, **counts)  # type: ignore[arg-type]
+                convert(0.7, target, source, **counts)
             continue
-        back = convert(there.value, target, source, **counts)  # type: ignore[arg-type]
+        back = convert(there.value, target, source, **counts)
         assert back.value == pytest.approx(0.7, rel=1e-14)
         assert back.exact == there.exact
 
@@ -243,17 +213,19 @@ def test_what_would_break_equality_is_said(source: str, target: str, words: list
 
 def test_a_stated_rate_or_optimizer_silences_what_cannot_happen() -> None:
     """At a constant rate, or without momentum, nothing is said of velocities."""
-    for given in ({"learning_rate": 0.1}, {"optimizer": "sgd"}, {"optimizer": "adam"}):
-        assert "velocity" not in convert(0.1, "paddle.L2Decay", "keras.L2", **given).why  # type: ignore[arg-type]
+    cases: list[dict[str, Any]] = [{"learning_rate": 0.1}, {"optimizer": "sgd"}]
+    for given in [*cases, {"optimizer": "adam"}]:
+        assert "velocity" not in convert(0.1, "paddle.L2Decay", "keras.L2", **given).why
 
 
 def test_an_exact_result_is_a_float_everywhere() -> None:
     """Keras, JSON, NumPy, pickle, arithmetic and text take it as the number that it is."""
     result = convert(1e-4, "torch.SGD", "keras.L2")
+    assert result.exact  # a float for the type checker, too
     assert HalfL2(result).get_config() == {"lam": 5e-5}
-    assert keras.regularizers.L2(result).get_config() == {"l2": 5e-5}  # type: ignore[arg-type]
+    assert keras.regularizers.L2(result).get_config() == {"l2": 5e-5}
     assert keras.optimizers.SGD(0.1, weight_decay=result).weight_decay == 5e-5
-    assert l2keras.WeightDecay(result).lam == 5e-5  # type: ignore[arg-type]
+    assert l2keras.WeightDecay(result).lam == 5e-5
     assert json.dumps({"l2": result}) == '{"l2": 5e-05}'
     assert np.asarray([result]).dtype == np.float64
     assert (f"{result}", f"{result:.1e}", str(result)) == ("5e-05", "5.0e-05", "5e-05")
@@ -276,49 +248,3 @@ def test_an_inexact_result_is_no_float() -> None:
     with pytest.raises(AttributeError):
         result.value = 1.0
     assert pickle.loads(pickle.dumps(result)) == result
-
-
-def test_conventions_lists_every_system_once() -> None:
-    """Under its promised name, with an update rule, lam and a source that names a file."""
-    rows = conventions()
-    assert len(set(NAMES)) == len(NAMES)
-    assert set(PROMISED) <= set(NAMES)
-    for row in rows:
-        assert "c" in row.lam
-        assert "c" in row.update
-        assert row.source.endswith((".py", ".h", ".cpp"))
-        assert row.kind in ("coupled", "decoupled", "relative", "fixed")
-        assert (row.name + row.update + row.note).isascii()
-
-
-def test_the_formulas_are_those_of_the_papers() -> None:
-    """lam as it is printed."""
-    formulas = {row.name: row.lam for row in conventions()}
-    expected = {
-        "half_l2": "c",
-        "keras.L2": "2*c",
-        "tfa.SGDW": "c/eta",
-        "keras_adamw": "c/(eta*sqrt(num_steps))",
-        "mosaicml.DecoupledAdamW": "c/eta_init",
-        "sklearn.Ridge": "2*c/num_samples",
-        "sklearn.LogisticRegression": "1/(c*num_samples)",
-        "sklearn.MLPClassifier": "c/batch_size",
-    }
-    assert {name: formulas[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize(("width", "first"), [(80, 2), (120, 3), (200, 4)])
-def test_the_table_is_as_wide_as_the_terminal(
-    width: int, first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Columns that do not fit stand below their row; those that do are aligned."""
-    monkeypatch.setenv("COLUMNS", str(width))
-    lines = repr(conventions()).splitlines()
-    table = lines[: lines.index("")]
-    assert max(map(len, table)) <= width
-    assert len(table) == (len(NAMES) + 1) * (5 - first)
-    heads = table[:: 5 - first]
-    assert len(heads[0].split()) == first
-    assert {
-        line.index(row.lam, 30) for line, row in zip(heads[1:], conventions(), strict=True)
-    } == {heads[0].index("lam")}
