@@ -1,4 +1,4 @@
-"""When two systems of `_systems` decay alike: the number between them, and what breaks equality."""
+"""When two systems decay alike: the number between them, and what breaks equality."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from l2keras import _validation
-from l2keras._systems import System
+from l2keras._system import System
 
 PLAIN = "sgd"
 HEAVY = ("momentum", "nesterov")
@@ -76,7 +76,7 @@ def _is_schedule(value: Any) -> bool:
     """True for Keras' and optax' schedules, torch's schedulers, and rates in a row."""
     if isinstance(value, (str, bytes)):
         return False
-    in_a_row = isinstance(value, Sequence) or bool(getattr(value, "shape", ()))
+    in_a_row = isinstance(value, Sequence) or len(getattr(value, "shape", ())) > 0
     return in_a_row or callable(value) or hasattr(value, "get_last_lr")
 
 
@@ -103,7 +103,7 @@ def carry_over(strength: float, start: System, end: System, setting: Setting) ->
 def _learning_rate(system: System, setting: Setting) -> float:
     """The one rate between `system` and lam; there is none if `system` ignores a schedule."""
     what = {
-        "relative": "the rate that the optimizer was constructed with (eta_init)",
+        "independent": "the rate that the optimizer was constructed with (eta_init)",
         "fixed": "the constant learning rate",
     }[system.kind]
     expected = f"`{system.name}` must be converted with {what}: lam = {system.lam}."
@@ -112,7 +112,7 @@ def _learning_rate(system: System, setting: Setting) -> float:
     if setting.schedule is None:
         refuse(expected, "no `learning_rate`", "Pass it as a float: learning_rate=0.001.")
     remedies = {
-        "relative": "Pass eta_init itself as a float; the conversion is then exact for every "
+        "independent": "Pass eta_init itself as a float; the conversion is then exact for every "
         "schedule, which scales both alike.",
         "fixed": "Its rule has no learning rate, so under a schedule no one coefficient matches. "
         "Defined are a constant rate (pass it as a float), and `mosaicml.DecoupledAdamW` or "
@@ -127,7 +127,7 @@ def remarks(start: System, end: System, setting: Setting) -> Iterator[Remark]:
     yield from _coupling(start, end, setting)
     yield from _different_optimizers(start, end, setting)
     yield from _different_velocities(start, end, setting)
-    yield from _fixed_and_relative(start, end, setting)
+    yield from _fixed_and_independent(start, end, setting)
     yield from _clipping(start, end)
     for system in dict.fromkeys((start, end)):
         if system.note:
@@ -195,16 +195,18 @@ def _different_velocities(start: System, end: System, setting: Setting) -> Itera
     if not different or setting.optimizer in (PLAIN, *ADAPTIVE) or setting.learning_rate:
         return
     inside, outside = (start, end) if start.velocity == "inside" else (end, start)
-    yield Remark(
+    text = (
         f"With momentum and a schedule they part: {inside.name} keeps the learning rate inside "
-        f"the velocity, {outside.name} outside it.",
-        breaks=setting.schedule is not None,
+        f"the velocity, {outside.name} outside it."
     )
+    if setting.schedule is not None and setting.optimizer is None:
+        text += ' Pass optimizer="sgd" if there is no momentum.'
+    yield Remark(text, breaks=setting.schedule is not None)
 
 
-def _fixed_and_relative(start: System, end: System, setting: Setting) -> Iterator[Remark]:
+def _fixed_and_independent(start: System, end: System, setting: Setting) -> Iterator[Remark]:
     """They are one thing at a constant learning rate."""
-    if {start.kind, end.kind} != {"fixed", "relative"} or setting.learning_rate is not None:
+    if {start.kind, end.kind} != {"fixed", "independent"} or setting.learning_rate is not None:
         return
     fixed = start if start.kind == "fixed" else end
     if setting.schedule is not None:

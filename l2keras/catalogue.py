@@ -51,7 +51,8 @@ def conventions() -> ConventionTable:
 
     Returns:
         A sequence of named tuples (name, lam, update, source, kind, note) that prints as a
-        table. `kind` is "coupled", "decoupled", "relative" (to the initial learning rate) or
+        table. `kind` is "coupled", "decoupled", "independent" (a
+        share of W at the initial learning rate, following a schedule) or
         "fixed" (no learning rate in the rule).
 
     Example:

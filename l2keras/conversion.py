@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from l2keras import _equivalence, _systems, _validation
-from l2keras._systems import System
+from l2keras import _equivalence, _validation
+from l2keras._system import System
+from l2keras._systems import SYSTEMS
+
+_BY_NAME = {system.name: system for system in SYSTEMS}
 
 
 class ExactConversion(float):
@@ -126,7 +129,7 @@ def convert(
     >>> convert(1e-4, "torch.SGD", "keras.weight_decay", optimizer="momentum").exact
     False
     """
-    start, end = _systems.find(source, "source"), _systems.find(target, "target")
+    start, end = _find(source, "source"), _find(target, "target")
     counts = {"batch_size": batch_size, "num_samples": num_samples, "num_steps": num_steps}
     setting = _equivalence.make_setting(learning_rate, optimizer, counts)
     c = _check_value(value, start)
@@ -139,6 +142,21 @@ def convert(
     if any(remark.breaks for remark in remarks):
         return InexactConversion(result, why)
     return ExactConversion(result, why)
+
+
+def _find(name: object, argument: str) -> System:
+    """The system called `name`, or a ValueError with the nearest names."""
+    if isinstance(name, str) and name in _BY_NAME:
+        return _BY_NAME[name]
+    lowered = {known.lower(): known for known in _BY_NAME}
+    near = _validation.nearest(str(name).lower(), lowered, count=1)[0]
+    raise ValueError(
+        _validation.error(
+            f"`{argument}` must be the name of a system.",
+            f"{argument}={name!r}",
+            f'Did you mean "{lowered[near]}"? l2keras.conventions() lists them.',
+        )
+    )
 
 
 def _converted(c: float, start: System, end: System, setting: _equivalence.Setting) -> float:

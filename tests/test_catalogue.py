@@ -26,7 +26,7 @@ def test_it_lists_every_system_once() -> None:
         assert "c" in row.lam
         assert "c" in row.update
         assert row.source.endswith((".py", ".h", ".cpp"))
-        assert row.kind in ("coupled", "decoupled", "relative", "fixed")
+        assert row.kind in ("coupled", "decoupled", "independent", "fixed")
         assert (row.name + row.update + row.note).isascii()
 
 

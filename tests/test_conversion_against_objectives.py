@@ -6,7 +6,6 @@ gradient descent on the whole training set until nothing moves.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -125,10 +124,7 @@ def test_mlp_classifier_takes_our_steps() -> None:
 
 def xgboost_model(data: tuple[Any, Any], rounds: int, **parameters: Any) -> Any:
     """A booster of XGBoost, which computes in float32."""
-    if sys.platform != "linux":
-        pytest.skip("xgboost-cpu has wheels for Linux")
-    import xgboost
-
+    xgboost = pytest.importorskip("xgboost", reason="xgboost-cpu has wheels for Linux only")
     settings = {"objective": "reg:squarederror", "base_score": 0.0, "eta": 1.0, "nthread": 1}
     training = xgboost.DMatrix(data[0], data[1])
     return xgboost.train({**settings, **parameters}, training, rounds), training

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.glob("*.py"))
 BACKENDS = {"tensorflow", "jax", "torch"}
 # The layers of the library: a module may import those to its left.
 LAYERS = [
-    *("_validation", "_systems", "_equivalence", "penalties"),
+    *("_validation", "_system", "_systems", "_equivalence", "penalties"),
     *("_variables", "masks", "_optimizers", "_train_function"),
 ]
 TOP = {"callbacks", "regularizers", "conversion", "catalogue", "timescales"}
