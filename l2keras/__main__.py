@@ -30,9 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TypeError, ValueError) as error:
         print(f"python -m l2keras convert: {error}", file=sys.stderr)
         return 2
-    print(result.value)
     label = "exact: " if result.exact else "warning: not exact. "
-    print(textwrap.fill(label + result.why, 100))
+    print(f"{result.value}\n{textwrap.fill(label + result.why, 100)}")
     return 0
 
 

@@ -170,14 +170,14 @@ def _refuse_adaptive(start: System, end: System, family: str) -> NoReturn:
     refuse(
         f"`{start.name}` must decay in the same way as `{end.name}`.",
         f"coupled ({coupled.name}) and decoupled ({decoupled.name}) decay under {family}",
-        f"{family.capitalize()} divides the coupled lam*W by the moments of the gradient, weight "
-        "by weight, so no one coefficient of decoupled decay equals it. Defined: from "
-        f"{start.name} {like[start]}; or both under plain SGD.",
+        f"{family.capitalize()} rescales the coupled lam*W along with the gradient (by moments, or "
+        "to a sign), weight by weight, so no one coefficient of decoupled decay equals it. "
+        f"Defined: from {start.name} {like[start]}; or both under plain SGD.",
     )
 
 
 def _different_optimizers(start: System, end: System, setting: Setting) -> Iterator[Remark]:
-    """torch.SGD and torch.Adam minimize the same thing on different ways."""
+    """torch.SGD and torch.Adam minimize the same thing in different ways."""
     given = setting.optimizer
     families = {start.optimizer, end.optimizer, PLAIN if given in HEAVY else given} - {None}
     families = {"adam" if family == "adamw" else family for family in families}

@@ -76,7 +76,7 @@ def test_every_option_reaches_convert(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("source", "target", "words"),
     [
-        ("torch.Adam", "keras.weight_decay", "divides the coupled lam*W by the moments"),
+        ("torch.Adam", "keras.weight_decay", "rescales the coupled lam*W along with the gradient"),
         ("tfa.AdamW", "keras.weight_decay", "no `learning_rate`"),
         ("torch.SDG", "keras.weight_decay", 'Did you mean "torch.SGD"?'),
     ],
