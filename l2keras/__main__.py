@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -56,5 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _until_the_reader_has_enough() -> int:
+    """`main`, for `| head -1`: a closed pipe is no error, also when Python flushes at its end."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_until_the_reader_has_enough())

@@ -30,6 +30,16 @@ def test_it_loads_no_keras_no_backend_and_no_numpy() -> None:
     assert not loaded & {"keras", "numpy", "tensorflow", "jax", "torch", "optax"}
 
 
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """Nothing on stderr, and 0, when the pipe is closed before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "l2keras", "conventions"]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_importing_it_still_registers_half_l2(tmp_path: Path) -> None:
     """A package that imports l2keras while its own `python -m` starts has HalfL2, registered."""
     (tmp_path / "pack").mkdir()
