@@ -8,9 +8,6 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
-import keras
-import numpy as np
-
 
 def error(expected: str, received: str, remedy: str) -> str:
     """One line, in the host library's idiom."""
@@ -26,7 +23,7 @@ def check_lam(value: Any, name: str = "lam", remedy: str = "For no penalty pass 
     """
     expected = f"`{name}` must be a finite, non-negative float."
     scalar = _as_scalar(value)
-    if isinstance(scalar, (bool, np.bool_)) or not isinstance(scalar, Real):
+    if isinstance(scalar, bool) or not isinstance(scalar, Real):
         raise TypeError(error(expected, f"{name}={value!r} of type {type(value).__name__}", remedy))
     try:
         number = float(scalar)
@@ -37,11 +34,29 @@ def check_lam(value: Any, name: str = "lam", remedy: str = "For no penalty pass 
     return number
 
 
+def check_positive(value: Any, name: str, remedy: str) -> float:
+    """Returns `value` as a finite Python float above zero; raises as `check_lam` does."""
+    number = check_lam(value, name, remedy)
+    if number == 0.0:
+        raise ValueError(error(f"`{name}` must be above zero.", f"{name}={value!r}", remedy))
+    return number
+
+
+def check_count(value: Any, name: str, remedy: str = "Pass how many there are.") -> int:
+    """Returns `value` as a positive Python int; whole floats count, as in 1e4."""
+    number = check_positive(value, name, remedy)
+    if not number.is_integer():
+        raise ValueError(error(f"`{name}` must be a whole number.", f"{name}={value!r}", remedy))
+    return int(number)
+
+
 def _as_scalar(value: Any) -> Any:
     """Unwraps arrays and tensors of rank 0; everything else comes back as it is."""
     if isinstance(value, (str, bytes, Real)) or value is None:
         return value
     if getattr(value, "shape", None) == () and hasattr(value, "__array__"):
+        import keras  # not at the top: `python -m l2keras` does without
+
         if "bfloat16" in str(value.dtype):  # TensorFlow's scalar of it has no array form
             value = keras.ops.cast(value, "float32")
         return keras.ops.convert_to_numpy(value).item()

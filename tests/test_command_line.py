@@ -1,0 +1,122 @@
+"""`python -m l2keras`: what it prints, how it fails, and what it does without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import l2keras
+from l2keras.__main__ import main
+
+CONVERT = ["convert", "1e-4", "--from", "torch.SGD", "--to", "keras.L2"]
+
+
+def python(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **kwargs)
+
+
+def test_it_loads_no_keras_no_backend_and_no_numpy() -> None:
+    """`python -m l2keras convert` answers from the standard library alone."""
+    result = python("-X", "importtime", "-m", "l2keras", *CONVERT)
+    assert result.stdout.splitlines()[0] == "5e-05"
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert "l2keras" in loaded
+    assert not loaded & {"keras", "numpy", "tensorflow", "jax", "torch", "optax"}
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """Nothing on stderr, and 0, when the pipe is closed before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "l2keras", "conventions"]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_importing_it_still_registers_half_l2(tmp_path: Path) -> None:
+    """A package that imports l2keras while its own `python -m` starts has HalfL2, registered."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__main__.py").write_text("")
+    (tmp_path / "pack" / "__init__.py").write_text(
+        "import l2keras, keras; print(keras.saving.get_registered_object('l2keras>HalfL2'))"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(l2keras.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": "numpy"}
+    result = python("-m", "pack", "l2keras", env=environment)
+    assert "regularizers.HalfL2" in result.stdout, result.stderr
+
+
+def test_an_exact_result_is_a_line_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """The value stands alone on the first line; then exactness and why."""
+    assert main(CONVERT) == 0
+    value, *why = capsys.readouterr().out.splitlines()
+    assert value == "5e-05"
+    assert why[0].startswith("exact: torch.SGD has lam = c, keras.L2 has lam = 2*c.")
+
+
+def test_an_inexact_result_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """The value is printed, and a plain line says that it is not exact."""
+    assert main([*CONVERT[:-1], "keras.weight_decay"]) == 0
+    value, *why = capsys.readouterr().out.splitlines()
+    assert value == "0.0001"
+    assert why[0].startswith("warning: not exact. ")
+
+
+def test_every_option_reaches_convert(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rate, optimizer and the three counts."""
+    commands = {
+        "1 --from tfa.SGDW --to half_l2 --learning-rate 4 --optimizer sgd": "0.25",
+        "2 --from sklearn.Ridge --to half_l2 --num-samples 1e2": "0.04",
+        "1 --from sklearn.MLPClassifier --to half_l2 --batch-size 4": "0.25",
+        "1 --from keras_adamw --to torch.AdamW --learning-rate 1 --num-steps 16": "0.25",
+    }
+    for command, expected in commands.items():
+        assert main(["convert", *command.split()]) == 0
+        value, why, *_ = capsys.readouterr().out.splitlines()
+        assert (value, why[:7]) == (expected, "exact: ")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("torch.Adam", "keras.weight_decay", "rescales the coupled lam*W along with the gradient"),
+        ("tfa.AdamW", "keras.weight_decay", "no `learning_rate`"),
+        ("torch.SDG", "keras.weight_decay", 'Did you mean "torch.SGD"?'),
+    ],
+)
+def test_what_is_undefined_or_wrong_ends_with_2(
+    source: str, target: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line on stderr, nothing on stdout, no traceback."""
+    assert main(["convert", "1e-4", "--from", source, "--to", target]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_conventions_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """A head, a row for each system, and what the letters mean."""
+    assert main(["conventions"]) == 0
+    out = capsys.readouterr().out
+    assert out.split()[:2] == ["name", "lam"]
+    assert "torch/optim/sgd.py" in out
+    assert "c is the number that the system is given" in out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"]])
+def test_help_helps(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It names the commands, the options and examples, and ends with 0."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for word in ["convert", "--from", "--to", "--learning-rate"]:
+        assert word in out
