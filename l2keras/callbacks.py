@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from l2keras import _optimizers, _validation, masks
+from l2keras import _optimizers, _validation, auditing, masks
+from l2keras._report import AuditReport
 from l2keras._train_function import DecayedTrainFunction, DecayRule, Lam
 
 COUPLINGS = ("decoupled", "coupled", "independent")
@@ -50,6 +51,9 @@ class WeightDecay(keras.callbacks.Callback):
     `decay_per_step` (eta_t * lam, or lam * eta_t / eta_peak). Several callbacks give groups
     their own lam; the second logs `weight_decay_2`, and so on.
 
+    When `fit` begins, `report` becomes the `AuditReport` of the model and of all WeightDecay
+    callbacks (None before); its digest goes to the logger "l2keras" (INFO), its table too (DEBUG).
+
     Example:
 
     >>> layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
@@ -80,6 +84,7 @@ class WeightDecay(keras.callbacks.Callback):
         self.include = include
         self.exclude = exclude
         self.peak_learning_rate = _check_peak(peak_learning_rate, coupling)
+        self.report: AuditReport | None = None
         self._rule: DecayRule | None = None
         self._train_function: DecayedTrainFunction | None = None
 
@@ -103,6 +108,12 @@ class WeightDecay(keras.callbacks.Callback):
             installed = DecayedTrainFunction(model, previous=self._train_function)
         self._train_function = installed
         installed.add(self._rule)
+        installed.callbacks.append(self)
+        self.report = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Audits the model once in this `fit`, when every callback has begun."""
+        self._audit()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keeps the decay in, whatever another callback did to the train function."""
@@ -111,6 +122,7 @@ class WeightDecay(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes `weight_decay` and `decay_per_step` into the epoch logs."""
+        self._audit()  # of a model that got its variables in this epoch
         if self._rule is None or self._train_function is None or logs is None:
             return
         optimizers = _optimizers.inner_optimizers(self.model.optimizer)
@@ -128,6 +140,14 @@ class WeightDecay(keras.callbacks.Callback):
         """Takes the decay out again."""
         if self._train_function is not None:
             self._train_function.uninstall()
+
+    def _audit(self) -> None:
+        """Sets `report`: the same for all callbacks of the `fit`, of which the first makes it."""
+        if self.report is not None or self._train_function is None:
+            return
+        callbacks = self._train_function.callbacks
+        made = (callback.report for callback in callbacks if callback.report is not None)
+        self.report = next(made, None) or auditing.log_decay(self.model, callbacks)
 
     def _make_rule(self, optimizer: Any) -> DecayRule:
         lam = _check_lam_or_schedule(self.lam)  # the attribute may have been set since
