@@ -9,7 +9,7 @@ from typing import Any
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _optimizers, masks
-from l2keras._report import CallbackDecay, Finding
+from l2keras._rows import CallbackDecay, Finding
 from l2keras._train_function import DecayRule
 
 # A callable has no description but its values: these steps tell most of them apart.

@@ -79,15 +79,15 @@ def _pattern(optimizer: Any) -> str:
 
 
 def _names(optimizer: Any) -> list[str]:
-    """The names given to `exclude_from_weight_decay`, which Keras joins into one expression."""
-    joined = _pattern(optimizer)
-    parts = sorted(joined.split("|")) if joined else []
-    try:
-        for part in parts:
-            re.compile(part)
-    except re.error:  # a name that has a | of its own
-        return [joined]
-    return parts
+    """The names given to `exclude_from_weight_decay`, which Keras joins by `|`, sorted."""
+    depth, names = 0, [""]
+    for token in re.findall(r"\\.|\[.[^\]]*\]|.", _pattern(optimizer)):
+        depth += (token == "(") - (token == ")")
+        if token == "|" and depth == 0:
+            names.append("")
+        else:
+            names[-1] += token
+    return sorted(filter(None, names))
 
 
 def unmatched_exclusions(optimizer: Any, variables: Sequence[Any]) -> list[str]:

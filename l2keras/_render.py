@@ -6,10 +6,8 @@ import html
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from l2keras._report import AuditReport, Finding, Row
+from l2keras._rows import Audited, Finding, Row
 
 GROUPS = ("decayed", "not decayed", "frozen", "all")
 _ABSENT = "-"
@@ -18,7 +16,7 @@ _MAX_WIDTH = 140
 _MIN_PATH = 16
 _COLORS = {"error": "#c62828", "warning": "#b26a00", "info": "#1565c0"}
 
-Column = tuple[str, Callable[["Row"], str]]
+Column = tuple[str, Callable[[Row], str]]
 
 
 def number(value: float | None) -> str:
@@ -38,7 +36,7 @@ def _regularizer(row: Row) -> str:
     if row.lam_regularizer is None:
         return str(row.regularizer).partition("(")[0]
     l2 = number(row.lam_regularizer)
-    return l2 if not row.l1 else f"{'' if l2 == _ABSENT else l2 + ' + '}L1 {number(row.l1)}"
+    return l2 if not row.l1 else f"{'' if l2 == _ABSENT else l2 + '+'}L1 {number(row.l1)}"
 
 
 def _callbacks(row: Row) -> str:
@@ -54,7 +52,7 @@ def _shrink(row: Row) -> str:
     return number(row.shrink) if row.decayed else _ABSENT
 
 
-def columns(report: AuditReport) -> list[Column]:
+def columns(report: Audited) -> list[Column]:
     """Path, shape, and those of the other columns that say something about this model."""
     rows = report.rows
     chosen: list[tuple[str, Callable[[Row], str], bool]] = [
@@ -65,13 +63,13 @@ def columns(report: AuditReport) -> list[Column]:
         ("optimizer", lambda row: number(row.lam_optimizer), any(r.lam_optimizer for r in rows)),
         ("callback", _callbacks, any(row.callbacks for row in rows)),
         ("lam", _lam, True),
-        ("shrink/step", _shrink, any(row.shrink for row in rows)),
+        ("shrink", _shrink, any(row.shrink for row in rows)),
         ("steps", lambda row: _steps(row.timescale), any(row.shrink for row in rows)),
     ]
     return [(name, show) for name, show, wanted in chosen if wanted]
 
 
-def _totals(report: AuditReport) -> list[list[str]]:
+def _totals(report: Audited) -> list[list[str]]:
     totals = report.totals
     return [
         [name.capitalize(), f"{totals[name]['tensors']:,}", f"{totals[name]['parameters']:,}"]
@@ -79,7 +77,7 @@ def _totals(report: AuditReport) -> list[list[str]]:
     ]
 
 
-def summary(report: AuditReport) -> str:
+def summary(report: Audited) -> str:
     """One line: the digest, the totals, the number of findings."""
     decayed, total = report.totals["decayed"], report.totals["all"]
     return (
@@ -90,7 +88,7 @@ def summary(report: AuditReport) -> str:
     )
 
 
-def text(report: AuditReport, width: int | None = None) -> str:
+def text(report: Audited, width: int | None = None) -> str:
     """The whole report, at most `width` columns wide where the numbers leave a choice."""
     width = width or min(shutil.get_terminal_size().columns, _MAX_WIDTH)
     lines = [f"Decay of {report.model!r}   digest {report.digest}"]
@@ -109,19 +107,19 @@ def text(report: AuditReport, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def notes(report: AuditReport) -> list[str]:
+def notes(report: Audited) -> list[str]:
     """What a reader of the columns has to know, where it applies."""
     shown = ["lam: coefficient of W in the gradient (half convention), all sources together."]
     if any(row.shrink for row in report.rows):
-        shown.append("shrink/step: fraction of W lost per step now; steps: 1 / that.")
+        shown.append("shrink: fraction of W lost per step, now; steps: 1 / that.")
     if any(row.decayed and row.shrink is None and row.learning_rate for row in report.rows):
-        shown.append("shrink/step ?: not known, or a penalty that an adaptive optimizer rescales.")
+        shown.append("shrink ?: not known, or a penalty that an adaptive optimizer rescales.")
     if any(decay.schedule for row in report.rows for decay in row.callbacks):
         shown.append("~: a schedule, at the present step.")
     return shown
 
 
-def _notes(report: AuditReport, width: int) -> list[str]:
+def _notes(report: Audited, width: int) -> list[str]:
     return [line for note in notes(report) for line in textwrap.wrap(note, width)] + [""]
 
 
@@ -130,21 +128,18 @@ def _table(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> 
     spare = width - sum(widths[1:]) - 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(spare, _MIN_PATH))
     lines = [_line(names, widths), "  ".join("-" * size for size in widths)]
-    return lines + [_line(row, widths) for row in cells]
+    for row in cells:
+        path = row[0]
+        if len(path) > widths[0]:  # in full, on a line of its own
+            lines.append(path)
+            path = ""
+        lines.append(_line([path, *row[1:]], widths))
+    return lines
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first = elided(cells[0], widths[0]).ljust(widths[0])
     rest = (cell.rjust(size) for cell, size in zip(cells[1:], widths[1:], strict=True))
-    return "  ".join([first, *rest])
-
-
-def elided(path: str, width: int) -> str:
-    """The path in `width` characters: what is cut out of its middle becomes `..`."""
-    if len(path) <= width:
-        return path
-    tail = (width - 2) * 2 // 3  # the end tells variables apart
-    return f"{path[: width - 2 - tail]}..{path[-tail:]}"
+    return "  ".join([cells[0].ljust(widths[0]), *rest])
 
 
 def _finding(finding: Finding, width: int) -> list[str]:
@@ -155,20 +150,21 @@ def _finding(finding: Finding, width: int) -> list[str]:
     ]
 
 
-def html_page(report: AuditReport) -> str:
+def html_page(report: Audited) -> str:
     """The whole report as one HTML fragment, in the colours of the page around it."""
     shown = columns(report)
     cells = [[show(row) for _, show in shown] for row in report.rows]
     optimizers = "".join(f"<div>Optimizer: {html.escape(line)}</div>" for line in report.optimizers)
-    remarks = "".join(f"<div><small>{html.escape(note)}</small></div>" for note in notes(report))
+    remarks = "<br>".join(map(html.escape, notes(report)))
     findings = "".join(map(_html_finding, report.findings)) or "<li>none</li>"
     return (
-        f"<div><b>Decay of {html.escape(report.model)}</b> "
-        f"&nbsp; digest <code>{report.digest}</code>{optimizers}"
-        f'<div style="max-height:30em;overflow:auto">'
-        f"{_html_table([name for name, _ in shown], cells)}</div>{remarks}"
-        f"{_html_table(['', 'tensors', 'parameters'], _totals(report))}"
-        f"<b>Findings</b><ul>{findings}</ul></div>"
+        f"<div><div><b>Decay of {html.escape(report.model)}</b> "
+        f"&nbsp; digest <code>{report.digest}</code></div>{optimizers}"
+        f'<div style="max-height:30em;overflow:auto;margin:0.7em 0">'
+        f"{_html_table([name for name, _ in shown], cells)}</div><small>{remarks}</small>"
+        f'<div style="margin:0.7em 0">'
+        f"{_html_table(['', 'tensors', 'parameters'], _totals(report))}</div>"
+        f'<b>Findings</b><ul style="margin:0.3em 0">{findings}</ul></div>'
     )
 
 
@@ -179,20 +175,20 @@ def _html_table(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
         for row in cells
     )
     return (
-        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
+        '<table style="border-collapse:collapse;font-size:0.9em;font-variant-numeric:tabular-nums">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-def _html_cell(tag: str, index: int, content: Any) -> str:
-    align = "right" if index else "left"
-    style = f"text-align:{align};padding:2px 8px;white-space:nowrap"
-    return f'<{tag} style="{style}">{html.escape(str(content))}</{tag}>'
+def _html_cell(tag: str, index: int, content: str) -> str:
+    place = "right;white-space:nowrap" if index else "left;overflow-wrap:anywhere"
+    style = f"text-align:{place};padding:1px 8px;border-bottom:1px solid rgba(128,128,128,0.3)"
+    return f'<{tag} style="{style}">{html.escape(content)}</{tag}>'
 
 
 def _html_finding(finding: Finding) -> str:
     return (
-        f'<li><b style="color:{_COLORS[finding.severity]}">{finding.severity}</b> '
-        f"<code>{html.escape(finding.code)}</code> {html.escape(finding.message)}"
-        f"<br><i>{html.escape(finding.remedy)}</i></li>"
+        f'<li style="margin:0.3em 0"><b style="color:{_COLORS[finding.severity]}">'
+        f"{finding.severity}</b> <code>{html.escape(finding.code)}</code> "
+        f"{html.escape(finding.message)}<br>&rarr; {html.escape(finding.remedy)}</li>"
     )

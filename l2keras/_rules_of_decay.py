@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from l2keras import _optimizers
-from l2keras._report import Finding
+from l2keras._rows import Finding
 from l2keras._subject import Item, Subject, paths, sources
 
 # The gap between 1 and the next number: W * (1 - s) rounds back to W for every W where
@@ -19,6 +19,13 @@ EPSILON = {
     "float16": 2.0**-10,
     "float32": 2.0**-23,
     "float64": 2.0**-52,
+}
+
+
+_DROP = {
+    "regularizer": "set no regularizer",
+    "optimizer": "pass weight_decay=None to the optimizer (Adam instead of AdamW)",
+    "callback": "exclude= them in the callback",
 }
 
 
@@ -33,8 +40,9 @@ def decayed_twice(subject: Subject) -> Iterator[Finding]:
                 "error",
                 "decayed-twice",
                 f"Decayed by {' and '.join(found)}: {paths(items)}.",
-                "Keep one: drop the regularizer, or the optimizer's weight_decay, or exclude= "
-                "these in the callback.",
+                "Keep one of them: "
+                + ", or ".join(_DROP[source] for source in dict.fromkeys(found))
+                + ".",
             )
 
 
@@ -100,12 +108,12 @@ def decay_lost_to_rounding(subject: Subject) -> Iterator[Finding]:
                 groups[source, item.row.dtype, shrink < gap / 4].append(item)
     for (source, dtype, every), items in groups.items():
         alone = " on its own" if source == "regularizer" else ""
-        weights = "no weight" if every else "a part of the weights only"
+        effect = "changes no weight" if every else "is rounded up or away, weight by weight"
         yield Finding(
             "error" if every and source == "optimizer" else "warning",
             "decay-lost-to-rounding",
             f"The {source}'s shrink per step is below half a unit in the last place of {dtype} "
-            f"and{alone} changes {weights}: {paths(items)}.",
+            f"and{alone} {effect}: {paths(items)}.",
             "Use l2keras.WeightDecay, which is effective in low precision, float32 variables "
             "(mixed_bfloat16), or a larger learning rate * lam.",
         )

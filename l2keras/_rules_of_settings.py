@@ -10,7 +10,7 @@ import keras
 
 from l2keras import _optimizers, _own_decay
 from l2keras._callback_decay import is_weight_decay
-from l2keras._report import Finding, Row
+from l2keras._rows import Finding, Row
 from l2keras._subject import Item, Subject, paths, sources
 from l2keras._variables import is_built
 from l2keras.regularizers import terms_of
@@ -58,8 +58,8 @@ def exclusions_without_match(subject: Subject) -> Iterator[Finding]:
                 "exclude-matches-nothing",
                 f"{type(optimizer).__name__}.exclude_from_weight_decay matches no variable with "
                 f"{', '.join(unmatched)}.",
-                "var_names are searched for in variable.name, which is only `kernel` or `bias` "
-                "except on TensorFlow: pass var_list=[v for v in model.variables if ...v.path...].",
+                "var_names are searched for in variable.name, which holds the layer on TensorFlow "
+                'only: pass var_list=[v for v in model.weights if "..." in v.path].',
             )
 
 
@@ -68,8 +68,17 @@ def exclusions_and_saving(subject: Subject) -> Iterator[Finding]:
     for optimizer in subject.optimizers:
         name = type(optimizer).__name__
         mine = [i for i in subject.items if i.optimizer is optimizer]
-        if _own_decay.has_exclusions(optimizer) and _decays(optimizer):
-            excluded = [i for i in mine if not i.row.lam_optimizer]
+        excluded = [i for i in mine if not i.row.lam_optimizer]
+        if mine and len(excluded) == len(mine) and _decays(optimizer):
+            yield Finding(
+                "error",
+                "all-excluded",
+                f"{name} has weight_decay={optimizer.weight_decay!r} and excludes {paths(mine)}: "
+                "it decays nothing, and on torch Keras fails at the first step.",
+                "Pass weight_decay=None, or exclude less: names are searched for anywhere in "
+                "variable.name.",
+            )
+        elif _own_decay.has_exclusions(optimizer) and _decays(optimizer):
             yield Finding(
                 "warning",
                 "exclusions-not-saved",
@@ -78,9 +87,8 @@ def exclusions_and_saving(subject: Subject) -> Iterator[Finding]:
                 "Call exclude_from_weight_decay again after load_model, before fit; or use "
                 "l2keras.WeightDecay, which chooses by path each time.",
             )
-            continue
         small = [i for i in mine if i.row.lam_optimizer and i.row.kind in ("bias", "norm")]
-        if small:
+        if small and not _own_decay.has_exclusions(optimizer):
             yield Finding(
                 "info",
                 "no-exclusions",

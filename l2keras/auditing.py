@@ -14,7 +14,8 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _callback_decay, _optimizers, _own_decay, _validation, findings
-from l2keras._report import SEVERITIES, AuditReport, CallbackDecay, Finding, Row
+from l2keras._report import AuditReport
+from l2keras._rows import SEVERITIES, CallbackDecay, Finding, Row
 from l2keras._subject import Item, Subject
 from l2keras._variables import ModelVariable, is_built, model_variables
 from l2keras.regularizers import Terms, terms_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from l2keras import _rules_of_decay, _rules_of_settings
-from l2keras._report import Finding
+from l2keras._rows import Finding
 from l2keras._subject import Subject
 
 Rule = Callable[[Subject], Iterable[Finding]]
