@@ -32,10 +32,16 @@ def member_of(optimizer: Any, variable: Any) -> Any | None:
 
 def own_decay(optimizer: Any, variable: Any) -> float:
     """The coefficient with which the optimizer itself decays `variable`; 0.0 where it does not."""
-    coefficient = optimizer.weight_decay
+    coefficient, of_adam = coefficients(optimizer)
     if _is_muon(optimizer) and optimizer._should_use_adamw(variable):
-        coefficient = optimizer.adam_weight_decay
-    return float(coefficient) if coefficient and _is_decayed(optimizer, variable) else 0.0
+        coefficient = of_adam
+    return coefficient if coefficient and not excludes(optimizer, variable) else 0.0
+
+
+def coefficients(optimizer: Any) -> tuple[float, float]:
+    """The weight_decay of the optimizer, and the one for those that Muon hands to its Adam."""
+    of_adam = optimizer.adam_weight_decay if _is_muon(optimizer) else None
+    return float(optimizer.weight_decay or 0.0), float(of_adam or 0.0)
 
 
 def _is_muon(optimizer: Any) -> bool:
@@ -48,13 +54,13 @@ def _as_the_step_sees(optimizer: Any, variable: Any) -> Any:
     return variable.value if on_tensorflow and not _is_muon(optimizer) else variable
 
 
-def _is_decayed(optimizer: Any, variable: Any) -> bool:
+def excludes(optimizer: Any, variable: Any) -> bool:
     """Keras' own answer, which it would remember for the training step: the memory is put back."""
     attributes = vars(optimizer)
     remembered = attributes.get(_CACHE)
     attributes[_CACHE] = {}
     try:
-        return bool(optimizer._use_weight_decay(_as_the_step_sees(optimizer, variable)))
+        return not optimizer._use_weight_decay(_as_the_step_sees(optimizer, variable))
     finally:
         del attributes[_CACHE]
         if remembered is not None:

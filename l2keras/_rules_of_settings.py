@@ -64,42 +64,48 @@ def exclusions_without_match(subject: Subject) -> Iterator[Finding]:
 
 
 def exclusions_and_saving(subject: Subject) -> Iterator[Finding]:
-    """Exclusions that load_model will lose, or may have lost already."""
+    """Exclusions that load_model will lose, or may have lost already, or that leave nothing."""
     for optimizer in subject.optimizers:
-        name = type(optimizer).__name__
-        mine = [i for i in subject.items if i.optimizer is optimizer]
-        excluded = [i for i in mine if not i.row.lam_optimizer]
-        if mine and len(excluded) == len(mine) and _decays(optimizer):
-            yield Finding(
-                "error",
-                "all-excluded",
-                f"{name} has weight_decay={optimizer.weight_decay!r} and excludes {paths(mine)}: "
-                "it decays nothing, and on torch Keras fails at the first step.",
-                "Pass weight_decay=None, or exclude less: names are searched for anywhere in "
-                "variable.name.",
-            )
-        elif _own_decay.has_exclusions(optimizer) and _decays(optimizer):
-            yield Finding(
-                "warning",
-                "exclusions-not-saved",
-                f"The exclusions of {name} are not saved: after load_model it decays "
-                f"{paths(excluded)} too.",
-                "Call exclude_from_weight_decay again after load_model, before fit; or use "
-                "l2keras.WeightDecay, which chooses by path each time.",
-            )
+        mine = [item for item in subject.items if item.optimizer is optimizer]
+        excluded = [item for item in mine if _own_decay.excludes(optimizer, item.variable)]
         small = [i for i in mine if i.row.lam_optimizer and i.row.kind in ("bias", "norm")]
-        if small and not _own_decay.has_exclusions(optimizer):
-            yield Finding(
-                "info",
-                "no-exclusions",
-                f"{name} decays biases or norms and has no exclusions: none were set, or "
-                f"load_model dropped them; {paths(small)}.",
-                "If they were set before saving, call exclude_from_weight_decay again.",
-            )
+        if excluded and any(_own_decay.coefficients(optimizer)):
+            rule = _all_excluded if len(excluded) == len(mine) else _not_saved
+            yield rule(type(optimizer).__name__, excluded)
+        elif small and not _own_decay.has_exclusions(optimizer):
+            yield _no_exclusions(type(optimizer).__name__, small)
 
 
-def _decays(optimizer: Any) -> bool:
-    return bool(optimizer.weight_decay or getattr(optimizer, "adam_weight_decay", None))
+def _all_excluded(name: str, excluded: list[Item]) -> Finding:
+    return Finding(
+        "error",
+        "all-excluded",
+        f"The weight_decay of {name} decays nothing, because it excludes all {paths(excluded)}; "
+        "on torch Keras fails at the first step.",
+        "Exclude less: names are searched for anywhere in variable.name. Or pass "
+        "weight_decay=None.",
+    )
+
+
+def _not_saved(name: str, excluded: list[Item]) -> Finding:
+    return Finding(
+        "warning",
+        "exclusions-not-saved",
+        f"The exclusions of {name} are not saved: after load_model it decays {paths(excluded)} "
+        "too.",
+        "Call exclude_from_weight_decay again after load_model, before fit; or use "
+        "l2keras.WeightDecay, which chooses by path each time.",
+    )
+
+
+def _no_exclusions(name: str, small: list[Item]) -> Finding:
+    return Finding(
+        "info",
+        "no-exclusions",
+        f"{name} decays biases or norms and has no exclusions: none were set, or load_model "
+        f"dropped them; {paths(small)}.",
+        "If they were set before saving, call exclude_from_weight_decay again.",
+    )
 
 
 def regularizer_mismatch(subject: Subject) -> Iterator[Finding]:

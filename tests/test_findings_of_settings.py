@@ -52,6 +52,9 @@ def test_names_that_match_nothing() -> None:
     model.optimizer.exclude_from_weight_decay(var_names=["bias", "(gamma|beta)", "[|x]z"])
     [found] = find(model, "exclude-matches-nothing")
     assert "with var_names='(gamma|beta)', var_names='[|x]z'." in found.message
+    model.optimizer.exclude_from_weight_decay(var_names=["gamma"])
+    assert find(model, "exclude-matches-nothing")
+    assert not find(model, "exclusions-not-saved")
     model.optimizer.exclude_from_weight_decay(var_list=[dense_model().weights[0]])
     [found] = find(model, "exclude-matches-nothing")
     assert "1 of var_list" in found.message
@@ -75,7 +78,7 @@ def test_exclusions_of_everything() -> None:
     model = compiled(dense_model(use_bias=True), SGD(0.5, weight_decay=0.1))
     model.optimizer.exclude_from_weight_decay(var_names=["[ei]"])
     [found] = find(model, "all-excluded")
-    assert "SGD has weight_decay=0.1 and excludes 2 variables" in found.message
+    assert "of SGD decays nothing, because it excludes all 2 variables" in found.message
     assert not find(model, "exclusions-not-saved")
 
 
