@@ -49,7 +49,8 @@ class Row:
         role: The last part of the path: `kernel`, `bias`, `gamma`, ...
         kind: `kernel`, `bias`, `norm`, `positional`, or `vector` for any other of rank < 2.
         layer: The class of the layer that owns it.
-        trainable: Whether the optimizer updates it. Nothing decays a variable that it does not.
+        trainable: Whether the optimizer steps it: False for frozen variables and for the scales of
+            float8, which are overwritten. Nothing decays what it does not step.
         regularizer: The regularizer on the variable, as one writes it; None without.
         lam_regularizer: What the regularizer adds to lam; None where that is not known, 0.0
             for a frozen variable, which Keras leaves out of the loss.

@@ -34,9 +34,9 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
         optimizer weight_decay=c        c          W <- (1 - eta * c) * W: decoupled
         WeightDecay(lam)                lam        by its coupling; independent: lam / eta_peak
 
-    Frozen variables are not decayed: Keras leaves their penalty out of the loss. A penalty that
-    a layer adds with `add_loss` is not seen. Nothing is changed, neither the model nor its
-    optimizer. Source: keras/src/layers/layer.py and keras/src/optimizers/base_optimizer.py.
+    Frozen variables are not decayed: Keras leaves their penalty out of the loss. Not seen are a
+    penalty that a layer adds with `add_loss`, and the l2 arguments of Ftrl. Nothing is changed,
+    neither the model nor its optimizer. Source: keras/src/layers/layer.py and keras/src/optimizers/base_optimizer.py.
 
     Args:
         model: A Keras model that has its variables, compiled or not: functional, subclassed,
@@ -177,7 +177,7 @@ def _items(
     for entry in model_variables(model):
         variable = entry.variable
         trainer = None
-        if optimizer is not None and model.trainable and variable.trainable:
+        if optimizer is not None and _is_updated(model, variable):
             trainer = trainers.get(id(_own_decay.member_of(optimizer, variable)))
         regularizer = variable.regularizer
         if id(regularizer) not in known:
@@ -194,7 +194,7 @@ def _row(
     callbacks: list[CallbackDecay],
 ) -> Row:
     variable = entry.variable
-    trainable = bool(model.trainable and variable.trainable)
+    trainable = _is_updated(model, variable)
     lam_optimizer = _own_decay.own_decay(trainer.optimizer, variable) if trainer else 0.0
     acting = tuple(callbacks) if trainable else ()
     lam_regularizer = terms.lam if trainable else 0.0
@@ -217,6 +217,12 @@ def _row(
         learning_rate=trainer.learning_rate if trainer else None,
         shrink=_shrink(trainer, coupled, others),
     )
+
+
+def _is_updated(model: Any, variable: Any) -> bool:
+    """Whether the optimizer steps it; the scales of float8 are overwritten instead."""
+    trained = model.trainable and variable.trainable
+    return bool(trained and not variable.overwrite_with_gradient)
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import l2keras
-from tests.helpers import BACKEND, dense_model, excluding, fit_zeros, mixed_model, to_numpy
+from tests.helpers import (
+    BACKEND,
+    dense_model,
+    excluding,
+    fit_zeros,
+    flat_loss,
+    mixed_model,
+    to_numpy,
+)
 
 
 def test_lora_pairs_inherit_and_the_frozen_kernel_does_not_count() -> None:
@@ -34,6 +42,18 @@ def test_a_quantized_model() -> None:
     assert rows["bias"].trainable
     assert report.totals["decayed"]["tensors"] == 0
     assert "regularizer-not-on-variable" not in report.codes()
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")  # Keras' own
+def test_the_scales_of_float8_are_not_decayed() -> None:
+    """They are trainable for Keras, but overwritten with their gradient, which comes first."""
+    model = dense_model(2, 3, use_bias=True)
+    model.quantize("float8")
+    model.compile(keras.optimizers.SGD(0.5, weight_decay=0.2), flat_loss)
+    report = l2keras.audit(model)
+    assert len(report.rows) > 2
+    assert [row.role for row in report.rows if row.decayed] == ["kernel", "bias"]
+    assert "vector-decayed" not in report.codes()
 
 
 def test_a_shared_layer_is_counted_once() -> None:
