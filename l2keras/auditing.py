@@ -36,7 +36,8 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
 
     Frozen variables are not decayed: Keras leaves their penalty out of the loss. Not seen are a
     penalty that a layer adds with `add_loss`, and the l2 arguments of Ftrl. Nothing is changed,
-    neither the model nor its optimizer. Source: keras/src/layers/layer.py and keras/src/optimizers/base_optimizer.py.
+    neither the model nor its optimizer. Source: keras/src/layers/layer.py and
+    keras/src/optimizers/base_optimizer.py.
 
     Args:
         model: A Keras model that has its variables, compiled or not: functional, subclassed,
