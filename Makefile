@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test bench lint format clean
+.PHONY: help run ui test test-slow bench lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -22,9 +22,13 @@ test: $(VENV)/.test lint  ## set up and run every test, on TensorFlow, JAX and t
 	KERAS_BACKEND=jax $(BIN)/python -m pytest --ignore=tests/experiments
 	KERAS_BACKEND=torch $(BIN)/python -m pytest --ignore=tests/experiments
 
+test-slow: $(VENV)/.test  ## every model of keras.applications (minutes)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow
+
 bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.step_cost
 	$(BIN)/python -m benchmarks.fit_overhead
+	$(BIN)/python -m benchmarks.audit_time
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

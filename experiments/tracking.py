@@ -21,14 +21,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from filelock import FileLock
 
 from experiments.paths import PROJECT, RUNS
 
+if TYPE_CHECKING:
+    from l2keras import AuditReport
+
 FLUSH_SECONDS = 5.0
+DIGEST_TAG = "decay_digest"
 _SQLITE = "sqlite:///"
 
 
@@ -60,7 +64,7 @@ class Store:
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         from mlflow import MlflowClient
 
-        for name in ("alembic", "mlflow"):
+        for name in ("alembic", "mlflow", "l2keras"):  # the digest is a tag of the run
             logging.getLogger(name).setLevel(logging.WARNING)
 
         self.uri = store_uri(uri)
@@ -148,6 +152,12 @@ class Run:
         # What MLflow's own log_table sets, which takes a detour over pandas.
         tables = json.dumps([{"path": name, "type": "table"}])
         self.set_tags({"mlflow.loggedArtifacts": tables})
+
+    def log_decay(self, report: AuditReport) -> None:
+        """What is decayed, to compare runs by: the digest as a tag, the table as text and data."""
+        self.set_tags({DIGEST_TAG: report.digest})
+        self.log_text(report.to_text(width=120) + "\n", "decay_audit.txt")
+        self.store.client.log_dict(self.id, report.to_dict(), "decay_audit.json")
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         self.store.client.log_artifact(self.id, str(path), folder)

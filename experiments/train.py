@@ -53,7 +53,7 @@ def record_trial(
     advance: Any,
     **kept: Any,
 ) -> TrialResult:
-    """Runs one trial inside an MLflow run: parameters first, metrics as they come, then files."""
+    """Runs one trial inside an MLflow run: parameters and decay first, then metrics, then files."""
     from experiments.trial import run_trial
 
     run.log_params({**cli.flatten(node), **versions(), "device_name": device_name})
@@ -64,7 +64,7 @@ def record_trial(
         run.log_metrics(metrics, step=epoch)
         advance(metrics)
 
-    result = run_trial(config, data, on_epoch=on_epoch, **kept)
+    result = run_trial(config, data, on_epoch=on_epoch, on_report=run.log_decay, **kept)
     run.log_params(lambda_params(result.effective_lam))
     run.log_metrics({"seconds": result.seconds}, step=config.training.epochs - 1)
     if config.tracking.log_model:

@@ -16,9 +16,10 @@ from experiments.models import build_model
 from experiments.optimizers import build_optimizer
 from experiments.regularization import Method, build_method
 from experiments.schema import Config
-from l2keras import _optimizers, masks, penalties
+from l2keras import AuditReport, _optimizers, audit, masks, penalties
 
 OnEpoch = Callable[[int, dict[str, float]], None]
+OnReport = Callable[[AuditReport], None]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TrialResult:
         steps_per_epoch: Batches in an epoch.
         effective_lam: lambda in the half convention.
         model: The trained Keras model.
+        report: What was decayed, by what, as audited before the first step.
         trajectory: All weights as one vector, before training and after every epoch;
             shape (epochs + 1, number of weights); None unless asked for.
     """
@@ -40,6 +42,7 @@ class TrialResult:
     steps_per_epoch: int
     effective_lam: float
     model: Any
+    report: AuditReport
     trajectory: np.ndarray | None
 
 
@@ -48,6 +51,7 @@ def run_trial(
     data: Dataset,
     *,
     on_epoch: OnEpoch | None = None,
+    on_report: OnReport | None = None,
     keep_trajectory: bool = False,
 ) -> TrialResult:
     """Trains one model on `data` as `config` says.
@@ -65,6 +69,9 @@ def run_trial(
     keras.utils.clear_session(free_memory=False)
     with device.distribution_scope():
         model = _compiled_model(config, data, method, num_steps=order.shape[0] * order.shape[1])
+    report = audit(model, method.callbacks)
+    if on_report is not None:
+        on_report(report)
     recorder = EpochRecorder(method, on_epoch, keep_trajectory)
     keras.utils.set_random_seed(config.seed)  # dropout
     start = time.perf_counter()
@@ -84,6 +91,7 @@ def run_trial(
         steps_per_epoch=order.shape[1],
         effective_lam=method.effective_lam,
         model=model,
+        report=report,
         trajectory=np.stack(recorder.trajectory) if keep_trajectory else None,
     )
 

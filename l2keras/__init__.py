@@ -22,15 +22,19 @@ def _started_as_command() -> bool:
 
 # Eagerly otherwise: importing l2keras makes HalfL2 known to keras.saving.load_model.
 if not _started_as_command():
+    from l2keras._report import AuditReport as AuditReport
+    from l2keras.auditing import audit as audit
     from l2keras.callbacks import WeightDecay as WeightDecay
     from l2keras.regularizers import HalfL2 as HalfL2
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuditReport",
     "HalfL2",
     "UndefinedConversionError",
     "WeightDecay",
+    "audit",
     "conventions",
     "convert",
     "half_life",

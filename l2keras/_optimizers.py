@@ -238,6 +238,16 @@ def last_learning_rate(optimizer: Any) -> float:
     return float(rate.numpy() if isinstance(rate, keras.Variable) else rate)
 
 
+def current_learning_rate(optimizer: Any) -> float:
+    """The learning rate of the next update."""
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def learning_rate_source(optimizer: Any) -> Any:
+    """What the learning rate comes from: a variable, a schedule or a callable."""
+    return optimizer._learning_rate
+
+
 def peak_learning_rate(optimizer: Any) -> float:
     """The largest learning rate the optimizer will use, where that can be known.
 

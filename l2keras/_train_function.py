@@ -23,6 +23,7 @@ class DecayedTrainFunction:
     """Stands in for `model.train_function` while WeightDecay callbacks train the model."""
 
     def __init__(self, model: Any, previous: DecayedTrainFunction | None) -> None:
+        self.callbacks: list[Any] = []  # those that asked for a rule
         self.reached = False  # has the optimizer run the hook, at least while tracing?
         self._model = model
         self._optimizer = model.optimizer

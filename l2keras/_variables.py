@@ -5,6 +5,7 @@ Touches the private lists and nodes of Keras layers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,15 @@ NORMALIZATION_LAYERS = tuple(
     )
     if hasattr(keras.layers, name)
 )
+
+# Names of learned positions and tokens; `position_wise`, `pos_tag_embedding` are none of them.
+_POSITIONAL_NAME = re.compile(
+    r"(?<!and_)(?<![a-z])(pos|position|positional)_?(emb|embs|embed|embedding|embeddings|encoding)"
+    r"(_?\d+)?(_|$)"
+    r"|(?<![a-z])rel(ative)?_pos(ition)?(_|$)"
+    r"|(?<![a-z])(cls|class|dist|distillation|register|mask)_tokens?(_|$)"
+)
+_POSITIONAL_CLASS = re.compile(r"(?<!And)Position(al)?(Emb|Encod)")
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,27 @@ class ModelVariable:
     @property
     def in_normalization(self) -> bool:
         return isinstance(self.owner, NORMALIZATION_LAYERS)
+
+    @property
+    def is_positional(self) -> bool:
+        """True for learned positions and class tokens, by the names of variable and layer."""
+        if self.role.endswith("kernel"):
+            return False
+        names = [part.lower() for part in self.path.split("/")[-2:]]
+        by_name = any(_POSITIONAL_NAME.search(name) for name in names)
+        return by_name or bool(_POSITIONAL_CLASS.search(type(self.owner).__name__))
+
+    @property
+    def kind(self) -> str:
+        """`norm`, `bias`, `positional`, `vector` (any other of rank < 2) or `kernel`."""
+        rank = len(self.variable.shape)
+        if self.in_normalization or (rank < 2 and "Norm" in type(self.owner).__name__):
+            return "norm"
+        if self.role.endswith("bias"):
+            return "bias"
+        if self.is_positional:
+            return "positional"
+        return "vector" if rank < 2 else "kernel"
 
 
 def model_variables(model: Any) -> list[ModelVariable]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
-from l2keras import _forms, _optimizers, _validation, masks
+from l2keras import _forms, _optimizers, _validation, auditing, masks
 from l2keras._anchors import Anchors, Toward
 from l2keras._lazy import LazyTables, check_lazy
+from l2keras._report import AuditReport
 from l2keras._rules import DecayRule, Lam, lam_at, rate
 from l2keras._train_function import DecayedTrainFunction, hooked, resolve
 from l2keras._updates import decayed_update
@@ -79,6 +80,9 @@ class WeightDecay(keras.callbacks.Callback):
     `decay_per_step` (lam times what it is multiplied by: eta_t, eta_t / eta_peak or
     eta_t ** 2 / eta_peak). Several groups log `weight_decay_2` and so on.
 
+    When `fit` begins, `report` becomes the `AuditReport` of the model and of all WeightDecay
+    callbacks (None before); its digest goes to the logger "l2keras" (INFO), its table too (DEBUG).
+
     Example:
 
     >>> layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
@@ -125,6 +129,7 @@ class WeightDecay(keras.callbacks.Callback):
         self.peak_learning_rate = _forms.check_peak(peak_learning_rate, coupling, corrected)
         self._anchors = None if toward is None else Anchors(toward)
         self._tables = LazyTables() if lazy else None
+        self.report: AuditReport | None = None
         self._rule: DecayRule | None = None
         self._train_function: DecayedTrainFunction | None = None
 
@@ -137,6 +142,12 @@ class WeightDecay(keras.callbacks.Callback):
             installed = DecayedTrainFunction(model, previous=self._train_function)
         self._train_function = installed
         installed.add(self._rule)
+        installed.callbacks.append(self)
+        self.report = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Audits the model once in this `fit`, when every callback has begun."""
+        self._audit()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keeps the decay in, whatever another callback did to the train function."""
@@ -154,6 +165,7 @@ class WeightDecay(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes `weight_decay` and `decay_per_step` into the epoch logs."""
+        self._audit()  # of a model that got its variables in this epoch
         self.settle()
         if self._rule is None or self._train_function is None or logs is None:
             return
@@ -213,25 +225,38 @@ class WeightDecay(keras.callbacks.Callback):
             yield
         self.settle()
 
+    def _audit(self) -> None:
+        """Sets `report`: the same for all callbacks of the `fit`, of which the first makes it."""
+        if self.report is not None or self._train_function is None:
+            return
+        callbacks = self._train_function.callbacks
+        made = (callback.report for callback in callbacks if callback.report is not None)
+        self.report = next(made, None) or auditing.log_decay(self.model, callbacks)
+
     def _make_rule(self, model: Any, optimizer: Any) -> DecayRule:
+        """The rule, after the checks that need the model and its optimizer."""
         _optimizers.find_members(optimizer, model)
         _optimizers.check_supported(optimizer, self.coupling)
         if (self.lazy or self.toward) and not is_built(model):
             raise ValueError(_not_built())
-        inner = _optimizers.inner_optimizers(optimizer)
+        for member in _optimizers.inner_optimizers(optimizer):
+            if self.stable:
+                _optimizers.check_second_moment(member)
+            if self.lazy:
+                check_lazy(member)
+        return self._rule_for(optimizer)
+
+    def _rule_for(self, optimizer: Any) -> DecayRule:
+        """What is asked for; without an optimizer (None) the peak learning rate may be unknown."""
+        members = [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
         lams = _forms.check_lams(self.lam)  # the attribute may have been set since
-        step = inner[0].iterations + 0  # its value, a tensor
+        step = members[0].iterations + 0 if members else 0  # its value, a tensor
         for _, lam in lams:
             remedy = "A callable of the step must return one."
             _validation.check_lam(lam_at(lam, step), remedy=remedy)
-        for one in inner:
-            if self.stable:
-                _optimizers.check_second_moment(one)
-            if self.lazy:
-                check_lazy(one)
-        peak = None
-        if self.coupling == "independent" or self.corrected:
-            peak = self.peak_learning_rate or max(map(_optimizers.peak_learning_rate, inner))
+        peak = self.peak_learning_rate
+        if peak is None and members and (self.coupling == "independent" or self.corrected):
+            peak = max(map(_optimizers.peak_learning_rate, members))
         return DecayRule(
             lams=lams,
             coupling=self.coupling,

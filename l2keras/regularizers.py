@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -55,6 +56,60 @@ class HalfL2(keras.regularizers.Regularizer):
 
     def __repr__(self) -> str:
         return f"HalfL2(lam={self.lam!r})"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a regularizer adds to the loss: (lam / 2) * sum(W ** 2) + l1 * sum(abs(W)).
+
+    `lam` is None where it adds something else; `text` is None without a regularizer.
+    """
+
+    text: str | None
+    lam: float | None
+    l1: float = 0.0
+
+
+def terms_of(regularizer: Any) -> Terms:
+    """Reads a regularizer: HalfL2 and those of Keras exactly, of others only the name."""
+    if regularizer is None:
+        return Terms(None, 0.0)
+    text = _as_written(regularizer)
+    if _computes_as(regularizer, HalfL2):
+        return Terms(text, regularizer.lam)
+    if _computes_as(regularizer, keras.regularizers.L2):
+        return Terms(text, 2 * regularizer.l2)
+    if _computes_as(regularizer, keras.regularizers.L1L2):
+        return Terms(text, 2 * regularizer.l2, regularizer.l1)
+    if _computes_as(regularizer, keras.regularizers.L1):
+        return Terms(text, 0.0, _seven_digits(regularizer.l1))
+    return Terms(text, None)
+
+
+def _computes_as(regularizer: Any, known: Any) -> bool:
+    """True for the class itself and for subclasses that compute the same penalty."""
+    return isinstance(regularizer, known) and type(regularizer).__call__ is known.__call__
+
+
+def _seven_digits(value: Any) -> float:
+    return float(f"{float(value):.7g}")  # L1 of Keras keeps its coefficient in float32
+
+
+def _as_written(regularizer: Any) -> str:
+    """`L2(l2=0.01)`; only the name where there is no config."""
+    if not isinstance(regularizer, keras.regularizers.Regularizer):
+        return str(getattr(regularizer, "__name__", type(regularizer).__name__))
+    try:
+        config = regularizer.get_config()
+    except NotImplementedError:
+        config = {}
+    shown = {
+        key: _seven_digits(value) if isinstance(value, float) else value
+        for key, value in config.items()
+        if isinstance(value, (str, int, float))
+    }
+    arguments = ", ".join(f"{key}={value!r}" for key, value in shown.items())
+    return f"{type(regularizer).__name__}({arguments})"
 
 
 def _wrong_arguments(pasted: dict[str, Any]) -> str:

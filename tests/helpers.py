@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+import l2keras
+
 BACKEND = str(keras.backend.backend())
 
 
@@ -137,3 +139,40 @@ def linear_gradient(weight: Any, inputs: Any, targets: Any) -> Any:
     """The gradient of mean((inputs @ weight - targets) ** 2), by hand."""
     gradient_: Any = 2 / targets.size * inputs.T @ (inputs @ weight - targets)
     return gradient_
+
+
+def compiled(model: Any, optimizer: Any, **options: Any) -> Any:
+    """The model itself, compiled with the mean squared error."""
+    model.compile(optimizer, "mse", **options)
+    return model
+
+
+def find(model: Any, code: str, callbacks: Sequence[Any] = ()) -> list[Any]:
+    """The findings of the audit that have this code; every finding is worded in full."""
+    report = l2keras.audit(model, callbacks)
+    assert all(f.severity in ("error", "warning", "info") for f in report.findings)
+    assert all(f.message and f.remedy for f in report.findings)
+    return [finding for finding in report.findings if finding.code == code]
+
+
+def flat_loss(y_true: Any, y_pred: Any) -> Any:
+    """Zero with a zero gradient, so that only decay moves a weight."""
+    return 0.0 * keras.ops.mean(y_pred, axis=-1)
+
+
+def mixed_model(optimizer: Any, *, regularizer: Any = None) -> Any:
+    """Kernels, biases, gamma and beta, all of them ones, compiled with a flat loss."""
+    ones: dict[str, Any] = {"kernel_initializer": "ones", "bias_initializer": "ones"}
+    layers = [
+        keras.layers.Dense(3, kernel_regularizer=regularizer, name="first", **ones),
+        keras.layers.LayerNormalization(beta_initializer="ones", name="norm"),
+        keras.layers.Dense(2, name="last", **ones),
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers], name="mixed")
+    model.compile(optimizer, flat_loss)
+    return model
+
+
+def excluding(optimizer: Any, names: Sequence[str]) -> Any:
+    optimizer.exclude_from_weight_decay(var_names=list(names))
+    return optimizer

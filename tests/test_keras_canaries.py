@@ -14,7 +14,7 @@ import pytest
 import l2keras
 from tests.helpers import BACKEND, dense_model, fit_zeros, to_numpy
 
-# Each has a test in this file, and stands in one of the two modules that may touch it.
+# Each has a test in this file, and stands in one of the three modules that may touch it.
 PRIVATE = {
     "_optimizers": {
         "_learning_rate",
@@ -22,6 +22,15 @@ PRIVATE = {
         "__internal__",
         "_velocities",
         "_velocity_hats",
+    },
+    "_own_decay": {
+        "_exclude_from_weight_decay",
+        "_exclude_from_weight_decay_pattern",
+        "_optimizer_map",
+        "_should_use_adamw",
+        "_use_weight_decay",
+        "_var_key",
+        "_var_to_optimizer_idx",
     },
     "_variables": {
         "_flatten_layers",
@@ -55,7 +64,7 @@ def private_names(module: Path) -> set[str]:
 @pytest.mark.parametrize(
     "module", sorted(Path(l2keras.__file__).parent.glob("*.py")), ids=lambda path: path.stem
 )
-def test_private_attributes_of_keras_stay_in_two_modules(module: Path) -> None:
+def test_private_attributes_of_keras_stay_in_three_modules(module: Path) -> None:
     """A private attribute that is used somewhere else, or is new, fails until it is dealt with."""
     assert private_names(module) == PRIVATE.get(module.stem, set())
 
@@ -119,6 +128,50 @@ def test_the_parts_of_tf_distribute_are_there() -> None:
     assert callable(strategy.extended.update)
     merge = tf.__internal__.distribute.interim.maybe_merge_call
     assert merge(lambda strategy, value: value + 1, strategy, 2) == 3
+
+
+def test_exclusions_are_kept_in_three_attributes() -> None:
+    """A set of keys, one pattern, and a cache of answers that a new call empties."""
+    optimizer = keras.optimizers.SGD(0.5, weight_decay=0.1)
+    assert not [name for name in vars(optimizer) if name.startswith("_exclude_from")]
+    kernel = dense_model().weights[0]
+    optimizer.exclude_from_weight_decay(var_list=[kernel], var_names=["a", "b"])
+    assert set(optimizer._exclude_from_weight_decay) == {optimizer._var_key(kernel)}
+    assert sorted(optimizer._exclude_from_weight_decay_pattern.pattern) == ["a", "b", "|"]
+    assert optimizer._use_weight_decay(kernel) is False
+    assert dict(vars(optimizer)["_exclude_from_weight_decay_cache"]) != {}
+    optimizer.exclude_from_weight_decay(var_names=["b"])
+    assert dict(vars(optimizer)["_exclude_from_weight_decay_cache"]) == {}
+    assert set(optimizer._exclude_from_weight_decay) == set()
+
+
+def test_the_compiled_step_fills_the_cache_of_answers() -> None:
+    """Every variable that a step decayed or left out was asked about by `_use_weight_decay`."""
+    model = dense_model(use_bias=True)
+    model.compile(keras.optimizers.SGD(0.5, weight_decay=0.1), "mse")
+    fit_zeros(model, 1)
+    cache = vars(model.optimizer)["_exclude_from_weight_decay_cache"]
+    assert sorted(cache) == sorted(model.optimizer._var_key(v) for v in model.weights)
+
+
+def test_muon_chooses_by_variable() -> None:
+    """`_should_use_adamw` is True for what Muon hands to its Adam."""
+    kernel, bias = dense_model(use_bias=True).weights
+    muon = keras.optimizers.Muon(0.5)
+    assert (muon._should_use_adamw(kernel), muon._should_use_adamw(bias)) == (False, True)
+
+
+def test_a_multi_optimizer_knows_its_members() -> None:
+    """Its map before it is built, and the member of each variable's key after."""
+    kernel, bias = dense_model(use_bias=True).weights
+    kernels, others = keras.optimizers.SGD(0.5), keras.optimizers.SGD(0.25)
+    chosen = keras.optimizers.OptimizerMap(others, {".*kernel": kernels})
+    multi = keras.optimizers.MultiOptimizer(chosen)
+    assert multi._optimizer_map(kernel) is kernels
+    assert multi._optimizer_map(bias) is others
+    multi.build([kernel, bias])
+    indices = [multi._var_to_optimizer_idx[multi._var_key(v)] for v in (kernel, bias)]
+    assert [multi.optimizers[index] for index in indices] == [kernels, others]
 
 
 def test_layers_are_flattened_with_the_model_itself() -> None:

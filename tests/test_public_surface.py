@@ -17,10 +17,12 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 # The layers of the library: a module may import those to its left.
 LAYERS = [
     *("_validation", "_system", "_systems", "_equivalence", "penalties"),
-    *("_variables", "masks", "_optimizers", "_rounding", "_lazy", "_anchors"),
-    *("_rules", "_updates", "_train_function", "_forms"),
+    *("_variables", "masks", "_optimizers", "_own_decay", "_rounding", "_lazy", "_anchors"),
+    *("_rules", "_updates", "_train_function", "_forms", "regularizers"),
+    *("_rows", "_render", "_report", "_callback_decay", "_subject"),
+    *("_rules_of_decay", "_rules_of_settings", "findings", "auditing", "callbacks"),
 ]
-TOP = {"callbacks", "regularizers", "conversion", "catalogue", "timescales"}
+TOP = {"conversion", "catalogue", "timescales"}
 
 
 def imports(module: Path, *, at_top: bool) -> set[str]:

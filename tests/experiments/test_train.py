@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,28 @@ def test_a_run_is_recorded(composed: Compose, uri: str, capsys: pytest.CaptureFi
     model = keras.models.load_model(store.client.download_artifacts(run.info.run_id, "model.keras"))
     assert model.predict(np.zeros((2, 8, 8, 1), "float32"), verbose=0).shape == (2, 10)
     assert "val_accuracy=" in capsys.readouterr().out
+
+
+def test_the_digest_tells_what_was_decayed(composed: Compose, uri: str) -> None:
+    """Two runs at one lambda are told apart by a tag where it is not the same decay."""
+    methods = {"half_l2": 0.01, "builtin_l2": 0.005, "decoupled": 0.01}
+    for method, lam in methods.items():
+        overrides = [f"regularization={method}", f"regularization.lam={lam}", *SMALL]
+        node = composed("config", f"tracking.uri={uri}", "tracking.log_model=false", *overrides)
+        train.train(node)
+    store = Store(uri, "l2keras")
+    runs = {run.data.tags["method"]: run for run in runs_of(store)}
+    digests = {method: run.data.tags["decay_digest"] for method, run in runs.items()}
+    assert digests["half_l2"] == digests["builtin_l2"] != digests["decoupled"]
+
+    def artifact(name: str) -> str:
+        run_id = runs["decoupled"].info.run_id
+        return Path(store.client.download_artifacts(run_id, name)).read_text()
+
+    assert f"digest {digests['decoupled']}" in artifact("decay_audit.txt")
+    data = json.loads(artifact("decay_audit.json"))
+    assert data["digest"] == digests["decoupled"]
+    assert {row["lam"] for row in data["rows"]} == {0.0, 0.01}
 
 
 def test_the_same_command_twice(composed: Compose, uri: str) -> None:

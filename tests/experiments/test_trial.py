@@ -98,6 +98,18 @@ def test_the_same_config_twice(optimizer: str) -> None:
         assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_the_report_has_the_lambda_of_the_method(name: str) -> None:
+    """What is audited before the first step is the effective lambda, on every kernel."""
+    heard: list[Any] = []
+    result = train(config_of(name, 0.1, epochs=1), on_report=heard.append)
+    assert heard == [result.report]
+    lams = [row.lam for row in result.report.rows if row.role == "kernel"]
+    assert lams == pytest.approx([result.effective_lam] * len(lams))
+    assert lams
+    assert "decayed-twice" not in result.report.codes()
+
+
 def test_seeds_differ() -> None:
     """Another seed is another run."""
     config = config_of("none", 0.0)

@@ -1,0 +1,92 @@
+"""What the WeightDecay callbacks of a `fit` will do to each variable, before it begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keras.optimizers.schedules import LearningRateSchedule
+
+from l2keras import _optimizers
+from l2keras._rows import CallbackDecay, Finding
+from l2keras._rules import Target
+
+# A callable has no description but its values: these steps tell most of them apart.
+_PROBED_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
+
+
+def is_weight_decay(callback: Any) -> bool:
+    """True for a WeightDecay, which is above this module and cannot be imported here."""
+    return hasattr(callback, "lam") and hasattr(callback, "coupling")
+
+
+def decay_by_callbacks(
+    model: Any, callbacks: Sequence[Any]
+) -> tuple[dict[int, list[CallbackDecay]], list[Finding]]:
+    """What every callback does, by `id(variable)`; one that `fit` would refuse is a finding."""
+    decays: dict[int, list[CallbackDecay]] = {}
+    failures: list[Finding] = []
+    for callback in filter(is_weight_decay, callbacks):
+        try:
+            found = _decays_of(model, callback)
+        except (TypeError, ValueError) as error:
+            failures.append(_refused(callback, error))
+            continue
+        for key, decay in found.items():
+            decays.setdefault(key, []).append(decay)
+    return decays, failures
+
+
+def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
+    optimizer = getattr(model, "optimizer", None)
+    members = [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
+    step = int(members[0].iterations) if members else 0
+    rate = max(map(_optimizers.current_learning_rate, members)) if members else None
+    # Anchors and tables are state of the callback, which a report is not to create.
+    rule = replace(callback._rule_for(optimizer), anchors=None, tables=None)
+    forms = [name for name in ("cautious", "stable") if getattr(callback, name)]
+    forms += [] if callback.toward is None else [f"toward {Path(callback.toward).name}"]
+    return {
+        id(target.variable): _decay_of(target, step, rate, forms) for target in rule.targets(model)
+    }
+
+
+def _decay_of(target: Target, step: int, rate: float | None, forms: list[str]) -> CallbackDecay:
+    peak = target.rule.peak
+    if target.rule.coupling == "independent":
+        counts_for = None if peak is None else 1 / peak
+    elif target.corrected:
+        forms = ["corrected", *forms]
+        counts_for = None if peak is None or rate is None else rate / peak
+    else:
+        counts_for = 1.0
+    return CallbackDecay(
+        lam=float(target.lam_at(step)),
+        coupling=target.rule.coupling,
+        counts_for=counts_for,
+        schedule=_schedule(target),
+        form=", ".join(forms),
+    )
+
+
+def _schedule(target: Target) -> str | None:
+    """What tells one schedule of lam from another, whatever step it has come to."""
+    lam = target.lam
+    if isinstance(lam, LearningRateSchedule):
+        config = json.dumps(lam.get_config(), sort_keys=True, default=str)
+        return f"{target.scale:g} {type(lam).__name__} {config}"
+    if callable(lam):
+        return " ".join(f"{float(target.lam_at(step)):.6g}" for step in _PROBED_STEPS)
+    return None
+
+
+def _refused(callback: Any, error: Exception) -> Finding:
+    return Finding(
+        "error",
+        "callback-refused",
+        f"`fit` will refuse {callback!r}: {error}",
+        "Correct the callback; the report leaves its decay out.",
+    )

@@ -1,0 +1,58 @@
+"""What the rules about findings look at, and how they name variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from l2keras import _optimizers
+from l2keras._rows import Row
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row with what it was made from: the variable, its layer, the optimizer that updates it."""
+
+    row: Row
+    variable: Any
+    owner: Any
+    optimizer: Any | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the rules look at."""
+
+    model: Any
+    callbacks: tuple[Any, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [item.row for item in self.items]
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers that update variables, unwrapped."""
+        optimizer = getattr(self.model, "optimizer", None)
+        return [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
+
+
+def listed(names: Iterable[str], count: int = 3) -> str:
+    """`4 variables (a, b, c, ...)`; in full up to three."""
+    names = list(names)
+    shown = ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+    return f"{len(names)} variable{'s' * (len(names) != 1)} ({shown})"
+
+
+def paths(items: Iterable[Item]) -> str:
+    return listed(item.row.path for item in items)
+
+
+def sources(row: Row) -> list[str]:
+    """What decays the variable: `regularizer`, `optimizer`, `callback`, one each."""
+    penalized = row.trainable and (row.lam_regularizer or row.l1)
+    found = ["regularizer"] if penalized else []
+    found += ["optimizer"] if row.lam_optimizer else []
+    return found + ["callback" for decay in row.callbacks if decay.lam or decay.schedule]

@@ -1,0 +1,241 @@
+"""`audit`: what is decayed in a model, how strongly and by what. One row for every variable.
+
+One walk over the variables, and no tensor is computed for any of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras.optimizers.schedules import LearningRateSchedule
+
+from l2keras import _callback_decay, _optimizers, _own_decay, _validation, findings
+from l2keras._report import AuditReport
+from l2keras._rows import SEVERITIES, CallbackDecay, Finding, Row
+from l2keras._subject import Item, Subject
+from l2keras._variables import ModelVariable, is_built, model_variables
+from l2keras.regularizers import Terms, terms_of
+
+_LOGGER = logging.getLogger("l2keras")
+
+
+def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
+    """Reports, for each variable of `model`, what decays it, and what looks wrong about that.
+
+    Convention: every `lam` in the report is the coefficient of `W` in the gradient, the half
+    convention, whatever it was written as:
+
+        keras.regularizers.L2(c)        2 * c      in the gradient: coupled
+        HalfL2(lam)                     lam        in the gradient: coupled
+        optimizer weight_decay=c        c          W <- (1 - eta * c) * W: decoupled
+        WeightDecay(lam)                lam        by its coupling; independent: lam / eta_peak
+
+    Frozen variables are not decayed: Keras leaves their penalty out of the loss. Not seen are a
+    penalty that a layer adds with `add_loss`, and the l2 arguments of Ftrl. Nothing is changed,
+    neither the model nor its optimizer. Source: keras/src/layers/layer.py and
+    keras/src/optimizers/base_optimizer.py.
+
+    Args:
+        model: A Keras model that has its variables, compiled or not: functional, subclassed,
+            nested, quantized, with LoRA.
+        callbacks: Those that `fit` will get. `WeightDecay` counts as decay; any that watches
+            `loss` or `val_loss` is looked at too.
+
+    Returns:
+        An `AuditReport`: print it, or read its `rows`, `totals`, `findings` and `digest`.
+
+    Raises:
+        TypeError: `model` is no Keras model, or `callbacks` holds something else.
+        ValueError: the model has no variables yet.
+
+    Example:
+
+    >>> layers = [keras.layers.Dense(3, kernel_regularizer="l2", name="a"), keras.layers.Dense(1)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers], name="mlp")
+    >>> model.compile(keras.optimizers.SGD(learning_rate=0.5, weight_decay=1e-4), "mse")
+    >>> report = audit(model)
+    >>> row = report.row("mlp/a/kernel")
+    >>> row.lam_regularizer, row.lam_optimizer  # "l2" is L2(0.01)
+    (0.02, 0.0001)
+    >>> report.codes()[0]
+    'decayed-twice'
+    """
+    _check_model(model)
+    callbacks = _callback_list(callbacks)
+    decays, failures = _callback_decay.decay_by_callbacks(model, callbacks)
+    trainers = _trainers(model)
+    items = list(_items(model, trainers, decays))
+    subject = Subject(model, tuple(callbacks), tuple(items))
+    found: list[Finding] = [*failures, *findings.examine(subject)]
+    return AuditReport(
+        model=str(model.name),
+        optimizers=tuple(trainer.line for trainer in trainers.values()),
+        rows=tuple(item.row for item in items),
+        findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
+    )
+
+
+def log_decay(model: Any, callbacks: Sequence[Any]) -> AuditReport | None:
+    """Audits the model of a `fit` and logs the digest (INFO) and the table (DEBUG).
+
+    Returns:
+        The report; None where the model has no variables yet.
+    """
+    if not has_variables(model):
+        return None
+    report = audit(model, callbacks)
+    _LOGGER.info("%s", report.summary())
+    _LOGGER.debug("%s", report)  # made into text only where somebody listens
+    return report
+
+
+def has_variables(model: Any) -> bool:
+    """True once the model can be audited; a layer that it never calls may stay without."""
+    return bool(model.built) and (bool(model.weights) or is_built(model))
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            _validation.error(
+                "`audit` takes a Keras model.",
+                f"model={model!r} of type {type(model).__name__}",
+                "Pass a keras.Model: audit(model, callbacks).",
+            )
+        )
+    if not has_variables(model):
+        raise ValueError(
+            _validation.error(
+                "`audit` needs a model that has its variables.",
+                f"{type(model).__name__} {model.name!r}, which is not built",
+                "Begin it with keras.Input, call model.build(input_shape), or call it on data.",
+            )
+        )
+
+
+def _callback_list(callbacks: Any) -> list[Any]:
+    """The callbacks one by one; a CallbackList and a single callback are taken too."""
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = getattr(callbacks, "callbacks", [callbacks])
+    found = list(callbacks)
+    for callback in found:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                _validation.error(
+                    "`callbacks` must hold Keras callbacks.",
+                    f"{callback!r} of type {type(callback).__name__}",
+                    "Pass those that fit will get.",
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """One optimizer, asked once.
+
+    Attributes:
+        optimizer: The optimizer itself, unwrapped.
+        learning_rate: Now.
+        line: What the report says about it.
+        coupled_gain: What coupled decay is multiplied by in the long run: 1 / (1 - momentum)
+            under SGD; None under optimizers that rescale gradients.
+    """
+
+    optimizer: Any
+    learning_rate: float
+    line: str
+    coupled_gain: float | None
+
+
+def _trainers(model: Any) -> dict[int, _Trainer]:
+    optimizer = getattr(model, "optimizer", None)
+    members = [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
+    return {id(member): _trainer(member) for member in members}
+
+
+def _trainer(optimizer: Any) -> _Trainer:
+    rate = _optimizers.current_learning_rate(optimizer)
+    line = f"{type(optimizer).__name__}, learning rate {rate:.7g}"
+    schedule = _optimizers.learning_rate_source(optimizer)
+    if isinstance(schedule, LearningRateSchedule):
+        line += f" ({type(schedule).__name__} at step {int(optimizer.iterations)})"
+    gain = None
+    if isinstance(optimizer, keras.optimizers.SGD):
+        gain = 1 / (1 - optimizer.momentum)
+    return _Trainer(optimizer, rate, line, gain)
+
+
+def _items(
+    model: Any, trainers: dict[int, _Trainer], decays: dict[int, list[CallbackDecay]]
+) -> Iterable[Item]:
+    optimizer = getattr(model, "optimizer", None)
+    known: dict[int, Terms] = {}
+    for entry in model_variables(model):
+        variable = entry.variable
+        trainer = None
+        if optimizer is not None and _is_updated(model, variable):
+            trainer = trainers.get(id(_own_decay.member_of(optimizer, variable)))
+        regularizer = variable.regularizer
+        if id(regularizer) not in known:
+            known[id(regularizer)] = terms_of(regularizer)
+        row = _row(model, entry, trainer, known[id(regularizer)], decays.get(id(variable), []))
+        yield Item(row, variable, entry.owner, trainer.optimizer if trainer else None)
+
+
+def _row(
+    model: Any,
+    entry: ModelVariable,
+    trainer: _Trainer | None,
+    terms: Terms,
+    callbacks: list[CallbackDecay],
+) -> Row:
+    variable = entry.variable
+    trainable = _is_updated(model, variable)
+    lam_optimizer = _own_decay.own_decay(trainer.optimizer, variable) if trainer else 0.0
+    acting = tuple(callbacks) if trainable else ()
+    lam_regularizer = terms.lam if trainable else 0.0
+    coupled = _sum([lam_regularizer, *(d.effective for d in acting if d.coupling == "coupled")])
+    others = _sum([lam_optimizer, *(d.effective for d in acting if d.coupling != "coupled")])
+    return Row(
+        path=entry.path,
+        shape=tuple(int(size) for size in variable.shape),
+        dtype=str(variable.dtype),
+        role=entry.role,
+        kind=entry.kind,
+        layer=type(entry.owner).__name__,
+        trainable=trainable,
+        regularizer=terms.text,
+        lam_regularizer=lam_regularizer,
+        l1=terms.l1 if trainable else 0.0,
+        lam_optimizer=lam_optimizer,
+        callbacks=acting,
+        lam=_sum([coupled, others]),
+        learning_rate=trainer.learning_rate if trainer else None,
+        shrink=None if any(d.depends for d in acting) else _shrink(trainer, coupled, others),
+    )
+
+
+def _is_updated(model: Any, variable: Any) -> bool:
+    """Whether the optimizer steps it; the scales of float8 are overwritten instead."""
+    trained = model.trainable and variable.trainable
+    return bool(trained and not variable.overwrite_with_gradient)
+
+
+def _sum(parts: Iterable[float | None]) -> float | None:
+    """The sum; None where a part is not known."""
+    known = list(parts)
+    return None if None in known else float(sum(part for part in known if part is not None))
+
+
+def _shrink(trainer: _Trainer | None, coupled: float | None, others: float | None) -> float | None:
+    """The fraction of W lost per step, where the coefficients alone determine it."""
+    if trainer is None or coupled is None or others is None:
+        return None
+    if coupled and trainer.coupled_gain is None:
+        return None
+    return trainer.learning_rate * (others + coupled * (trainer.coupled_gain or 1.0))
