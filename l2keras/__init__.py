@@ -2,13 +2,13 @@
 
 import sys as _sys
 
-from l2keras._equivalence import UndefinedConversionError as UndefinedConversionError
-from l2keras.catalogue import conventions as conventions
-from l2keras.conversion import convert as convert
-from l2keras.timescales import half_life as half_life
-from l2keras.timescales import lam_from_half_life as lam_from_half_life
-from l2keras.timescales import lam_from_timescale as lam_from_timescale
-from l2keras.timescales import timescale as timescale
+from l2keras._convert.catalogue import conventions as conventions
+from l2keras._convert.conversion import convert as convert
+from l2keras._convert.equivalence import UndefinedConversionError as UndefinedConversionError
+from l2keras._convert.timescales import half_life as half_life
+from l2keras._convert.timescales import lam_from_half_life as lam_from_half_life
+from l2keras._convert.timescales import lam_from_timescale as lam_from_timescale
+from l2keras._convert.timescales import timescale as timescale
 
 
 def _started_as_command() -> bool:
@@ -22,8 +22,8 @@ def _started_as_command() -> bool:
 
 # Eagerly otherwise: importing l2keras makes HalfL2 known to keras.saving.load_model.
 if not _started_as_command():
-    from l2keras._report import AuditReport as AuditReport
-    from l2keras.auditing import audit as audit
+    from l2keras._audit.audit import audit as audit
+    from l2keras._audit.report import AuditReport as AuditReport
     from l2keras.callbacks import WeightDecay as WeightDecay
     from l2keras.regularizers import HalfL2 as HalfL2
 

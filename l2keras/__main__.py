@@ -8,8 +8,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from l2keras.catalogue import conventions
-from l2keras.conversion import convert
+from l2keras._convert.catalogue import conventions
+from l2keras._convert.conversion import convert
 
 _EXAMPLES = """\
 examples:

@@ -8,13 +8,15 @@ from typing import Any
 
 import keras
 
-from l2keras import _forms, _optimizers, _validation, auditing, masks
-from l2keras._anchors import Anchors, Toward
-from l2keras._lazy import LazyTables, check_lazy
-from l2keras._report import AuditReport
-from l2keras._rules import DecayRule, Lam, lam_at, rate
-from l2keras._train_function import DecayedTrainFunction, hooked, resolve
-from l2keras._updates import decayed_update
+from l2keras import _optimizers, _validation, masks
+from l2keras._audit import audit
+from l2keras._audit.report import AuditReport
+from l2keras._decay import forms
+from l2keras._decay.anchors import Anchors, Toward
+from l2keras._decay.lazy import LazyTables, check_lazy
+from l2keras._decay.rules import DecayRule, Lam, lam_at, rate
+from l2keras._decay.train_function import DecayedTrainFunction, hooked, resolve
+from l2keras._decay.updates import decayed_update
 from l2keras._variables import is_built
 
 
@@ -121,12 +123,12 @@ class WeightDecay(keras.callbacks.Callback):
         self.stable = stable
         self.toward = toward
         self.lazy = lazy
-        _forms.check_lams(lam)
-        _forms.check_forms(coupling, vars(self))
+        forms.check_lams(lam)
+        forms.check_forms(coupling, vars(self))
         masks.check_patterns(include, "include")
         masks.check_patterns(exclude, "exclude")
-        self.layer_decay = _forms.check_positive(layer_decay, "layer_decay", "Leave it out.")
-        self.peak_learning_rate = _forms.check_peak(peak_learning_rate, coupling, corrected)
+        self.layer_decay = forms.check_positive(layer_decay, "layer_decay", "Leave it out.")
+        self.peak_learning_rate = forms.check_peak(peak_learning_rate, coupling, corrected)
         self._anchors = None if toward is None else Anchors(toward)
         self._tables = LazyTables() if lazy else None
         self.report: AuditReport | None = None
@@ -231,7 +233,7 @@ class WeightDecay(keras.callbacks.Callback):
             return
         callbacks = self._train_function.callbacks
         made = (callback.report for callback in callbacks if callback.report is not None)
-        self.report = next(made, None) or auditing.log_decay(self.model, callbacks)
+        self.report = next(made, None) or audit.log_decay(self.model, callbacks)
 
     def _make_rule(self, model: Any, optimizer: Any) -> DecayRule:
         """The rule, after the checks that need the model and its optimizer."""
@@ -249,7 +251,7 @@ class WeightDecay(keras.callbacks.Callback):
     def _rule_for(self, optimizer: Any) -> DecayRule:
         """What is asked for; without an optimizer (None) the peak learning rate may be unknown."""
         members = [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
-        lams = _forms.check_lams(self.lam)  # the attribute may have been set since
+        lams = forms.check_lams(self.lam)  # the attribute may have been set since
         step = members[0].iterations + 0 if members else 0  # its value, a tensor
         for _, lam in lams:
             remedy = "A callable of the step must return one."

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay
-from l2keras._rounding import rounded
+from l2keras._decay.rounding import rounded
 from tests.helpers import to_numpy
 
 STEPS, ETA, LAM = 1000, 0.5, 2e-4  # eta * lam = 1e-4

@@ -33,7 +33,7 @@ def test_it_holds_the_library_and_its_types(wheel: Path) -> None:
     """The wheel has every module of l2keras and py.typed, and nothing of the experiments."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    modules = {f"l2keras/{path.name}" for path in (ROOT / "l2keras").glob("*.py")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "l2keras").rglob("*.py")}
     assert names == {*modules, "l2keras/py.typed"}
 
 

@@ -12,17 +12,20 @@ import pytest
 import l2keras
 
 PACKAGE = Path(l2keras.__file__).parent
-MODULES = sorted(PACKAGE.glob("*.py"))
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES]
 BACKENDS = {"tensorflow", "jax", "torch"}
-# The layers of the library: a module may import those to its left.
+# The layers of the library, from below: a module may import those before it.
 LAYERS = [
-    *("_validation", "_system", "_systems", "_equivalence", "penalties"),
-    *("_variables", "masks", "_optimizers", "_own_decay", "_rounding", "_lazy", "_anchors"),
-    *("_rules", "_updates", "_train_function", "_forms", "regularizers"),
-    *("_rows", "_render", "_report", "_callback_decay", "_subject"),
-    *("_rules_of_decay", "_rules_of_settings", "findings", "auditing", "callbacks"),
+    *("_validation", "penalties", "_variables", "masks", "_optimizers", "regularizers"),
+    *("_convert.system", "_convert.systems", "_convert.equivalence", "_convert.conversion"),
+    *("_convert.catalogue", "_convert.timescales", "__main__"),
+    *("_decay.rounding", "_decay.lazy", "_decay.anchors", "_decay.rules", "_decay.updates"),
+    *("_decay.train_function", "_decay.forms"),
+    *("_audit.rows", "_audit.render", "_audit.report", "_audit.own_decay", "_audit.callback_decay"),
+    *("_audit.subject", "_audit.rules_of_decay", "_audit.rules_of_settings", "_audit.findings"),
+    *("_audit.audit", "callbacks"),
 ]
-TOP = {"conversion", "catalogue", "timescales"}
 
 
 def imports(module: Path, *, at_top: bool) -> set[str]:
@@ -42,7 +45,7 @@ def imports(module: Path, *, at_top: bool) -> set[str]:
 def test_all_is_the_public_surface() -> None:
     """`__all__` is sorted, and is every public name that is not a module."""
     assert l2keras.__all__ == sorted(l2keras.__all__)
-    modules = {module.stem for module in MODULES}
+    modules = {name.split(".")[0] for name in NAMES}
     public = {name for name in vars(l2keras) if not name.startswith("_")} - modules
     assert public == set(l2keras.__all__)
 
@@ -55,7 +58,7 @@ def test_every_public_name_has_an_executed_example(name: str) -> None:
     assert ">>> " in documentation
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("module", MODULES, ids=NAMES)
 def test_the_library_imports_keras_and_numpy_only(module: Path) -> None:
     """At the top only the standard library, Keras and NumPy; backends, too, inside functions."""
     allowed = {*sys.stdlib_module_names, "keras", "numpy", "l2keras"}
@@ -63,12 +66,18 @@ def test_the_library_imports_keras_and_numpy_only(module: Path) -> None:
     assert {name.split(".")[0] for name in imports(module, at_top=False)} <= {*BACKENDS, *allowed}
 
 
-def test_the_layers_of_the_library_point_down() -> None:
+def test_every_module_has_its_layer() -> None:
+    """A new module has to be given its place."""
+    assert set(LAYERS) == set(NAMES)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=NAMES)
+def test_the_layers_of_the_library_point_down(module: Path) -> None:
     """No module imports one that is above it."""
-    for index, name in enumerate(LAYERS):
-        found = imports(PACKAGE / f"{name}.py", at_top=True)
-        above = {*LAYERS[index:], *TOP}
-        assert not {f"l2keras.{other}" for other in above} & found, name
+    name = NAMES[MODULES.index(module)]
+    found = imports(module, at_top=True) | imports(module, at_top=False)
+    above = {f"l2keras.{other}" for other in LAYERS[LAYERS.index(name) + 1 :]}
+    assert not [path for path in found if any(f"{path}.".startswith(f"{one}.") for one in above)]
 
 
 def test_importing_it_loads_itself_and_nothing_else() -> None:

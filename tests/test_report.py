@@ -10,8 +10,8 @@ import keras
 import pytest
 
 import l2keras
-from l2keras._report import AuditReport
-from l2keras._rows import CallbackDecay, Finding, Row
+from l2keras._audit.report import AuditReport
+from l2keras._audit.rows import CallbackDecay, Finding, Row
 from tests.helpers import dense_model, fit_zeros
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l2keras import _optimizers
-from l2keras._rows import Row
+from l2keras._audit.rows import Row
 
 
 @dataclass(frozen=True)

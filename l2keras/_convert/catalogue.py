@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from l2keras._systems import SYSTEMS
+from l2keras._convert.systems import SYSTEMS
 
 LEGEND = (
     "c is the number that the system is given, lam the coefficient of W in the gradient, g the "

@@ -12,9 +12,9 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _validation, masks
-from l2keras._anchors import Anchors
-from l2keras._lazy import LazyTable, LazyTables
-from l2keras._rounding import LOW_PRECISION
+from l2keras._decay.anchors import Anchors
+from l2keras._decay.lazy import LazyTable, LazyTables
+from l2keras._decay.rounding import LOW_PRECISION
 from l2keras._variables import layers_in_order, model_variables, normalized_variables
 
 Lam: TypeAlias = float | Callable[[Any], Any]  # a LearningRateSchedule is such a callable

@@ -13,10 +13,11 @@ from typing import Any
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from l2keras import _callback_decay, _optimizers, _own_decay, _validation, findings
-from l2keras._report import AuditReport
-from l2keras._rows import SEVERITIES, CallbackDecay, Finding, Row
-from l2keras._subject import Item, Subject
+from l2keras import _optimizers, _validation
+from l2keras._audit import callback_decay, findings, own_decay
+from l2keras._audit.report import AuditReport
+from l2keras._audit.rows import SEVERITIES, CallbackDecay, Finding, Row
+from l2keras._audit.subject import Item, Subject
 from l2keras._variables import ModelVariable, is_built, model_variables
 from l2keras.regularizers import Terms, terms_of
 
@@ -66,7 +67,7 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
     """
     _check_model(model)
     callbacks = _callback_list(callbacks)
-    decays, failures = _callback_decay.decay_by_callbacks(model, callbacks)
+    decays, failures = callback_decay.decay_by_callbacks(model, callbacks)
     trainers = _trainers(model)
     items = list(_items(model, trainers, decays))
     subject = Subject(model, tuple(callbacks), tuple(items))
@@ -179,7 +180,7 @@ def _items(
         variable = entry.variable
         trainer = None
         if optimizer is not None and _is_updated(model, variable):
-            trainer = trainers.get(id(_own_decay.member_of(optimizer, variable)))
+            trainer = trainers.get(id(own_decay.member_of(optimizer, variable)))
         regularizer = variable.regularizer
         if id(regularizer) not in known:
             known[id(regularizer)] = terms_of(regularizer)
@@ -196,7 +197,7 @@ def _row(
 ) -> Row:
     variable = entry.variable
     trainable = _is_updated(model, variable)
-    lam_optimizer = _own_decay.own_decay(trainer.optimizer, variable) if trainer else 0.0
+    lam_optimizer = own_decay.own_decay(trainer.optimizer, variable) if trainer else 0.0
     acting = tuple(callbacks) if trainable else ()
     lam_regularizer = terms.lam if trainable else 0.0
     coupled = _sum([lam_regularizer, *(d.effective for d in acting if d.coupling == "coupled")])

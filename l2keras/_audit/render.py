@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 
-from l2keras._rows import Audited, Finding, Row
+from l2keras._audit.rows import Audited, Finding, Row
 
 GROUPS = ("decayed", "not decayed", "frozen", "all")
 _ABSENT = "-"

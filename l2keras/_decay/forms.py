@@ -9,7 +9,7 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _validation, masks
-from l2keras._rules import Lam
+from l2keras._decay.rules import Lam
 
 COUPLINGS = ("decoupled", "coupled", "independent")
 

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from l2keras import _optimizers, _validation
-from l2keras._rules import DecayRule, Target
-from l2keras._updates import decayed_update
+from l2keras._decay.rules import DecayRule, Target
+from l2keras._decay.updates import decayed_update
 from l2keras._variables import is_built
 
 

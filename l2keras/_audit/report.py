@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l2keras import _render
-from l2keras._rows import Audited
+from l2keras._audit import render
+from l2keras._audit.rows import Audited
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,11 +37,11 @@ class AuditReport(Audited):
 
     def summary(self) -> str:
         """One line for a log: the digest, the totals, the number of findings."""
-        return _render.summary(self)
+        return render.summary(self)
 
     def to_text(self, width: int | None = None) -> str:
         """The table for a terminal of `width` columns; by default those of the terminal."""
-        return _render.text(self, width)
+        return render.text(self, width)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -50,4 +50,4 @@ class AuditReport(Audited):
         return f"<AuditReport {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        return _render.html_page(self)
+        return render.html_page(self)

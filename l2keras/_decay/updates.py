@@ -15,8 +15,8 @@ import keras
 from keras import ops
 
 from l2keras import _optimizers, penalties
-from l2keras._rounding import LOW_PRECISION, rounded
-from l2keras._rules import Target
+from l2keras._decay.rounding import LOW_PRECISION, rounded
+from l2keras._decay.rules import Target
 
 
 def decayed_update(

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from l2keras import _optimizers
-from l2keras._rows import Finding
-from l2keras._subject import Item, Subject, paths, sources
+from l2keras._audit.rows import Finding
+from l2keras._audit.subject import Item, Subject, paths, sources
 
 # The gap between 1 and the next number: W * (1 - s) rounds back to W for every W where
 # s < gap / 4, and for some where s < gap / 2.

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import keras
 
 from l2keras import _optimizers, _validation
-from l2keras._rounding import LOW_PRECISION
+from l2keras._decay.rounding import LOW_PRECISION
 from l2keras._variables import model_variables
 
 

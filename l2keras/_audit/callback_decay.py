@@ -11,8 +11,8 @@ from typing import Any
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _optimizers
-from l2keras._rows import CallbackDecay, Finding
-from l2keras._rules import Target
+from l2keras._audit.rows import CallbackDecay, Finding
+from l2keras._decay.rules import Target
 
 # A callable has no description but its values: these steps tell most of them apart.
 _PROBED_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)

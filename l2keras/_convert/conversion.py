@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from l2keras import _equivalence, _validation
-from l2keras._system import System
-from l2keras._systems import SYSTEMS
+from l2keras import _validation
+from l2keras._convert import equivalence
+from l2keras._convert.system import System
+from l2keras._convert.systems import SYSTEMS
 
 _BY_NAME = {system.name: system for system in SYSTEMS}
 
@@ -131,12 +132,12 @@ def convert(
     """
     start, end = _find(source, "source"), _find(target, "target")
     counts = {"batch_size": batch_size, "num_samples": num_samples, "num_steps": num_steps}
-    setting = _equivalence.make_setting(learning_rate, optimizer, counts)
+    setting = equivalence.make_setting(learning_rate, optimizer, counts)
     c = _check_value(value, start)
     if c == (math.inf if start.scale.reciprocal else 0.0):
         nothing = math.inf if end.scale.reciprocal else 0.0
         return ExactConversion(nothing, "No decay is no decay in every system.")
-    remarks = list(_equivalence.remarks(start, end, setting))
+    remarks = list(equivalence.remarks(start, end, setting))
     why = " ".join(remark.text for remark in remarks)
     result = _check_result(_converted(c, start, end, setting), end)
     if any(remark.breaks for remark in remarks):
@@ -159,12 +160,12 @@ def _find(name: object, argument: str) -> System:
     )
 
 
-def _converted(c: float, start: System, end: System, setting: _equivalence.Setting) -> float:
-    above, below = _equivalence.divisor(start, setting), _equivalence.divisor(end, setting)
+def _converted(c: float, start: System, end: System, setting: equivalence.Setting) -> float:
+    above, below = equivalence.divisor(start, setting), equivalence.divisor(end, setting)
     if (start.scale, start.uses_rate) == (end.scale, end.uses_rate):
         return c
     strength = start.scale.strength(c, above)
-    return end.scale.coefficient(_equivalence.carry_over(strength, start, end, setting), below)
+    return end.scale.coefficient(equivalence.carry_over(strength, start, end, setting), below)
 
 
 def _check_value(value: Any, system: System) -> float:

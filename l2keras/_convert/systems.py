@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l2keras._system import Scale, System
+from l2keras._convert.system import Scale, System
 
 _RIDGE = "sklearn/linear_model/_ridge.py"
 _TFA = "tensorflow_addons/optimizers/weight_decay_optimizers.py"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from l2keras import _validation
-from l2keras._system import System
+from l2keras._convert.system import System
 
 PLAIN = "sgd"
 HEAVY = ("momentum", "nesterov")

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 
-from l2keras import _optimizers, _own_decay
-from l2keras._callback_decay import is_weight_decay
-from l2keras._rows import Finding, Row
-from l2keras._subject import Item, Subject, paths, sources
+from l2keras import _optimizers
+from l2keras._audit import own_decay
+from l2keras._audit.callback_decay import is_weight_decay
+from l2keras._audit.rows import Finding, Row
+from l2keras._audit.subject import Item, Subject, paths, sources
 from l2keras._variables import is_built
 from l2keras.regularizers import terms_of
 
@@ -21,7 +22,7 @@ def exclusions_without_effect(subject: Subject) -> Iterator[Finding]:
     wrapper = getattr(subject.model, "optimizer", None)
     if wrapper is not None and wrapper not in subject.optimizers:
         name = type(wrapper).__name__
-        if wrapper.weight_decay or _own_decay.has_exclusions(wrapper):
+        if wrapper.weight_decay or own_decay.has_exclusions(wrapper):
             yield Finding(
                 "error",
                 "wrapper-ignored",
@@ -31,7 +32,7 @@ def exclusions_without_effect(subject: Subject) -> Iterator[Finding]:
             )
     if not _is_traced(subject.model):
         return
-    for optimizer in filter(_own_decay.excluded_too_late, subject.optimizers):
+    for optimizer in filter(own_decay.excluded_too_late, subject.optimizers):
         yield Finding(
             "error",
             "exclusions-too-late",
@@ -51,7 +52,7 @@ def exclusions_without_match(subject: Subject) -> Iterator[Finding]:
     """Names and variables given to the optimizer's exclude_from_weight_decay that match nothing."""
     for optimizer in subject.optimizers:
         variables = [item.variable for item in subject.items]
-        unmatched = _own_decay.unmatched_exclusions(optimizer, variables)
+        unmatched = own_decay.unmatched_exclusions(optimizer, variables)
         if unmatched:
             yield Finding(
                 "warning",
@@ -67,12 +68,12 @@ def exclusions_and_saving(subject: Subject) -> Iterator[Finding]:
     """Exclusions that load_model will lose, or may have lost already, or that leave nothing."""
     for optimizer in subject.optimizers:
         mine = [item for item in subject.items if item.optimizer is optimizer]
-        excluded = [item for item in mine if _own_decay.excludes(optimizer, item.variable)]
+        excluded = [item for item in mine if own_decay.excludes(optimizer, item.variable)]
         small = [i for i in mine if i.row.lam_optimizer and i.row.kind in ("bias", "norm")]
-        if excluded and any(_own_decay.coefficients(optimizer)):
+        if excluded and any(own_decay.coefficients(optimizer)):
             rule = _all_excluded if len(excluded) == len(mine) else _not_saved
             yield rule(type(optimizer).__name__, excluded)
-        elif small and not _own_decay.has_exclusions(optimizer):
+        elif small and not own_decay.has_exclusions(optimizer):
             yield _no_exclusions(type(optimizer).__name__, small)
 
 

@@ -1,0 +1,1 @@
+"""What decays each variable of a model, and what looks wrong about it."""

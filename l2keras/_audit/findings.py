@@ -1,0 +1,33 @@
+"""What looks wrong about the decay of a model: every rule, in the order of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from l2keras._audit import rules_of_decay, rules_of_settings
+from l2keras._audit.rows import Finding
+from l2keras._audit.subject import Subject
+
+Rule = Callable[[Subject], Iterable[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    rules_of_decay.decayed_twice,
+    rules_of_settings.refused_optimizer,
+    rules_of_settings.exclusions_without_effect,
+    rules_of_decay.small_parameters_decayed,
+    rules_of_decay.kernels_left_out,
+    rules_of_settings.exclusions_without_match,
+    rules_of_settings.exclusions_and_saving,
+    rules_of_settings.regularizer_mismatch,
+    rules_of_decay.decay_lost_to_rounding,
+    rules_of_decay.frozen_with_penalty,
+    rules_of_decay.embeddings_made_dense,
+    rules_of_settings.penalty_in_monitor,
+    rules_of_settings.not_known_yet,
+)
+
+
+def examine(subject: Subject) -> Iterator[Finding]:
+    """Every finding of every rule."""
+    for rule in RULES:
+        yield from rule(subject)

@@ -1,0 +1,1 @@
+"""What WeightDecay does: rules, forms and the update, in a model's train step."""
