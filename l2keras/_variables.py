@@ -54,6 +54,11 @@ def is_built(model: Any) -> bool:
     return all(layer.built for layer in model._flatten_layers())
 
 
+def sublayers(layer: Any) -> list[Any]:
+    """`layer` itself and every layer inside it, each once."""
+    return list({id(found): found for found in layer._flatten_layers()}.values())
+
+
 def _owned(model: Any) -> Iterator[tuple[Any, Any]]:
     for layer in model._flatten_layers(include_self=True, recursive=True):
         for variable in layer._trainable_variables + layer._non_trainable_variables:
