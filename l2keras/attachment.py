@@ -121,8 +121,8 @@ def attach(
     >>> model = keras.Sequential([keras.Input((3,)), layer], name="loaded")
     >>> print(l2keras.attach(model, l2keras.HalfL2(0.5)))
     loaded/head/kernel: None -> HalfL2(lam=0.5)
-    >>> [float(loss) for loss in model.losses]  # 0.5 / 2 * 3
-    [0.75]
+    >>> print(keras.ops.convert_to_numpy(model.losses[0]))  # 0.5 / 2 * 3
+    0.75
     >>> print(l2keras.detach(model)[0])
     loaded/head/kernel: HalfL2(lam=0.5) -> None
     """
