@@ -10,18 +10,21 @@ import keras
 
 
 def retrace(variables: Sequence[Any]) -> None:
-    """Every live model that holds one of `variables` traces its steps anew, in mid fit too.
+    """Every compiled model that holds one of `variables` traces its steps anew, in mid fit too.
 
-    A layer may be part of several compiled models, and knows none of them: Python is asked.
+    A layer may be part of several models, and knows none of them: Python is asked.
     """
     ids = {id(variable) for variable in variables}
-    for model in _compiled_models():
-        if any(id(weight) in ids for weight in model.weights):
-            remake_functions(model)
-    if keras.backend.backend() == "jax":
+    holders = [
+        model for model in _compiled_models() if any(id(weight) in ids for weight in model.weights)
+    ]
+    for model in holders:
+        remake_functions(model)
+    if holders and keras.backend.backend() == "jax":
         import jax
 
-        # jax.jit shares its cache among equal functions, and `model.train_step` equals itself.
+        # jax.jit shares its cache among equal functions, and the `train_step` of a model is
+        # equal to itself: whoever holds an old step would have the new one use its trace.
         jax.clear_caches()
 
 
@@ -37,6 +40,5 @@ def _compiled_models() -> list[Any]:
     return [
         found
         for found in gc.get_objects()
-        if issubclass(type(found), keras.Model)
-        and (getattr(found, "train_function", None) or getattr(found, "test_function", None))
+        if issubclass(type(found), keras.Model) and getattr(found, "compiled", False)
     ]

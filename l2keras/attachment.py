@@ -90,8 +90,9 @@ def attach(
     gradient; `keras.regularizers.L2(c)` has the gradient 2 * c * W.
 
     It counts from the next step on, also after an earlier `fit` or `evaluate` and in the middle
-    of one: the compiled steps of every live model that holds one of the variables are traced
-    anew (on JAX everything is). A regularizer that a variable had is replaced.
+    of one: the steps of every compiled model that holds one of the variables are traced anew (on
+    JAX all that is compiled; a `tf.function` of your own stays as it was traced). A regularizer
+    that a variable had is replaced.
 
     It is saved with the model, and copied by `keras.models.clone_model`, wherever the layer's
     config can say it. Where it cannot (some of the kernels of a MultiHeadAttention, a weight of
