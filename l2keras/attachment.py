@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from numbers import Number
 from typing import Any
 
@@ -13,68 +12,13 @@ import keras
 import numpy as np
 
 from l2keras import _validation, masks
+from l2keras._changes import Attachment, Change, Setting, describe
 from l2keras._retrace import retrace
 from l2keras._serialized import slots_for
 from l2keras._variables import is_built, model_variables
 
 # Kept outside the models, so that saving, cloning and pickling one never meets it.
 _ATTACHED: weakref.WeakKeyDictionary[Any, list[Attachment]] = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Change:
-    """What happened to the regularizer of one variable."""
-
-    path: str  # of the variable
-    layer: str  # the name of the layer that created it
-    previous: Any  # the regularizer that it had, or None
-    regularizer: Any  # the one that it has now, or None
-    persistent: bool  # do save, clone_model and to_json keep it?
-
-    def reversed(self) -> Change:
-        """The change that takes this one back."""
-        return replace(self, previous=self.regularizer, regularizer=self.previous, persistent=True)
-
-    def __str__(self) -> str:
-        lost = "" if self.persistent else " (not saved with the model)"
-        return f"{self.path}: {_describe(self.previous)} -> {_describe(self.regularizer)}{lost}"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One attribute that is set, with what it takes to set it back."""
-
-    target: weakref.ref[Any]
-    name: str
-    before: Any
-    after: Any
-
-    def do(self) -> None:
-        setattr(self.target(), self.name, self.after)
-
-    def undo(self) -> Any:
-        """Returns what was set back, or None where it is gone."""
-        target = self.target()
-        if target is not None:
-            setattr(target, self.name, self.before)
-        return target
-
-
-@dataclass(frozen=True, eq=False)
-class Attachment:
-    """What one `attach` changed: `changes`, one for each variable. Pass it to `detach`."""
-
-    changes: tuple[Change, ...]
-    settings: tuple[Setting, ...] = field(repr=False)
-    model: weakref.ref[Any] = field(repr=False)
-
-    @property
-    def persistent(self) -> bool:
-        """True where every change survives saving and cloning."""
-        return all(change.persistent for change in self.changes)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.changes))
 
 
 def attach(
@@ -243,30 +187,15 @@ def _check_untouched(settings: Sequence[Setting]) -> None:
         key = id(target), setting.name
         current = undone.get(key, getattr(target, setting.name))
         if current is not setting.after:
-            place = f"{getattr(target, 'path', target)}: {setting.name}={_describe(current)}"
+            place = f"{getattr(target, 'path', target)}: {setting.name}={describe(current)}"
             raise ValueError(
                 _validation.error(
-                    f"`detach` needs the {_describe(setting.after)} that `attach` put there.",
+                    f"`detach` needs the {describe(setting.after)} that `attach` put there.",
                     place,
                     "Set that back first; a later attachment is detached first.",
                 )
             )
         undone[key] = setting.before
-
-
-def _describe(regularizer: Any) -> str:
-    """`L2(l2=0.01)`; Keras' regularizers have no repr."""
-    if regularizer is None:
-        return "None"
-    try:
-        config = regularizer.get_config()
-    except NotImplementedError:
-        return type(regularizer).__name__
-    values = ", ".join(
-        f"{key}={float(value):.6g}" if isinstance(value, (float, np.ndarray)) else f"{key}={value}"
-        for key, value in config.items()
-    )
-    return f"{type(regularizer).__name__}({values})"
 
 
 def _not_persistent(attachment: Attachment) -> str:

@@ -235,7 +235,8 @@ class Stop(keras.callbacks.Callback):
 def test_nothing_is_left_by_a_fit_that_was_interrupted(with_decay: bool) -> None:
     """The next evaluate and the next fit are those of the model alone, or of a new callback."""
     decay = [WeightDecay(LAM)] if with_decay else []
-    x, y = data = tuple(np.asarray(array, "float32") for array in random_data(8))
+    x, y = (np.asarray(array, "float32") for array in random_data(8))
+    data = x, y
     for after in ("evaluate", "fit", "split"):
         model = compiled()
         with pytest.raises(KeyboardInterrupt):
