@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import reduce
+from types import FrameType
 from typing import Any
 
 import keras
@@ -74,7 +76,8 @@ class PenaltySplit(keras.callbacks.Callback):
     callback's `fit` or `evaluate` runs. So they cost no pass over the data or the weights, are
     in the logs before any callback reads them (the order of callbacks is free), and reach the
     History, CSVLogger and the progress bar. `EarlyStopping(monitor="val_data_loss")` needs no
-    `mode`. Source: keras/src/trainers/trainer.py, `compute_loss`.
+    `mode`. An `evaluate` that another callback calls meanwhile returns the parts too.
+    Source: keras/src/trainers/trainer.py, `compute_loss`.
 
     Raises:
         ValueError: the model has a metric of one of these names.
@@ -103,19 +106,17 @@ class PenaltySplit(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the loss apart in every step of this `fit`."""
         self._in_fit = True
-        self._split = _Split(self.model)
+        self._split = _Split(self.model, _run())
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The same in an `evaluate` of its own; that of a `fit` is split already."""
         if not self._in_fit or self._split is None:
-            self._split = _Split(self.model)
-        self._split.expected = True
+            self._split = _Split(self.model, _run())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Raises where the step went past `compute_loss`, rather than log a wrong number."""
         if self._split is None or logs is None:
             return
-        self._split.expected = True
         self._split.check_names()
         if math.isnan(logs.get("data_loss", math.nan)) and not math.isnan(logs.get("loss", 0.0)):
             raise RuntimeError(_went_past(self.model))
@@ -148,11 +149,11 @@ class _Part(keras.metrics.Mean):
 class _Split:
     """Stands in for `model.compute_loss`, and adds up the two parts of what it returns."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, run: FrameType | None) -> None:
         left_over = vars(model).get("compute_loss")
         if isinstance(left_over, _Split):  # by a `fit` that ended in an exception
             left_over.remove()
-        self.expected = True  # has the callback announced the epoch or evaluation that begins?
+        self._run = run
         self._model = model
         self._kept = {key: value for key, value in vars(model).items() if key == "compute_loss"}
         self._compute_loss = model.compute_loss
@@ -190,6 +191,7 @@ class _Split:
 
     def remove(self) -> None:
         """Leaves the model as it was."""
+        self._run = None  # a frame keeps all its variables alive
         if vars(self._model).get("compute_loss") is self:
             vars(self._model).pop("compute_loss")
             vars(self._model).update(self._kept)
@@ -197,15 +199,26 @@ class _Split:
         remake_functions(self._model)
 
     def _reset(self) -> None:
-        """Keras resets the metrics when an epoch or evaluation begins.
-
-        One that no callback announced comes after a `fit` that ended in an exception.
-        """
-        if not self.expected:
+        """Keras resets the metrics when an epoch or evaluation begins: does our `fit` still run?"""
+        if not _is_running(self._run):  # it ended in an exception, and this is another
             self.remove()
-        self.expected = False
         for part in self._parts:
             part.reset_state()
+
+
+def _run() -> FrameType | None:
+    """The frame of the `fit` or `evaluate` whose callbacks begin."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name in ("_run", "on_train_begin", "on_test_begin"):
+        frame = frame.f_back
+    return frame
+
+
+def _is_running(run: FrameType | None) -> bool:
+    frame = inspect.currentframe()
+    while frame is not None and frame is not run:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _went_past(model: Any) -> str:

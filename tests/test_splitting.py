@@ -224,15 +224,34 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(kernel(other), kernel(model))
 
 
+def test_another_callback_may_evaluate_meanwhile() -> None:
+    """An evaluation in every epoch leaves the split in place until the fit ends."""
+    model, data = compiled(), random_data(8)
+    x, y = (np.asarray(array, "float32") for array in data)
+    evaluate = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: model.evaluate(x, y, verbose=0)
+    )
+    start = kernel(model)
+    history = fit(model, data, [evaluate, PenaltySplit(), evaluate], epochs=3)
+    hand = by_hand(start, data, batch_size=4, epochs=3)
+    assert history["penalty"] == pytest.approx([epoch[1] for epoch in hand], rel=1e-5)
+    assert isinstance(model.evaluate(x, y, verbose=0), float)
+
+
 class Stop(keras.callbacks.Callback):
     """Ends a fit as Ctrl-C does."""
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def __init__(self, hook: str) -> None:
+        super().__init__()
+        setattr(self, hook, self.stop)
+
+    def stop(self, *arguments: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end"])
 @pytest.mark.parametrize("with_decay", [False, True])
-def test_nothing_is_left_by_a_fit_that_was_interrupted(with_decay: bool) -> None:
+def test_nothing_is_left_by_a_fit_that_was_interrupted(with_decay: bool, hook: str) -> None:
     """The next evaluate and the next fit are those of the model alone, or of a new callback."""
     decay = [WeightDecay(LAM)] if with_decay else []
     x, y = (np.asarray(array, "float32") for array in random_data(8))
@@ -240,7 +259,7 @@ def test_nothing_is_left_by_a_fit_that_was_interrupted(with_decay: bool) -> None
     for after in ("evaluate", "fit", "split"):
         model = compiled()
         with pytest.raises(KeyboardInterrupt):
-            fit(model, data, [PenaltySplit(), *decay, Stop()])
+            fit(model, data, [PenaltySplit(), *decay, Stop(hook)])
         if after == "evaluate":
             assert isinstance(model.evaluate(x, y, verbose=0), float)
         elif after == "fit":
