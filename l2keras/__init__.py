@@ -24,21 +24,29 @@ def _started_as_command() -> bool:
 if not _started_as_command():
     from l2keras._audit.audit import audit as audit
     from l2keras._audit.report import AuditReport as AuditReport
+    from l2keras.attachment import attach as attach
+    from l2keras.attachment import detach as detach
     from l2keras.callbacks import WeightDecay as WeightDecay
     from l2keras.regularizers import HalfL2 as HalfL2
+    from l2keras.splitting import PenaltySplit as PenaltySplit
+    from l2keras.splitting import model_penalty as model_penalty
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AuditReport",
     "HalfL2",
+    "PenaltySplit",
     "UndefinedConversionError",
     "WeightDecay",
+    "attach",
     "audit",
     "conventions",
     "convert",
+    "detach",
     "half_life",
     "lam_from_half_life",
     "lam_from_timescale",
+    "model_penalty",
     "timescale",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import l2keras
+from l2keras._variables import add_metrics, remove_metrics
 from tests.helpers import BACKEND, dense_model, fit_zeros, to_numpy
 
 # Each has a test in this file, and stands in one of the three modules that may touch it.
@@ -38,6 +39,8 @@ PRIVATE = {
         "_non_trainable_variables",
         "_keras_history",
         "_inbound_nodes",
+        "_losses_override",
+        "_metrics",
     },
 }
 
@@ -213,6 +216,47 @@ def test_adam_keeps_its_second_moments() -> None:
         optimizer.apply([keras.ops.full((2, 2), 2.0)], [variable])
         moments = optimizer._velocity_hats if amsgrad else optimizer._velocities
         np.testing.assert_allclose(to_numpy(moments[0]), np.full((2, 2), 0.25 * 4))
+
+
+def test_the_penalties_are_the_last_of_the_losses() -> None:
+    """`losses` is `_losses_override` where that is set, else it ends with the weight penalties."""
+    layer = keras.layers.Dense(
+        2, kernel_initializer="ones", kernel_regularizer="l2", activity_regularizer="l1"
+    )
+    model = keras.Sequential([keras.Input((3,)), layer])
+    model(np.ones((1, 3), "float32"))
+    assert [float(to_numpy(loss)) for loss in model.losses] == pytest.approx([0.06, 0.06])
+    layer.kernel.regularizer = keras.regularizers.L2(1.0)
+    assert float(to_numpy(model.losses[-1])) == 6.0
+    assert not model._losses_override
+    vars(model)["_losses_override"] = [1, 2]
+    assert model.losses == [1, 2]
+
+
+def test_metrics_may_be_added_to_a_model_that_is_built() -> None:
+    """`_metrics` is a plain list, and EarlyStopping looks into a MetricsList for a direction."""
+    model = dense_model()
+    model.compile("sgd", "mse")
+    metric = keras.metrics.Mean(name="mine")
+    metric._direction = "down"
+    container = add_metrics(model, [metric])
+    assert model.metrics[-1] is container
+    metric.update_state(2.0)
+    assert {key: float(value) for key, value in container.result().items()} == {"mine": 2.0}
+    assert len(container.variables) == 2
+    stop = keras.callbacks.EarlyStopping("val_mine")
+    stop.set_model(model)
+    stop._set_monitor_op()
+    assert stop.monitor_op is keras.ops.less
+    remove_metrics(model, container)
+    assert container not in model.metrics
+
+
+def test_a_regularizer_is_read_from_the_variable_at_every_step() -> None:
+    """`variable.regularizer` counts when `losses` is read, whatever the layer was built with."""
+    model = dense_model(regularizer="l2")
+    model.get_layer("dense").kernel.regularizer = None
+    assert not model.losses
 
 
 def test_fit_makes_its_function_first_and_looks_it_up_at_every_batch() -> None:

@@ -1,0 +1,80 @@
+"""What an attachment changed, and what it takes to change it back."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to the regularizer of one variable."""
+
+    path: str  # of the variable
+    layer: str  # the name of the layer that created it
+    previous: Any  # the regularizer that it had, or None
+    regularizer: Any  # the one that it has now, or None
+    persistent: bool  # do save, clone_model and to_json keep it?
+
+    def reversed(self) -> Change:
+        """The change that takes this one back."""
+        return replace(self, previous=self.regularizer, regularizer=self.previous, persistent=True)
+
+    def __str__(self) -> str:
+        lost = "" if self.persistent else " (not saved with the model)"
+        return f"{self.path}: {describe(self.previous)} -> {describe(self.regularizer)}{lost}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One attribute that is set, with what it takes to set it back."""
+
+    target: weakref.ref[Any]
+    name: str
+    before: Any
+    after: Any
+
+    def do(self) -> None:
+        setattr(self.target(), self.name, self.after)
+
+    def undo(self) -> Any:
+        """Returns what was set back, or None where it is gone."""
+        target = self.target()
+        if target is not None:
+            setattr(target, self.name, self.before)
+        return target
+
+
+@dataclass(frozen=True, eq=False)
+class Attachment:
+    """What one `attach` changed: `changes`, one for each variable. Pass it to `detach`."""
+
+    changes: tuple[Change, ...]
+    settings: tuple[Setting, ...] = field(repr=False)
+    model: weakref.ref[Any] = field(repr=False)
+
+    @property
+    def persistent(self) -> bool:
+        """True where every change survives saving and cloning."""
+        return all(change.persistent for change in self.changes)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.changes))
+
+
+def describe(regularizer: Any) -> str:
+    """`L2(l2=0.01)`; Keras' regularizers have no repr."""
+    if regularizer is None:
+        return "None"
+    try:
+        config = regularizer.get_config()
+    except NotImplementedError:
+        return type(regularizer).__name__
+    values = ", ".join(
+        f"{key}={float(value):.6g}" if isinstance(value, (float, np.ndarray)) else f"{key}={value}"
+        for key, value in config.items()
+    )
+    return f"{type(regularizer).__name__}({values})"

@@ -1,0 +1,237 @@
+"""The loss without its weight penalty: in the logs of `fit`, and in custom training loops."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import reduce
+from types import FrameType
+from typing import Any
+
+import keras
+from keras import ops
+
+from l2keras import _optimizers, _validation
+from l2keras._retrace import remake_functions
+from l2keras._variables import add_metrics, losses_once, penalized, remove_metrics
+
+
+def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) -> Any:
+    """The penalty of a model's weights, for the loss of a custom training loop.
+
+    Convention: each regularizer's own; `HalfL2(lam)` counts (lam / 2) * sum(W ** 2).
+
+        loss = data_loss + model_penalty(model)
+
+    Within a replica of `tf.distribute` it is divided by the number of replicas, so that
+    gradients that are summed over them, as Keras' optimizers and strategies do, have it once;
+    `sum(model.losses)` would have it once for each. As in `fit`, frozen weights have no penalty.
+    Activity regularizers and `add_loss` are not in it. Source: `tf.nn.scale_regularization_loss`.
+
+    Args:
+        model: A built Keras model.
+        trainable_variables: On JAX, the values to take in the place of those of
+            `model.trainable_variables`, in its order, as `model.stateless_call` takes them.
+
+    Returns:
+        Scalar tensor in the dtype of the penalties, `keras.config.floatx()` or better; 0 where
+        nothing is penalized.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import l2keras
+    >>> layer = keras.layers.Dense(1, kernel_regularizer=l2keras.HalfL2(0.5))
+    >>> model = keras.Sequential([keras.Input((1,)), layer])
+    >>> layer.set_weights([np.full((1, 1), 2.0), np.zeros(1)])
+    >>> print(keras.ops.convert_to_numpy(model_penalty(model)))  # 0.5 / 2 * 2 ** 2
+    1.0
+    """
+    values = trainable_variables
+    mapping = [] if values is None else list(zip(model.trainable_variables, values, strict=True))
+    with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext():
+        losses = [variable.regularizer(variable) for variable in penalized(model)]
+        return _sum(losses) / _optimizers.num_replicas()
+
+
+def _sum(losses: Sequence[Any]) -> Any:
+    return reduce(ops.add, map(ops.sum, losses), ops.zeros((), keras.config.floatx()))
+
+
+class PenaltySplit(keras.callbacks.Callback):
+    """Logs `data_loss` and `penalty` beside `loss`, so that EarlyStopping can watch the data.
+
+    Convention: none of its own; each regularizer counts as Keras counts it in the loss, so
+
+        loss = data_loss + penalty                val_loss = val_data_loss + val_penalty
+
+    `penalty` is the sum of the regularizers of the trainable weights, averaged over the epoch
+    exactly as Keras averages `loss`: at the weights of each step, weighted by its batch size.
+    `val_penalty` is that of the weights at the end of the epoch. Activity regularizers and
+    `add_loss` depend on the data, and stay in `data_loss`.
+
+    The parts are taken where the step adds them up, and kept as metrics of the model while the
+    callback's `fit` or `evaluate` runs. So they cost no pass over the data or the weights, are
+    in the logs before any callback reads them (the order of callbacks is free), and reach the
+    History, CSVLogger and the progress bar. `EarlyStopping(monitor="val_data_loss")` needs no
+    `mode`. An `evaluate` that another callback calls meanwhile returns the parts too.
+    Source: keras/src/trainers/trainer.py, `compute_loss`.
+
+    Raises:
+        ValueError: the model has a metric of one of these names.
+        RuntimeError: the model has a `train_step` that never calls `compute_loss`, or returns
+            other logs than its metrics'.
+
+    Example:
+
+    >>> import l2keras
+    >>> layer = keras.layers.Dense(
+    ...     1, kernel_initializer="ones", kernel_regularizer=l2keras.HalfL2(0.5)
+    ... )
+    >>> model = keras.Sequential([keras.Input((1,)), layer])
+    >>> model.compile(keras.optimizers.SGD(0.5), "mse")
+    >>> x, y = keras.ops.zeros((1, 1)), keras.ops.ones((1, 1))
+    >>> history = model.fit(x, y, verbose=0, callbacks=[PenaltySplit()]).history
+    >>> history["loss"], history["data_loss"], history["penalty"]
+    ([1.25], [1.0], [0.25])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._split: _Split | None = None
+        self._in_fit = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Takes the loss apart in every step of this `fit`."""
+        self._in_fit = True
+        self._split = _Split(self.model, _run())
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """The same in an `evaluate` of its own; that of a `fit` is split already."""
+        if not self._in_fit or self._split is None:
+            self._split = _Split(self.model, _run())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Raises where the step went past `compute_loss`, rather than log a wrong number."""
+        if self._split is None or logs is None:
+            return
+        self._split.check_names()
+        if math.isnan(logs.get("data_loss", math.nan)) and not math.isnan(logs.get("loss", 0.0)):
+            raise RuntimeError(_went_past(self.model))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves the model as it was."""
+        self._in_fit = False
+        self._end()
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves the model as it was, after an `evaluate` of its own."""
+        if not self._in_fit:
+            self._end()
+
+    def _end(self) -> None:
+        if self._split is not None:
+            self._split.remove()
+            self._split = None
+
+
+class _Part(keras.metrics.Mean):
+    """The mean over an epoch, nan before its first step."""
+
+    _direction = "down"  # less is better: EarlyStopping(mode="auto") reads this
+
+    def result(self) -> Any:
+        return self.total / self.count
+
+
+class _Split:
+    """Stands in for `model.compute_loss`, and adds up the two parts of what it returns."""
+
+    def __init__(self, model: Any, run: FrameType | None) -> None:
+        left_over = vars(model).get("compute_loss")
+        if isinstance(left_over, _Split):  # by a `fit` that ended in an exception
+            left_over.remove()
+        self._run = run
+        self._model = model
+        self._kept = {key: value for key, value in vars(model).items() if key == "compute_loss"}
+        self._compute_loss = model.compute_loss
+        strategy = getattr(model, "distribute_strategy", None)  # TensorFlow's
+        with nullcontext() if strategy is None else strategy.scope():
+            self._parts = _Part(name="data_loss"), _Part(name="penalty")
+        self._container = add_metrics(model, self._parts)
+        self._container.reset_state = self._reset
+        self.check_names()
+        vars(model)["compute_loss"] = self
+        remake_functions(model)
+
+    def __call__(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        with losses_once(self._model) as losses:
+            total = self._compute_loss(x, y, y_pred, *args, **kwargs)
+        data_loss, penalty = self._parts
+        count = len(penalized(self._model))  # Keras lists them last
+        penalties = ops.cast(_sum(losses[len(losses) - count :]), penalty.dtype)
+        rest = ops.cast(total, penalty.dtype) * _optimizers.num_replicas() - penalties
+        samples = next(leaf for leaf in keras.tree.flatten((x, y_pred)) if leaf is not None)
+        data_loss.update_state(rest, sample_weight=ops.shape(samples)[0])
+        penalty.update_state(penalties, sample_weight=ops.shape(samples)[0])
+        return total
+
+    def check_names(self) -> None:
+        """Raises where a metric of the model has one of the two names."""
+        others = [metric for metric in self._model.metrics if metric is not self._container]
+        names = [m.name for metric in others for m in (metric, *getattr(metric, "metrics", []))]
+        taken = [part.name for part in self._parts if part.name in names]
+        if taken:
+            self.remove()
+            raise ValueError(_name_taken(taken[0]))
+
+    def remove(self) -> None:
+        """Leaves the model as it was."""
+        self._run = None  # a frame keeps all its variables alive
+        if vars(self._model).get("compute_loss") is self:
+            vars(self._model).pop("compute_loss")
+            vars(self._model).update(self._kept)
+        remove_metrics(self._model, self._container)
+        remake_functions(self._model)
+
+    def _reset(self) -> None:
+        """Keras resets the metrics when an epoch or evaluation begins: does our `fit` still run?"""
+        if not _is_running(self._run):  # it ended in an exception, and this is another
+            self.remove()
+        for part in self._parts:
+            part.reset_state()
+
+
+def _run() -> FrameType | None:
+    """The frame of the `fit` or `evaluate` whose callbacks begin."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name in ("_run", "on_train_begin", "on_test_begin"):
+        frame = frame.f_back
+    return frame
+
+
+def _is_running(run: FrameType | None) -> bool:
+    frame = inspect.currentframe()
+    while frame is not None and frame is not run:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _went_past(model: Any) -> str:
+    return _validation.error(
+        "`PenaltySplit` acts through `model.compute_loss` and the metrics of the model.",
+        f"{type(model).__name__}, whose train_step does not call it or returns other logs",
+        "Call self.compute_loss and return self.get_metrics_result() in train_step.",
+    )
+
+
+def _name_taken(name: str) -> str:
+    return _validation.error(
+        "`PenaltySplit` logs `data_loss` and `penalty`.",
+        f"a model with a metric named {name}",
+        "Rename the metric.",
+    )
