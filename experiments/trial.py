@@ -16,7 +16,8 @@ from experiments.models import build_model
 from experiments.optimizers import build_optimizer
 from experiments.regularization import Method, build_method
 from experiments.schema import Config
-from l2keras import AuditReport, _optimizers, audit, masks, penalties
+from l2keras import AuditReport, audit, masks, penalties
+from l2keras._keras import optimizers
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 OnReport = Callable[[AuditReport], None]
@@ -150,7 +151,7 @@ class EpochRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = {key: float(value) for key, value in (logs or {}).items()}
         metrics.update(self._weight_metrics())
-        rate = _optimizers.last_learning_rate(_optimizers.inner_optimizers(self.model.optimizer)[0])
+        rate = optimizers.last_learning_rate(optimizers.inner_optimizers(self.model.optimizer)[0])
         metrics["learning_rate"] = rate
         metrics.setdefault("decay_per_step", rate * self._method.effective_lam)
         for key, value in metrics.items():

@@ -22,10 +22,10 @@ def _started_as_command() -> bool:
 
 # Eagerly otherwise: importing l2keras makes HalfL2 known to keras.saving.load_model.
 if not _started_as_command():
+    from l2keras._attach.attach import attach as attach
+    from l2keras._attach.attach import detach as detach
     from l2keras._audit.audit import audit as audit
     from l2keras._audit.report import AuditReport as AuditReport
-    from l2keras.attachment import attach as attach
-    from l2keras.attachment import detach as detach
     from l2keras.callbacks import WeightDecay as WeightDecay
     from l2keras.regularizers import HalfL2 as HalfL2
     from l2keras.splitting import PenaltySplit as PenaltySplit

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from l2keras import _optimizers, _validation, masks
+from l2keras import _validation, masks
 from l2keras._audit import audit
 from l2keras._audit.report import AuditReport
 from l2keras._decay import forms
@@ -17,7 +17,8 @@ from l2keras._decay.lazy import LazyTables, check_lazy
 from l2keras._decay.rules import DecayRule, Lam, lam_at, rate
 from l2keras._decay.train_function import DecayedTrainFunction, hooked, resolve
 from l2keras._decay.updates import decayed_update
-from l2keras._variables import is_built
+from l2keras._keras import optimizers
+from l2keras._keras.variables import is_built
 
 
 class WeightDecay(keras.callbacks.Callback):
@@ -172,11 +173,11 @@ class WeightDecay(keras.callbacks.Callback):
         if self._rule is None or self._train_function is None or logs is None:
             return
         optimizer = self.model.optimizer
-        optimizers = _optimizers.inner_optimizers(optimizer)
-        if not self._train_function.reached and _optimizers.must_have_updated(optimizer):
-            raise RuntimeError(_never_reached(optimizers[0]))
-        step = keras.ops.maximum(optimizers[0].iterations - 1, 0)
-        eta = max(_optimizers.last_learning_rate(optimizer) for optimizer in optimizers)
+        members = optimizers.inner_optimizers(optimizer)
+        if not self._train_function.reached and optimizers.must_have_updated(optimizer):
+            raise RuntimeError(_never_reached(members[0]))
+        step = keras.ops.maximum(members[0].iterations - 1, 0)
+        eta = max(optimizers.last_learning_rate(optimizer) for optimizer in members)
         per_lam = rate(self._rule, eta, corrected=bool(self._rule.corrected))
         for _, lam in self._rule.lams:
             suffix, value = _free_suffix(logs), float(lam_at(lam, step))
@@ -237,20 +238,20 @@ class WeightDecay(keras.callbacks.Callback):
 
     def _make_rule(self, model: Any, optimizer: Any) -> DecayRule:
         """The rule, after the checks that need the model and its optimizer."""
-        _optimizers.find_members(optimizer, model)
-        _optimizers.check_supported(optimizer, self.coupling)
+        optimizers.find_members(optimizer, model)
+        optimizers.check_supported(optimizer, self.coupling)
         if (self.lazy or self.toward) and not is_built(model):
             raise ValueError(_not_built())
-        for member in _optimizers.inner_optimizers(optimizer):
+        for member in optimizers.inner_optimizers(optimizer):
             if self.stable:
-                _optimizers.check_second_moment(member)
+                optimizers.check_second_moment(member)
             if self.lazy:
                 check_lazy(member)
         return self._rule_for(optimizer)
 
     def _rule_for(self, optimizer: Any) -> DecayRule:
         """What is asked for; without an optimizer (None) the peak learning rate may be unknown."""
-        members = [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
+        members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
         lams = forms.check_lams(self.lam)  # the attribute may have been set since
         step = members[0].iterations + 0 if members else 0  # its value, a tensor
         for _, lam in lams:
@@ -258,7 +259,7 @@ class WeightDecay(keras.callbacks.Callback):
             _validation.check_lam(lam_at(lam, step), remedy=remedy)
         peak = self.peak_learning_rate
         if peak is None and members and (self.coupling == "independent" or self.corrected):
-            peak = max(map(_optimizers.peak_learning_rate, members))
+            peak = max(map(optimizers.peak_learning_rate, members))
         return DecayRule(
             lams=lams,
             coupling=self.coupling,

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 from l2keras import _validation
-from l2keras._variables import ModelVariable, model_variables
+from l2keras._keras.variables import ModelVariable, model_variables
 
 Patterns: TypeAlias = str | Callable[[Any], bool] | Sequence[str] | None
 

@@ -13,9 +13,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras import _optimizers, _validation
-from l2keras._retrace import remake_functions
-from l2keras._variables import add_metrics, losses_once, penalized, remove_metrics
+from l2keras import _validation
+from l2keras._keras import optimizers
+from l2keras._keras.losses import add_metrics, losses_once, penalized, remove_metrics
+from l2keras._keras.retrace import remake_functions
 
 
 def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) -> Any:
@@ -53,7 +54,7 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
     mapping = [] if values is None else list(zip(model.trainable_variables, values, strict=True))
     with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext():
         losses = [variable.regularizer(variable) for variable in penalized(model)]
-        return _sum(losses) / _optimizers.num_replicas()
+        return _sum(losses) / optimizers.num_replicas()
 
 
 def _sum(losses: Sequence[Any]) -> Any:
@@ -174,7 +175,7 @@ class _Split:
         data_loss, penalty = self._parts
         count = len(penalized(self._model))  # Keras lists them last
         penalties = ops.cast(_sum(losses[len(losses) - count :]), penalty.dtype)
-        rest = ops.cast(total, penalty.dtype) * _optimizers.num_replicas() - penalties
+        rest = ops.cast(total, penalty.dtype) * optimizers.num_replicas() - penalties
         samples = next(leaf for leaf in keras.tree.flatten((x, y_pred)) if leaf is not None)
         data_loss.update_state(rest, sample_weight=ops.shape(samples)[0])
         penalty.update_state(penalties, sample_weight=ops.shape(samples)[0])

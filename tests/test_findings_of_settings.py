@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._audit.own_decay import excluded_too_late
+from l2keras._keras.own_decay import excluded_too_late
 from tests.helpers import BACKEND, compiled, dense_model, find, fit_zeros, to_numpy
 
 SGD = keras.optimizers.SGD

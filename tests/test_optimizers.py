@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from l2keras import WeightDecay, _optimizers
+from l2keras import WeightDecay
+from l2keras._keras import optimizers
 from tests.helpers import BACKEND, dense_model, fit_zeros, kernel, mse, relative_distance
 
 ETA = 0.25
@@ -160,7 +161,7 @@ def test_the_hook_lives_for_the_block_only() -> None:
         optimizer.apply([keras.ops.ones((2, 2))], [variable])
 
     def interrupted() -> None:
-        with _optimizers.hooked([optimizer], hook):
+        with optimizers.hooked([optimizer], hook):
             apply()
             raise KeyboardInterrupt
 
@@ -201,7 +202,7 @@ def test_keras_still_has_the_private_parts_that_are_used() -> None:
 )
 def test_the_peak_of_the_learning_rate(schedule: Any, peak: float) -> None:
     """The peak of each of Keras' schedules is its largest learning rate."""
-    assert _optimizers.peak_learning_rate(keras.optimizers.SGD(schedule)) == peak
+    assert optimizers.peak_learning_rate(keras.optimizers.SGD(schedule)) == peak
 
 
 class Constant(keras.optimizers.schedules.LearningRateSchedule):
@@ -222,4 +223,4 @@ class Constant(keras.optimizers.schedules.LearningRateSchedule):
 def test_a_peak_that_cannot_be_known_is_asked_for(rate: Any) -> None:
     """A schedule of the user's own, one that grows, and a rate of zero need peak_learning_rate."""
     with pytest.raises(ValueError, match=r"Pass peak_learning_rate="):
-        _optimizers.peak_learning_rate(keras.optimizers.SGD(rate))
+        optimizers.peak_learning_rate(keras.optimizers.SGD(rate))

@@ -17,14 +17,17 @@ NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in M
 BACKENDS = {"tensorflow", "jax", "torch"}
 # The layers of the library, from below: a module may import those before it.
 LAYERS = [
-    *("_validation", "penalties", "_variables", "masks", "_optimizers", "regularizers"),
+    *("_validation", "penalties"),
+    *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
+    *("_keras.own_decay", "_keras.retrace", "masks", "regularizers"),
     *("_convert.system", "_convert.systems", "_convert.equivalence", "_convert.conversion"),
     *("_convert.catalogue", "_convert.timescales", "__main__"),
+    *("_attach.serialized", "_attach.changes", "_attach.attach", "splitting"),
     *("_decay.rounding", "_decay.lazy", "_decay.anchors", "_decay.rules", "_decay.updates"),
     *("_decay.train_function", "_decay.forms"),
-    *("_audit.rows", "_audit.render", "_audit.report", "_audit.own_decay", "_audit.callback_decay"),
-    *("_audit.subject", "_audit.rules_of_decay", "_audit.rules_of_settings", "_audit.findings"),
-    *("_audit.audit", "callbacks"),
+    *("_audit.rows", "_audit.render", "_audit.report", "_audit.callback_decay", "_audit.subject"),
+    *("_audit.rules_of_decay", "_audit.rules_of_settings", "_audit.findings", "_audit.audit"),
+    "callbacks",
 ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay
-from l2keras._variables import normalized_variables
+from l2keras._keras.graph import normalized_variables
 from tests.helpers import Linear, fit_zeros, mse, relative_distance
 
 ETA, LAM = 0.5, 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 
-from l2keras._variables import model_variables
+from l2keras._keras.variables import model_variables
 
 
 def test_path_role_and_owner_of_each_weight() -> None:

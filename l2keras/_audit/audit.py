@@ -13,12 +13,13 @@ from typing import Any
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from l2keras import _optimizers, _validation
-from l2keras._audit import callback_decay, findings, own_decay
+from l2keras import _validation
+from l2keras._audit import callback_decay, findings
 from l2keras._audit.report import AuditReport
 from l2keras._audit.rows import SEVERITIES, CallbackDecay, Finding, Row
 from l2keras._audit.subject import Item, Subject
-from l2keras._variables import ModelVariable, is_built, model_variables
+from l2keras._keras import optimizers, own_decay
+from l2keras._keras.variables import ModelVariable, is_built, model_variables
 from l2keras.regularizers import Terms, terms_of
 
 _LOGGER = logging.getLogger("l2keras")
@@ -155,14 +156,14 @@ class _Trainer:
 
 def _trainers(model: Any) -> dict[int, _Trainer]:
     optimizer = getattr(model, "optimizer", None)
-    members = [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
+    members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
     return {id(member): _trainer(member) for member in members}
 
 
 def _trainer(optimizer: Any) -> _Trainer:
-    rate = _optimizers.current_learning_rate(optimizer)
+    rate = optimizers.current_learning_rate(optimizer)
     line = f"{type(optimizer).__name__}, learning rate {rate:.7g}"
-    schedule = _optimizers.learning_rate_source(optimizer)
+    schedule = optimizers.learning_rate_source(optimizer)
     if isinstance(schedule, LearningRateSchedule):
         line += f" ({type(schedule).__name__} at step {int(optimizer.iterations)})"
     gain = None

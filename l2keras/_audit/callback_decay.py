@@ -10,9 +10,9 @@ from typing import Any
 
 from keras.optimizers.schedules import LearningRateSchedule
 
-from l2keras import _optimizers
 from l2keras._audit.rows import CallbackDecay, Finding
 from l2keras._decay.rules import Target
+from l2keras._keras import optimizers
 
 # A callable has no description but its values: these steps tell most of them apart.
 _PROBED_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
@@ -42,9 +42,9 @@ def decay_by_callbacks(
 
 def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     optimizer = getattr(model, "optimizer", None)
-    members = [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
+    members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
     step = int(members[0].iterations) if members else 0
-    rate = max(map(_optimizers.current_learning_rate, members)) if members else None
+    rate = max(map(optimizers.current_learning_rate, members)) if members else None
     # Anchors and tables are state of the callback, which a report is not to create.
     rule = replace(callback._rule_for(optimizer), anchors=None, tables=None)
     forms = [name for name in ("cautious", "stable") if getattr(callback, name)]

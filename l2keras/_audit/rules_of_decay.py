@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from l2keras import _optimizers
 from l2keras._audit.rows import Finding
 from l2keras._audit.subject import Item, Subject, paths, sources
+from l2keras._keras import optimizers
 
 # The gap between 1 and the next number: W * (1 - s) rounds back to W for every W where
 # s < gap / 4, and for some where s < gap / 2.
@@ -130,9 +130,9 @@ def _shrinks(item: Item, peak: float) -> dict[str, float]:
 def _peak(optimizer: Any) -> float:
     """The largest learning rate where it is known; else the present one."""
     try:
-        return _optimizers.peak_learning_rate(optimizer)
+        return optimizers.peak_learning_rate(optimizer)
     except ValueError:
-        return _optimizers.current_learning_rate(optimizer)
+        return optimizers.current_learning_rate(optimizer)
 
 
 def frozen_with_penalty(subject: Subject) -> Iterator[Finding]:

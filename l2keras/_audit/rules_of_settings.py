@@ -8,12 +8,11 @@ from typing import Any
 
 import keras
 
-from l2keras import _optimizers
-from l2keras._audit import own_decay
 from l2keras._audit.callback_decay import is_weight_decay
 from l2keras._audit.rows import Finding, Row
 from l2keras._audit.subject import Item, Subject, paths, sources
-from l2keras._variables import is_built
+from l2keras._keras import optimizers, own_decay
+from l2keras._keras.variables import is_built
 from l2keras.regularizers import terms_of
 
 
@@ -200,7 +199,7 @@ def refused_optimizer(subject: Subject) -> Iterator[Finding]:
         return
     for callback in filter(is_weight_decay, subject.callbacks):
         try:
-            _optimizers.check_supported(optimizer, callback.coupling)
+            optimizers.check_supported(optimizer, callback.coupling)
         except ValueError as error:
             message = f"`fit` will raise: {error}"
             yield Finding("error", "callback-refused", message, "Change one of the two.")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from l2keras import _optimizers
 from l2keras._audit.rows import Row
+from l2keras._keras import optimizers
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Subject:
     def optimizers(self) -> list[Any]:
         """The optimizers that update variables, unwrapped."""
         optimizer = getattr(self.model, "optimizer", None)
-        return [] if optimizer is None else _optimizers.inner_optimizers(optimizer)
+        return [] if optimizer is None else optimizers.inner_optimizers(optimizer)
 
 
 def listed(names: Iterable[str], count: int = 3) -> str:

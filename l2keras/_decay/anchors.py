@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from l2keras import _validation
-from l2keras._variables import model_variables
+from l2keras._keras.variables import model_variables
 
 Toward: TypeAlias = "str | os.PathLike[str]"
 

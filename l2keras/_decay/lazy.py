@@ -18,9 +18,10 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from l2keras import _optimizers, _validation
+from l2keras import _validation
 from l2keras._decay.rounding import LOW_PRECISION
-from l2keras._variables import model_variables
+from l2keras._keras import optimizers
+from l2keras._keras.variables import model_variables
 
 
 class LazyTable:
@@ -131,7 +132,7 @@ def check_lazy(optimizer: Any) -> None:
     for attribute in ("use_ema", "gradient_accumulation_steps"):
         if getattr(optimizer, attribute, None):
             raise ValueError(_needs(f"an optimizer without {attribute}", f"{name}({attribute}=)"))
-    if _optimizers.is_distributed(optimizer):
+    if optimizers.is_distributed(optimizer):
         raise ValueError(_needs("a single replica", "a tf.distribute strategy"))
 
 

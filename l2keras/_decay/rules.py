@@ -15,7 +15,8 @@ from l2keras import _validation, masks
 from l2keras._decay.anchors import Anchors
 from l2keras._decay.lazy import LazyTable, LazyTables
 from l2keras._decay.rounding import LOW_PRECISION
-from l2keras._variables import layers_in_order, model_variables, normalized_variables
+from l2keras._keras.graph import layers_in_order, normalized_variables
+from l2keras._keras.variables import model_variables
 
 Lam: TypeAlias = float | Callable[[Any], Any]  # a LearningRateSchedule is such a callable
 

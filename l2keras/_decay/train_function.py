@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from l2keras import _optimizers, _validation
+from l2keras import _validation
 from l2keras._decay.rules import DecayRule, Target
 from l2keras._decay.updates import decayed_update
-from l2keras._variables import is_built
+from l2keras._keras import optimizers
+from l2keras._keras.variables import is_built
 
 
 class DecayedTrainFunction:
@@ -113,16 +114,14 @@ class DecayedTrainFunction:
 
 
 @contextmanager
-def hooked(
-    rules: Sequence[DecayRule], optimizer: Any, hook: _optimizers.StepHook
-) -> Iterator[None]:
+def hooked(rules: Sequence[DecayRule], optimizer: Any, hook: optimizers.StepHook) -> Iterator[None]:
     """Runs `hook` in every update inside the block; lazily decayed rows catch up when read."""
     with ExitStack() as stack:
         for rule in rules:
             if rule.tables is not None:
                 stack.enter_context(rule.tables.caught_up_on_read())
-        inner = _optimizers.inner_optimizers(optimizer)
-        stack.enter_context(_optimizers.hooked(inner, hook))
+        inner = optimizers.inner_optimizers(optimizer)
+        stack.enter_context(optimizers.hooked(inner, hook))
         yield
 
 

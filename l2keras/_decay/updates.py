@@ -14,9 +14,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras import _optimizers, penalties
+from l2keras import penalties
 from l2keras._decay.rounding import LOW_PRECISION, rounded
 from l2keras._decay.rules import Target
+from l2keras._keras import optimizers
 
 
 def decayed_update(
@@ -42,7 +43,7 @@ def decayed_update(
         if target.rule.coupling == "coupled":
             grads[index] = ops.add(grads[index], step.penalty_gradient(target))
         elif target.waits:
-            after.append((index, target, _optimizers.snapshot(variable)))
+            after.append((index, target, optimizers.snapshot(variable)))
         elif target.table is not None:
             target.table.decay(grads[index], step.factor(target))
         else:
@@ -64,7 +65,7 @@ class _Step:
     def penalty_gradient(self, target: Target) -> Any:
         """lam * (W - anchor), divided among the replicas whose gradients will be summed."""
         variable, dtype = target.variable, target.variable.dtype
-        lam = _as(target.lam_at(self._optimizer.iterations), dtype) / _optimizers.num_replicas()
+        lam = _as(target.lam_at(self._optimizer.iterations), dtype) / optimizers.num_replicas()
         return penalties.penalty_gradient(variable, lam, _anchor(target, dtype))
 
     def factor(self, target: Target) -> Any:
@@ -81,7 +82,7 @@ class _Step:
             for index, target in chosen
             if target.anchor is None
         ]
-        _optimizers.rewrite(self._optimizer, _scaled, pairs)
+        optimizers.rewrite(self._optimizer, _scaled, pairs)
         self.pull([(index, target, None) for index, target in chosen if target.anchor is not None])
 
     def pull(self, chosen: Sequence[tuple[int, Target, Any]]) -> None:
@@ -94,7 +95,7 @@ class _Step:
             anchor = _anchor(target, _wide(target.variable))
             seed = self._seed(index, target)
             pairs.append((target.variable, (start, anchor, rate, lam, target.rule.cautious, seed)))
-        _optimizers.rewrite(self._optimizer, _pulled, pairs)
+        optimizers.rewrite(self._optimizer, _pulled, pairs)
 
     def _rate_and_lam(self, target: Target) -> tuple[Any, Any]:
         key, dtype = _key(target), _wide(target.variable)
@@ -105,7 +106,7 @@ class _Step:
 
     def _stable_scale(self, dtype: Any) -> Any:
         """1 / sqrt(mean(v_hat)); 0 as long as every gradient was zero."""
-        root = _optimizers.root_mean_second_moment(self._optimizer)
+        root = optimizers.root_mean_second_moment(self._optimizer)
         positive = root > 0
         return ops.cast(ops.where(positive, 1 / ops.where(positive, root, 1), 0), dtype)
 

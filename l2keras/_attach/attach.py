@@ -12,10 +12,10 @@ import keras
 import numpy as np
 
 from l2keras import _validation, masks
-from l2keras._changes import Attachment, Change, Setting, describe
-from l2keras._retrace import retrace
-from l2keras._serialized import slots_for
-from l2keras._variables import is_built, model_variables
+from l2keras._attach.changes import Attachment, Change, Setting, describe
+from l2keras._attach.serialized import slots_for
+from l2keras._keras.retrace import retrace
+from l2keras._keras.variables import is_built, model_variables
 
 # Kept outside the models, so that saving, cloning and pickling one never meets it.
 _ATTACHED: weakref.WeakKeyDictionary[Any, list[Attachment]] = weakref.WeakKeyDictionary()

@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from l2keras._variables import model_variables, sublayers
+from l2keras._keras.variables import model_variables, sublayers
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a Keras optimizer decays by itself. Reads its private exclusions and changes nothing.
 
-Beside `_optimizers.py`, which acts on optimizers, this module only asks them.
+Beside `optimizers.py`, which acts on optimizers, this module only asks them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A regularizer on a model that exists already, and where it is saved."""

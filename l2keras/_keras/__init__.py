@@ -1,0 +1,1 @@
+"""The private parts of Keras: nothing outside this package touches them."""
