@@ -29,6 +29,7 @@ bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.step_cost
 	$(BIN)/python -m benchmarks.fit_overhead
 	$(BIN)/python -m benchmarks.audit_time
+	$(BIN)/python -m benchmarks.lazy_embedding
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

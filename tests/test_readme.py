@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DO
 def test_its_python_blocks_run(capsys: pytest.CaptureFixture[str]) -> None:
     """Every Python block runs, one after the other, and the callback's logs are printed."""
     names: dict[str, object] = {}
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
     assert "[0.01" in capsys.readouterr().out
