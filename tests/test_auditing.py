@@ -223,3 +223,68 @@ def test_a_model_that_gets_its_variables_in_fit_is_reported() -> None:
     model.fit(*zeros, verbose=0, callbacks=[decay])
     assert decay.report is not None
     assert decay.report.totals["decayed"] == {"tensors": 1, "parameters": 6}
+
+
+def test_callbacks_may_be_none_and_nothing_else() -> None:
+    """audit takes what fit takes; another thing raises with what came."""
+    model = dense_model()
+    assert l2keras.audit(model, None).digest == l2keras.audit(model).digest  # type: ignore[arg-type]  # as fit does
+    for wrong in (5, ["EarlyStopping"]):
+        with pytest.raises(TypeError, match=r"must hold Keras callbacks.*Received: callbacks="):
+            l2keras.audit(model, wrong)  # type: ignore[arg-type]  # what is tested
+
+
+def test_a_path_that_is_none_names_the_nearest() -> None:
+    """row raises a KeyError with the paths that are like it."""
+    with pytest.raises(KeyError, match="nearest are: sequential/dense/kernel"):
+        l2keras.audit(dense_model()).row("dense/kernle")
+
+
+FORMS: dict[str, tuple[dict[str, Any], float, float | None]] = {
+    # arguments, lam of the kernel, shrink per step at learning rate 0.5
+    "a mapping": ({"lam": {"*/kernel": 0.25}}, 0.25, 0.125),
+    "corrected": ({"lam": 0.25, "corrected": "*", "peak_learning_rate": 2.0}, 0.0625, 0.03125),
+    "cautious": ({"lam": 0.25, "cautious": True}, 0.25, None),
+    "toward": ({"lam": 0.25, "toward": "init"}, 0.25, None),
+    "independent": (
+        {"lam": 0.25, "coupling": "independent", "peak_learning_rate": 2.0},
+        0.125,
+        0.0625,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_weight_decay_has_its_row(form: str) -> None:
+    """lam counts by its coupling; what depends on more than the coefficients has no shrink."""
+    arguments, lam, shrink = FORMS[form]
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    decay = l2keras.WeightDecay(**arguments)
+    report = l2keras.audit(model, [decay])
+    row = report.row("sequential/dense/kernel")
+    assert row.lam == pytest.approx(lam)
+    assert row.shrink == pytest.approx(shrink)
+    plain = l2keras.audit(model, [l2keras.WeightDecay(0.25)])
+    assert (report.digest == plain.digest) == (form == "a mapping")
+
+
+def test_an_audit_takes_no_starting_point() -> None:
+    """toward="init" is the weights when fit begins, not when the model was audited."""
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    decay = l2keras.WeightDecay(0.25, toward="init")
+    l2keras.audit(model, [decay])
+    start = np.full((3, 2), 3.0)
+    model.get_layer("dense").kernel.assign(start)
+    fit_zeros(model, 3, [decay])
+    np.testing.assert_array_equal(to_numpy(model.get_layer("dense").kernel), start)
+
+
+def test_lam_by_depth_is_in_the_rows() -> None:
+    """Each row has the lam of its layer."""
+    layers = [keras.layers.Dense(3, name=name) for name in ("first", "second")]
+    model = keras.Sequential([keras.Input((3,)), *layers], name="mlp")
+    report = l2keras.audit(model, [l2keras.WeightDecay(0.25, layer_decay=0.5)])
+    assert report.row("mlp/first/kernel").lam == 0.125
+    assert report.row("mlp/second/kernel").lam == 0.25

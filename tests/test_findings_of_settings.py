@@ -189,3 +189,12 @@ def test_a_penalty_inside_the_monitored_loss(callback: Any, told: str | None) ->
         assert type(callback).__name__ in found[0].message
         assert told in found[0].remedy
     assert not find(dense_model(), "penalty-in-monitor", [callback])
+
+
+def test_attach_under_lora_is_no_mismatch() -> None:
+    """attach sets the pair and the layer; the frozen kernel has no use for it."""
+    model = dense_model()
+    model.get_layer("dense").enable_lora(2)
+    l2keras.attach(model, l2keras.HalfL2(0.5))
+    assert not find(model, "regularizer-not-on-variable")
+    assert not find(model, "regularizer-not-on-layer")

@@ -42,6 +42,18 @@ def test_compile_after_an_interrupted_fit_counts() -> None:
     assert relative_distance(kernel(model), before * (1 - 0.25 * 1.0) ** 3) < 1e-6
 
 
+def test_compile_counts_while_the_callback_is_kept() -> None:
+    """A callback that outlives its fit holds no step that JAX would share with the next one."""
+    model, decay = compiled(), WeightDecay(LAM)
+    fit_zeros(model, 2)
+    fit_zeros(model, 2, [decay])
+    before = kernel(model)
+    model.compile(keras.optimizers.SGD(0.25, weight_decay=1.0), "mse")
+    fit_zeros(model, 3)
+    assert relative_distance(kernel(model), before * (1 - 0.25 * 1.0) ** 3) < 1e-6
+    assert decay.report is not None
+
+
 class OneMore(keras.callbacks.Callback):
     """Trains on a batch of its own at the start of the fit and of every epoch."""
 

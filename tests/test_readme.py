@@ -20,7 +20,12 @@ def test_its_python_blocks_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
-    assert "[0.01" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "[0.01" in printed
+    lines = {line.strip() for line in printed.splitlines()}
+    (shown,) = re.findall(r"^    Decay of .*?^    \.\.\.$", README, flags=re.MULTILINE | re.DOTALL)
+    for line in shown.splitlines()[:-1]:
+        assert line.strip() in lines, line
 
 
 def test_its_commands_and_files_exist() -> None:

@@ -70,15 +70,17 @@ def test_the_lam_of_a_callback_may_be_set_between_fits() -> None:
     assert shrinkage(model, lambda: fit_zeros(model, 1, [decay])) == pytest.approx(0.75)
 
 
-def test_the_same_callback_twice_is_traced_once() -> None:
-    """A second fit with the same callback reuses the compiled step; compile or lam does not."""
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_same_callbacks_twice_are_traced_once(groups: int) -> None:
+    """A second fit with the same callbacks reuses the compiled step; compile or lam does not."""
     if BACKEND == "torch":
         pytest.skip("Keras on torch runs the step in Python every time")
     model, decay = compiled(jit_compile=True), WeightDecay(LAM)
-    fit_zeros(model, 1, [decay])
+    callbacks = [decay, WeightDecay(LAM, include="*/bias")][:groups]
+    fit_zeros(model, 1, callbacks)
     first = decay._train_function
     assert first is not None
-    fit_zeros(model, 1, [decay])
+    fit_zeros(model, 1, callbacks)
     second = decay._train_function
     assert second is not None
     assert second is not first

@@ -37,9 +37,9 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
         WeightDecay(lam)                lam        by its coupling; independent: lam / eta_peak
 
     Frozen variables are not decayed: Keras leaves their penalty out of the loss. Not seen are a
-    penalty that a layer adds with `add_loss`, and the l2 arguments of Ftrl. Nothing is changed,
-    neither the model nor its optimizer. Source: keras/src/layers/layer.py and
-    keras/src/optimizers/base_optimizer.py.
+    penalty that a layer adds with `add_loss` or on its activity, and the l2 arguments of Ftrl.
+    Nothing is changed, neither the model nor its optimizer. Source: keras/src/layers/layer.py
+    and keras/src/optimizers/base_optimizer.py.
 
     Args:
         model: A Keras model that has its variables, compiled or not: functional, subclassed,
@@ -120,20 +120,19 @@ def _check_model(model: Any) -> None:
 
 
 def _callback_list(callbacks: Any) -> list[Any]:
-    """The callbacks one by one; a CallbackList and a single callback are taken too."""
+    """The callbacks one by one; None, a CallbackList and a single callback are taken too."""
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = getattr(callbacks, "callbacks", [callbacks])
-    found = list(callbacks)
-    for callback in found:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                _validation.error(
-                    "`callbacks` must hold Keras callbacks.",
-                    f"{callback!r} of type {type(callback).__name__}",
-                    "Pass those that fit will get.",
-                )
-            )
-    return found
+    found = list(callbacks or ()) if isinstance(callbacks, Iterable | None) else [callbacks]
+    if all(isinstance(callback, keras.callbacks.Callback) for callback in found):
+        return found
+    raise TypeError(
+        _validation.error(
+            "`callbacks` must hold Keras callbacks.",
+            f"callbacks={callbacks!r}",
+            "Pass those that fit will get.",
+        )
+    )
 
 
 @dataclass(frozen=True)

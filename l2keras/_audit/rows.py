@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from l2keras import _validation
+
 SEVERITIES = ("error", "warning", "info")
 
 
@@ -159,13 +161,23 @@ class Audited:
         the model's, its place among those of the same name, its shape, and lam and coupling by
         source: an L2 of Keras and a HalfL2 of the same lam are alike. It does not cover values,
         the learning rate, the step that a schedule has come to, dtypes, what is not decayed,
-        or the findings.
+        or the findings; of a callable lam, its values at seven steps from 0 to 100,000 only.
         """
         return _digest(_what_decays(self.model, self.rows))
 
     def row(self, path: str) -> Row:
-        """The row of the variable with this path."""
-        return next(row for row in self.rows if row.path == path)
+        """The row of the variable with this path; a KeyError names the nearest."""
+        rows = {row.path: row for row in self.rows}
+        if path not in rows:
+            near = ", ".join(_validation.nearest(path, rows))
+            raise KeyError(
+                _validation.error(
+                    "`path` must be the path of a variable of the model.",
+                    f"path={path!r}",
+                    f"The nearest are: {near}.",
+                )
+            )
+        return rows[path]
 
     def codes(self) -> list[str]:
         """The codes of the findings, the worst first."""

@@ -115,6 +115,8 @@ def regularizer_mismatch(subject: Subject) -> Iterator[Finding]:
         name = _regularizer_attribute(item)
         if name is None or not keras.backend.is_float_dtype(item.row.dtype):
             continue  # a quantized kernel has no gradient
+        if not item.row.trainable and getattr(item.owner, "lora_enabled", False):
+            continue  # its pair has the regularizer
         on_layer, on_variable = getattr(item.owner, name), item.variable.regularizer
         if on_layer is on_variable or _same(on_layer, on_variable):
             continue

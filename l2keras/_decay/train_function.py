@@ -9,6 +9,7 @@ that ended in an exception leaves nothing behind.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ class DecayedTrainFunction:
         self._model = model
         self._optimizer = model.optimizer
         self._keras_function = model.train_function
+        self._keras_reference: Callable[[], Any] = _nothing
         self._make_keras_function = model.make_train_function
         self._previous = previous
         self._rules: list[DecayRule] = []
@@ -64,6 +66,10 @@ class DecayedTrainFunction:
         vars(self._model).pop("make_train_function", None)
         if self._model.train_function is self:
             self._model.train_function = self._keras_function
+        if self._keras_function is not None:
+            # Not held any longer: jax.jit would share the trace of an old step with a new one.
+            self._keras_reference = _reference(self._keras_function)
+            self._keras_function = None
 
     def _make_train_function(self, force: bool = False) -> Any:
         if not force:  # the start of another fit: WeightDecay installs itself again, or is gone
@@ -96,21 +102,35 @@ class DecayedTrainFunction:
     def _reusable(self) -> Callable[..., Any] | None:
         """The function compiled in an earlier fit, if nothing that it was traced with changed."""
         previous, self._previous = self._previous, None
-        if previous is None or self._traced_with() != previous._traced_with():
+        if previous is None or previous._keras_reference() is not self._keras_function:
+            return None
+        if self._traced_with() != previous._traced_with():
             return None
         self.reached = previous.reached
         return previous._compiled
 
     def _traced_with(self) -> tuple[Any, ...]:
-        # compile() drops Keras' function, so its identity stands for all that compile sets.
+        # compile() drops Keras' function, so its identity stands for all else that compile sets.
         ids = None if self._targets is None else list(self._targets)
-        return self._keras_function, self._optimizer, self._rules, ids
+        return self._optimizer, self._rules, ids
 
     def _hook(self, *update: Any) -> None:
         self.reached = True
         if self._targets is None:
             self._targets = resolve(self._rules, self._model)
         decayed_update(self._targets, *update)
+
+
+def _nothing() -> None:
+    """A reference to nothing."""
+
+
+def _reference(function: Any) -> Callable[[], Any]:
+    """A weak reference, where the function takes one."""
+    try:
+        return weakref.ref(function)
+    except TypeError:
+        return _nothing
 
 
 @contextmanager
