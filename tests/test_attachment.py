@@ -17,6 +17,7 @@ import pytest
 from keras import layers
 
 from l2keras import HalfL2, WeightDecay, attach, detach
+from l2keras._attach.changes import Setting, inherited
 from tests.helpers import BACKEND, dense_model, fit_zeros, kernel, mse, to_numpy
 
 ETA, LAM = 0.5, 0.5
@@ -367,6 +368,21 @@ def test_what_lora_inherited_comes_off_too(before: Any, attention: bool) -> None
     assert not [v.path for v in model.weights if isinstance(v.regularizer, HalfL2)]
 
 
+def test_a_variable_inherits_from_the_attribute_of_its_role() -> None:
+    """Kernel and bias had the same attached: in either order the pair gets the kernel's back."""
+    layer = dense_model(use_bias=True).get_layer("dense")
+    kernels, biases, ours = HalfL2(1.0), HalfL2(2.0), HalfL2(LAM)
+    layer.kernel_regularizer = ours
+    layer.enable_lora(2)
+    settings = [
+        Setting(weakref.ref(layer), "bias_regularizer", biases, ours),
+        Setting(weakref.ref(layer), "kernel_regularizer", kernels, ours),
+    ]
+    for order in (settings, settings[::-1]):
+        found = {change.path.rsplit("/")[-1]: change.previous for change, _ in inherited(order)}
+        assert found == {"lora_kernel_a": kernels, "lora_kernel_b": kernels}
+
+
 def test_what_lora_got_from_somebody_else_stays() -> None:
     """A pair with another regularizer than the attached one is left alone by `detach`."""
     model = dense_model()
@@ -582,7 +598,8 @@ def test_looking_for_what_is_saved_changes_nothing() -> None:
     keras.utils.set_random_seed(3)
     expected = keras.initializers.GlorotUniform()((4, 4))
     keras.utils.set_random_seed(3)
-    attach(model, HalfL2(LAM), include=inner.get_layer("dense").bias.path)
+    bias = inner.get_layer("dense").bias.path
+    attach(model, HalfL2(LAM), include=[bias, "*/block/*/kernel"])
     assert {name: keras.backend.get_uid(name) - 1 for name in counters} == counters
     assert np.array_equal(to_numpy(keras.initializers.GlorotUniform()((4, 4))), to_numpy(expected))
     assert all(map(np.array_equal, model.get_weights(), weights))
