@@ -58,7 +58,7 @@ def select(model: Any, include: Patterns = None, exclude: Patterns = None) -> li
         paths = ", ".join(entry.path for entry in trainable) or "none"
         raise ValueError(
             _validation.error(
-                "Weight decay needs at least one trainable variable.",
+                "At least one trainable variable must be selected.",
                 f"include={include!r}, exclude={exclude!r}",
                 f"Choose among the trainable variables of the model: {paths}.",
             )

@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from keras import layers
 
 from l2keras import HalfL2, WeightDecay, attach, detach
+from l2keras._attach.changes import Setting, inherited
 from tests.helpers import BACKEND, dense_model, fit_zeros, kernel, mse, to_numpy
 
 ETA, LAM = 0.5, 0.5
@@ -222,6 +223,20 @@ def test_keras_applications(name: str) -> None:
     assert "HalfL2" not in str(model.get_config())
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="Saving depends on no backend, and takes 5 s")
+def test_a_model_of_keras_applications_survives_saving(tmp_path: Path) -> None:
+    """Loaded from a .keras file it has every HalfL2 and the penalty of its own weights."""
+    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=3)
+    attach(model, HalfL2(LAM))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    kernels = [v.path for v in loaded.trainable_weights if v.path.endswith("kernel")]
+    assert [v.path for v in loaded.weights if v.regularizer is not None] == kernels
+    assert len(kernels) == 53  # 52 convolutions and the classifier
+    assert penalty(loaded) == pytest.approx(LAM * half_squares(loaded, "kernel"), rel=1e-4)
+    assert penalty(loaded) == pytest.approx(penalty(model), rel=1e-6)
+
+
 def attention(inputs: Any) -> Any:
     return layers.MultiHeadAttention(2, 3, name="mha")(inputs, inputs)
 
@@ -325,6 +340,60 @@ def test_lora(tmp_path: Path) -> None:
         assert not attach(model, HalfL2(LAM), include="*lora_kernel_a").persistent
 
 
+@pytest.mark.parametrize("before", [None, keras.regularizers.L1(0.25)])
+@pytest.mark.parametrize("attention", [False, True])
+def test_what_lora_inherited_comes_off_too(before: Any, attention: bool) -> None:
+    """The pair that was made after `attach` gets what the kernel gets back, and is reported."""
+    if attention:
+        inputs = keras.Input(SEQUENCE)
+        layer = layers.MultiHeadAttention(2, 3, kernel_regularizer=before)
+        model = compiled(keras.Model(inputs, layer(inputs, inputs)))
+        adapted = layer.query_dense
+    else:
+        model = compiled(dense_model(regularizer=before, use_bias=True))
+        adapted = model.get_layer("dense")
+    attach(model, HalfL2(2 * LAM), include="*bias")
+    attach(model, HalfL2(LAM), include=["*kernel", "*bias"])
+    adapted.enable_lora(2)
+    pair = [adapted.lora_kernel_a, adapted.lora_kernel_b]
+    assert [variable.regularizer.lam for variable in pair] == [LAM, LAM]
+    changes = detach(model)
+    reported = {change.path: change for change in changes if "lora" in change.path}
+    for variable in pair:
+        assert variable.regularizer is before
+        assert reported[variable.path].layer == adapted.name
+        assert reported[variable.path].previous.lam == LAM
+        assert reported[variable.path].regularizer is before
+    assert len(reported) == 2
+    assert not [v.path for v in model.weights if isinstance(v.regularizer, HalfL2)]
+
+
+def test_a_variable_inherits_from_the_attribute_of_its_role() -> None:
+    """Kernel and bias had the same attached: in either order the pair gets the kernel's back."""
+    layer = dense_model(use_bias=True).get_layer("dense")
+    kernels, biases, ours = HalfL2(1.0), HalfL2(2.0), HalfL2(LAM)
+    layer.kernel_regularizer = ours
+    layer.enable_lora(2)
+    settings = [
+        Setting(weakref.ref(layer), "bias_regularizer", biases, ours),
+        Setting(weakref.ref(layer), "kernel_regularizer", kernels, ours),
+    ]
+    for order in (settings, settings[::-1]):
+        found = {change.path.rsplit("/")[-1]: change.previous for change, _ in inherited(order)}
+        assert found == {"lora_kernel_a": kernels, "lora_kernel_b": kernels}
+
+
+def test_what_lora_got_from_somebody_else_stays() -> None:
+    """A pair with another regularizer than the attached one is left alone by `detach`."""
+    model = dense_model()
+    layer = model.get_layer("dense")
+    attach(model, HalfL2(LAM))
+    layer.enable_lora(2)
+    layer.lora_kernel_a.regularizer = mine = HalfL2(LAM)
+    assert [change.path.rsplit("/")[-1] for change in detach(model)] == ["kernel", "lora_kernel_b"]
+    assert layer.lora_kernel_a.regularizer is mine
+
+
 class Plain(keras.layers.Layer):
     """A weight that no attribute of the layer regularizes."""
 
@@ -351,6 +420,31 @@ class Block(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         regularizer = keras.regularizers.serialize(self.kernel_regularizer)
         return {**super().get_config(), "kernel_regularizer": regularizer}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Named(keras.layers.Layer):
+    """A regularizer under names of its own, beside arguments that are None and no regularizers."""
+
+    def __init__(self, limit: Any = None, reg: Any = None, own: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.limit = None if limit is None else float(limit)
+        self.reg = keras.regularizers.get(reg)
+        self._own = keras.regularizers.get(own)
+        self.inner = keras.layers.Dense(3, kernel_regularizer=self._own, name="inner")
+
+    def build(self, shape: Any) -> None:
+        self.table = self.add_weight(shape=(3, 2), name="table", regularizer=self.reg)
+        self.inner.build(shape)
+
+    def call(self, inputs: Any) -> Any:
+        return self.inner(inputs) @ self.table
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"limit": self.limit}
+        for name, regularizer in (("reg", self.reg), ("own", self._own)):
+            config[name] = keras.regularizers.serialize(regularizer)
+        return {**super().get_config(), **config}
 
 
 class Subclassed(keras.Model):
@@ -420,14 +514,93 @@ def test_a_block_that_hands_its_regularizer_on_is_saved() -> None:
     assert not regularized(keras.models.clone_model(model))
 
 
+@pytest.mark.parametrize("before", [None, keras.regularizers.L1(0.25)])
+def test_an_attribute_with_a_name_of_its_own_is_saved(before: Any, tmp_path: Path) -> None:
+    """`reg` and `_own`, which the config has as `reg` and `own`, together and one by one."""
+    model = keras.Sequential([keras.Input((3,)), Named(reg=before, own=before)])
+    config = model.get_config()
+    assert attach(model, HalfL2(LAM)).persistent
+    for how, found in copies(model, tmp_path).items():
+        assert sorted(regularized(found)) == [("kernel", LAM), ("table", LAM)], how
+    detach(model)
+    assert model.get_config() == config
+    attachment = attach(model, HalfL2(LAM), include="*/table")
+    assert [change.path for change in attachment.changes if change.persistent] == [
+        model.layers[0].table.path
+    ]
+    assert model.layers[0].limit is None
+    assert isinstance(model.layers[0].reg, HalfL2)
+    assert model.layers[0]._own is before
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Counted(keras.initializers.Initializer):
+    """Ones, and the shapes that were asked for."""
+
+    shapes: ClassVar[list[tuple[int, ...]]] = []
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        self.shapes.append(tuple(shape))
+        return keras.ops.ones(shape, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+def test_looking_for_what_is_saved_makes_no_arrays() -> None:
+    """The copies have no values, neither at once nor at the end of the next scope of Keras."""
+    Counted.shapes.clear()
+    inputs = keras.Input(SEQUENCE)
+    hidden = layers.Dense(3, kernel_initializer=Counted())(inputs)
+    hidden = layers.MultiHeadAttention(2, 3, kernel_initializer=Counted())(hidden, hidden)
+    model = keras.Model(inputs, layers.LSTM(2, kernel_initializer=Counted())(hidden))
+    assert len(Counted.shapes) >= 6
+    Counted.shapes.clear()
+    assert attach(model, HalfL2(LAM)).persistent
+    with keras.StatelessScope():
+        pass
+    assert Counted.shapes == []
+
+
+class Computes(keras.layers.Layer):
+    """A layer that needs the values of its weights in order to be built."""
+
+    def __init__(self, kernel_regularizer: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, shape: Any) -> None:
+        self.start = keras.Variable(np.zeros((2,), "float32"), trainable=False, name="start")
+        self.kernel = self.add_weight(
+            shape=(shape[-1], 2), name="kernel", regularizer=self.kernel_regularizer
+        )
+
+    def call(self, inputs: Any) -> Any:
+        return inputs @ self.kernel + self.start
+
+    def get_config(self) -> dict[str, Any]:
+        regularizer = keras.regularizers.serialize(self.kernel_regularizer)
+        return {**super().get_config(), "kernel_regularizer": regularizer}
+
+
+def test_a_layer_that_cannot_be_built_without_arrays_is_saved() -> None:
+    """Keras refuses a variable with a value in a stateless scope: the copy gets its arrays."""
+    model = keras.Sequential([keras.Input((3,)), Computes()])
+    assert attach(model, HalfL2(LAM)).persistent
+
+
 def test_looking_for_what_is_saved_changes_nothing() -> None:
     """Weights, names, the seeds of later layers, and a regularizer of its own stay."""
-    model = dense_model(regularizer=keras.regularizers.L1(0.25), use_bias=True)
+    inner = dense_model(regularizer=keras.regularizers.L1(0.25), use_bias=True)
+    model = keras.Sequential([keras.Input((3,)), *inner.layers, Block()])
+    counters = {name: keras.backend.get_uid(name) for name in ("dense", "block", "variable")}
     weights, config = model.get_weights(), model.get_config()
     keras.utils.set_random_seed(3)
     expected = keras.initializers.GlorotUniform()((4, 4))
     keras.utils.set_random_seed(3)
-    attach(model, HalfL2(LAM), include="*bias")
+    bias = inner.get_layer("dense").bias.path
+    attach(model, HalfL2(LAM), include=[bias, "*/block/*/kernel"])
+    assert {name: keras.backend.get_uid(name) - 1 for name in counters} == counters
     assert np.array_equal(to_numpy(keras.initializers.GlorotUniform()((4, 4))), to_numpy(expected))
     assert all(map(np.array_equal, model.get_weights(), weights))
     assert model.get_layer("dense").kernel.regularizer.get_config() == {"l1": 0.25}
@@ -524,6 +697,11 @@ class NoConfig(keras.regularizers.Regularizer):
         (0.01, r"A bare number has no convention: write HalfL2\(lam=0.01\)"),
         (1, r"write HalfL2\(lam=1\)"),
         (np.float32(0.5), "A bare number has no convention"),
+        (np.zeros(2), "A bare number has no convention"),
+        ("l3", r"Received: regularizer='l3'\. Pass one regularizer, made: l2keras.HalfL2"),
+        ([HalfL2(0.1)], r"Received: regularizer=\[HalfL2\(lam=0.1\)\]\. Pass one regularizer"),
+        ({"class_name": "HalfL3", "config": {}}, "Pass one regularizer"),
+        (HalfL2, "Pass one regularizer"),
         (lambda w: 0.0, "Subclass keras.regularizers.Regularizer"),
         (NoConfig(), "Give it a get_config"),
     ],
@@ -546,6 +724,8 @@ def test_what_is_no_model_or_has_no_such_weight_is_refused() -> None:
         attach(keras.Sequential([layers.Dense(3)]), HalfL2(LAM))
     with pytest.raises(ValueError, match=r"nearest paths are: .*dense/kernel"):
         attach(model, HalfL2(LAM), include="*/dense/kernl")
+    with pytest.raises(ValueError, match=r"^At least one trainable variable must be selected"):
+        attach(model, HalfL2(LAM), exclude="*")
     with pytest.raises(TypeError, match="glob pattern"):
         attach(model, HalfL2(LAM), exclude=3)  # type: ignore[arg-type]  # what is tested
     for what in (model, model.get_layer("dense"), None):

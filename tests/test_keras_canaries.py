@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 import l2keras
 from l2keras._keras.losses import add_metrics, remove_metrics
+from l2keras._keras.rehearsal import rehearsal
 from tests.helpers import BACKEND, dense_model, fit_zeros, to_numpy
 
 # Each has a test in this file; only the modules of `l2keras/_keras` may touch them.
@@ -237,6 +239,25 @@ def test_metrics_may_be_added_to_a_model_that_is_built() -> None:
     assert stop.monitor_op is keras.ops.less
     remove_metrics(model, container)
     assert container not in model.metrics
+
+
+def test_the_traces_of_a_layer_are_in_the_global_state() -> None:
+    """Name counters, variables without a value yet, and the unseeded generator are kept there."""
+    state: Any = importlib.import_module("keras.src.backend.common.global_state")
+    keras.utils.clear_session(free_memory=False)
+    tracker = state.GLOBAL_STATE_TRACKER  # a new one
+    assert keras.layers.Dense(1).name == "dense"
+    assert tracker.object_name_uids["dense"] == 1
+    with rehearsal(with_arrays=False):
+        layer = keras.layers.Dense(1)
+        layer.build((None, 3))
+        assert layer.name == "dense_1"
+        keras.random.normal((1,))
+        made = [*layer.weights, tracker.global_seed_generator.state]
+        assert list(map(id, tracker.uninitialized_variables)) == list(map(id, made))
+    assert keras.layers.Dense(1).name == "dense_1"
+    assert not tracker.uninitialized_variables
+    assert tracker.global_seed_generator is None
 
 
 def test_a_regularizer_is_read_from_the_variable_at_every_step() -> None:

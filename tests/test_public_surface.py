@@ -19,7 +19,7 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 LAYERS = [
     *("_validation", "penalties"),
     *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
-    *("_keras.own_decay", "_keras.retrace", "masks", "regularizers"),
+    *("_keras.own_decay", "_keras.rehearsal", "_keras.retrace", "masks", "regularizers"),
     *("_convert.system", "_convert.systems", "_convert.equivalence", "_convert.conversion"),
     *("_convert.catalogue", "_convert.timescales", "__main__"),
     *("_attach.serialized", "_attach.changes", "_attach.attach", "splitting"),

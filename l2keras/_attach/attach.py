@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Sequence
-from numbers import Number
-from typing import Any
+from typing import Any, SupportsFloat
 
 import keras
-import numpy as np
 
 from l2keras import _validation, masks
-from l2keras._attach.changes import Attachment, Change, Setting, describe
+from l2keras._attach.changes import Attachment, Change, Setting, describe, inherited
 from l2keras._attach.serialized import slots_for
 from l2keras._keras.retrace import retrace
 from l2keras._keras.variables import is_built, model_variables
@@ -39,10 +37,11 @@ def attach(
     that a variable had is replaced.
 
     It is saved with the model, and copied by `keras.models.clone_model`, wherever the layer's
-    config can say it. Where it cannot (some of the kernels of a MultiHeadAttention, a weight of
-    a custom layer, a subclassed model that rebuilds its layers) the penalty still counts, the
-    model would be saved without it, and a UserWarning names the variables: to train is what
-    most callers want, and after loading they can attach again.
+    config can say it. To find where, layers are rebuilt from their configs, without arrays
+    wherever Keras can build them so. Where no config says it (some of the kernels of a
+    MultiHeadAttention, a weight of a custom layer, a subclassed model that rebuilds its layers)
+    the penalty still counts, the model would be saved without it, and a UserWarning names the
+    variables: to train is what most callers want, and after loading they can attach again.
 
     Args:
         model: A built, loaded or compiled `keras.Model`; `keras.applications` included.
@@ -89,6 +88,9 @@ def attach(
 def detach(attached: Any) -> tuple[Change, ...]:
     """Takes off what `attach` put on, and restores exactly what was there.
 
+    It comes off a variable too that a layer has made since and given it, such as the pair of
+    `enable_lora`: that has then what the layer would give it now.
+
     Convention: none is needed; regularizers come back as the objects that they were.
 
     Args:
@@ -96,7 +98,7 @@ def detach(attached: Any) -> tuple[Change, ...]:
 
     Returns:
         A tuple of changes, one for each variable of each attachment: what was taken off
-        (`previous`) and what the variable has again (`regularizer`).
+        (`previous`) and what the variable has now (`regularizer`).
 
     Raises:
         ValueError: nothing is attached, or a regularizer was set since by somebody else,
@@ -118,12 +120,17 @@ def detach(attached: Any) -> tuple[Change, ...]:
     undone = [one for one in reversed(known) if attached is model or attached is one]
     if not undone:
         raise ValueError(_nothing_attached(attached))
-    settings = [setting for one in undone for setting in one.settings]
-    _check_untouched(settings)
-    targets = [target for setting in settings if (target := setting.undo()) is not None]
+    _check_untouched([setting for one in undone for setting in one.settings])
+    changes: list[Change] = []
+    targets: list[Any] = []
+    for one in undone:
+        new = inherited(one.settings)
+        settings = [*one.settings, *(setting for _, setting in new)]
+        targets += [target for setting in settings if (target := setting.undo()) is not None]
+        changes += [change.reversed() for change in (*one.changes, *(change for change, _ in new))]
     _ATTACHED[model] = [one for one in known if one not in undone]
     retrace(targets)
-    return tuple(change.reversed() for one in undone for change in one.changes)
+    return tuple(changes)
 
 
 def _make(model: Any, regularizer: Any, chosen: Sequence[Any]) -> Attachment:
@@ -162,10 +169,14 @@ def _check_regularizer(regularizer: Any) -> Any:
     received = f"regularizer={regularizer!r}"
     if regularizer is None:
         raise TypeError(_validation.error(expected, received, "To remove one call l2keras.detach."))
-    if isinstance(regularizer, (Number, np.generic, np.ndarray)):
+    if isinstance(regularizer, SupportsFloat):
         remedy = f"A bare number has no convention: write HalfL2(lam={regularizer!r})."
         raise TypeError(_validation.error(expected, received, remedy))
-    found = keras.regularizers.get(regularizer)
+    try:
+        found = keras.regularizers.get(regularizer)
+    except Exception as error:  # Keras raises several, and whatever a class's own code does
+        remedy = "Pass one regularizer, made: l2keras.HalfL2(lam=...)."
+        raise TypeError(_validation.error(expected, received, remedy)) from error
     if not isinstance(found, keras.regularizers.Regularizer):
         remedy = "Subclass keras.regularizers.Regularizer."
         raise TypeError(_validation.error(expected, received, remedy))

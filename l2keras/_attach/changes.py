@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keras
 import numpy as np
+
+from l2keras._keras.variables import own_variables
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,29 @@ class Attachment:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.changes))
+
+
+def inherited(settings: Sequence[Setting]) -> list[tuple[Change, Setting]]:
+    """What a layer has put on variables that it created since: a LoRA pair has its kernel's.
+
+    Each goes back to what the layer's attribute goes back to: where several of the layer had
+    the same regularizer, the one whose role is in the variable's name.
+    """
+    known = {id(setting.target()) for setting in settings}
+    found: dict[int, tuple[Change, Setting]] = {}
+    for setting in settings:
+        layer = setting.target()
+        if not isinstance(layer, keras.Layer):
+            continue
+        role = setting.name.removesuffix("_regularizer").lstrip("_")
+        for variable in own_variables(layer):
+            if id(variable) in known or variable.regularizer is not setting.after:
+                continue
+            if id(variable) not in found or role in variable.name:
+                change = Change(variable.path, layer.name, setting.before, setting.after, True)
+                ours = replace(setting, target=weakref.ref(variable), name="regularizer")
+                found[id(variable)] = change, ours
+    return list(found.values())
 
 
 def describe(regularizer: Any) -> str:

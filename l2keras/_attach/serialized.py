@@ -1,23 +1,23 @@
 """Which attribute of a layer a variable's regularizer is saved in: Keras is asked, not guessed.
 
 `kernel_regularizer`, `depthwise_regularizer`, the `_kernel_regularizer` of a
-MultiHeadAttention for its four kernels, the one on the cell of an LSTM: each such attribute
-is given a marked regularizer, the layer is rebuilt from its config as `load_model` and
-`clone_model` do, and the variables of the copy show whose mark they carry.
+MultiHeadAttention for its four kernels, the one on the cell of an LSTM, the `reg` of a custom
+layer: each such attribute is given a marked regularizer, the layer is rebuilt from its config
+as `load_model` and `clone_model` do, and the variables of the copy show whose mark they carry.
 """
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any
+from itertools import chain, product
+from typing import Any, TypeAlias
 
 import keras
 
+from l2keras._keras.rehearsal import rehearsal
 from l2keras._keras.variables import model_variables, sublayers
 
 
@@ -33,6 +33,9 @@ class Slot:
 
     def set(self, regularizer: Any) -> None:
         setattr(self.layer, self.name, regularizer)
+
+
+Governed: TypeAlias = list[tuple[Slot, list[Any]]]
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -58,8 +61,8 @@ def slots_for(model: Any, chosen: Sequence[Any]) -> tuple[list[Slot], set[int]]:
         inside = [owners.get(id(v), unit) for v in unit.weights if id(v) in ids]
         if not inside:
             continue
-        outer = _slots(unit)
-        inner = [_slots(owner) for owner in _unique(inside) if owner is not unit]
+        outer = _slots(unit, ids)
+        inner = [_slots(owner, ids) for owner in _unique(inside) if owner is not unit]
         governed: dict[Slot, set[int]] = {}
         for slot, variables in chain(outer, *inner):
             governed.setdefault(slot, set()).update(map(id, variables))
@@ -71,29 +74,55 @@ def slots_for(model: Any, chosen: Sequence[Any]) -> tuple[list[Slot], set[int]]:
 
 def _units(model: Any) -> list[Any]:
     """The outermost layers that have a config of their own: Keras' own models are opened."""
-    if not isinstance(model, keras.Model) or type(model).__module__.split(".")[0] != "keras":
+    if not isinstance(model, keras.Model) or not _is_of_keras(model):
         return [model]
     return _unique([unit for layer in model.layers for unit in _units(layer)])
 
 
-def _slots(layer: Any) -> list[tuple[Slot, list[Any]]]:
+def _slots(layer: Any, chosen: set[int]) -> Governed:
     """Each slot of `layer` and of those inside it, with the variables that a copy takes from it.
 
-    Empty where no copy like `layer` can be made from its config. Variables that are frozen
-    in the copy have no penalty there, and are left out.
+    An attribute with a name of its own is tried where one of `chosen` is left over, and alone:
+    what is None may be anything, and with a mark for it the layer may not be rebuilt at all.
     """
-    candidates = [
+    empty = [
         Slot(inner, name)
         for inner in sublayers(layer)
         for name, value in vars(inner).items()
-        if name.endswith("regularizer")
-        and "activity" not in name
+        if "activity" not in name
         and (value is None or isinstance(value, keras.regularizers.Regularizer))
     ]
+    found = _governed(layer, [slot for slot in empty if slot.name.endswith("regularizer")])
+    left = chosen & {id(v) for v in layer.weights}
+    left -= {id(v) for _, variables in found or () for v in variables}
+    if left and found is not None:
+        for slot in filter(_is_in_a_config, empty):
+            found += _governed(layer, [slot]) or []
+    return found or []
+
+
+def _is_in_a_config(slot: Slot) -> bool:
+    """True for `self.reg` of a layer, not of Keras' own, whose config has a `reg`."""
+    if slot.name.endswith("regularizer") or _is_of_keras(slot.layer):
+        return False
+    try:
+        return slot.name.lstrip("_") in slot.layer.get_config()
+    except Exception:  # whatever a layer's own code raises: it has no config
+        return False
+
+
+def _governed(layer: Any, candidates: Sequence[Slot]) -> Governed | None:
+    """The variables that a copy of `layer` takes from each of `candidates`, if from any.
+
+    None where no copy like `layer` can be made from its config. Variables that are frozen
+    in the copy have no penalty there, and are left out.
+    """
     with _marked(candidates):
         copies = _weights_of_a_copy(layer)
+    if not copies:
+        return None
     governed: list[list[Any]] = [[] for _ in candidates]
-    for variable, copy in zip(layer.weights, copies, strict=bool(copies)):
+    for variable, copy in zip(layer.weights, copies, strict=True):
         if isinstance(copy.regularizer, _Mark) and copy.trainable:
             governed[copy.regularizer.index].append(variable)
     return [(slot, found) for slot, found in zip(candidates, governed, strict=True) if found]
@@ -120,8 +149,9 @@ def _weights_of_a_copy(layer: Any) -> list[Any]:
     def by_call(copy: Any) -> None:  # a layer that has no `build` and builds others in `call`
         copy(layer.input)
 
-    for build in (by_shape, by_call):
-        copies = _copy(layer, build)
+    for with_arrays, build in product((False, True), (by_shape, by_call)):
+        with rehearsal(with_arrays=with_arrays):
+            copies = _copy(layer, build)
         if [_form(copy) for copy in copies] == [_form(weight) for weight in layer.weights]:
             return copies
     return []
@@ -129,7 +159,6 @@ def _weights_of_a_copy(layer: Any) -> list[Any]:
 
 def _copy(layer: Any, build: Callable[[Any], None]) -> list[Any]:
     classes = {type(inner).__name__: type(inner) for inner in sublayers(layer)}
-    state = random.getstate()  # Keras draws the seeds of initializers from it
     try:
         with keras.saving.CustomObjectScope(classes), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -138,8 +167,10 @@ def _copy(layer: Any, build: Callable[[Any], None]) -> list[Any]:
             return list(copy.weights)
     except Exception:  # whatever a layer's own code raises: it cannot be rebuilt
         return []
-    finally:
-        random.setstate(state)
+
+
+def _is_of_keras(layer: Any) -> bool:
+    return type(layer).__module__.split(".")[0] == "keras"
 
 
 def _unique(layers: list[Any]) -> list[Any]:

@@ -90,9 +90,14 @@ def sublayers(layer: Any) -> list[Any]:
     return list({id(found): found for found in layer._flatten_layers()}.values())
 
 
+def own_variables(layer: Any) -> list[Any]:
+    """The variables that `layer` created itself, without those of the layers inside it."""
+    return list(layer._trainable_variables + layer._non_trainable_variables)
+
+
 def _owned(model: Any) -> Iterator[tuple[Any, Any]]:
     for layer in model._flatten_layers(include_self=True, recursive=True):
-        for variable in layer._trainable_variables + layer._non_trainable_variables:
+        for variable in own_variables(layer):
             yield layer, variable
 
 
