@@ -15,8 +15,7 @@ from l2keras._decay import forms
 from l2keras._decay.anchors import Anchors, Toward
 from l2keras._decay.lazy import LazyTables, check_lazy
 from l2keras._decay.rules import DecayRule, Lam, lam_at, rate
-from l2keras._decay.train_function import DecayedTrainFunction, hooked, resolve
-from l2keras._decay.updates import decayed_update
+from l2keras._decay.train_function import DecayedTrainFunction, decayed_block
 from l2keras._keras import optimizers
 from l2keras._keras.variables import is_built
 
@@ -159,7 +158,8 @@ class WeightDecay(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """After the last batch of an epoch every lazily decayed row is up to date."""
-        if self._tables is not None and batch + 1 == (self.params or {}).get("steps"):
+        steps = (self.params or {}).get("steps")
+        if self._tables is not None and steps is not None and batch + 1 >= steps:
             self.settle()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -177,8 +177,9 @@ class WeightDecay(keras.callbacks.Callback):
         if not self._train_function.reached and optimizers.must_have_updated(optimizer):
             raise RuntimeError(_never_reached(members[0]))
         step = keras.ops.maximum(members[0].iterations - 1, 0)
-        eta = max(optimizers.last_learning_rate(optimizer) for optimizer in members)
-        per_lam = rate(self._rule, eta, corrected=bool(self._rule.corrected))
+        fastest = max(members, key=optimizers.last_learning_rate)
+        eta = optimizers.last_learning_rate(fastest)
+        per_lam = rate(self._rule, eta, fastest, corrected=bool(self._rule.corrected))
         for _, lam in self._rule.lams:
             suffix, value = _free_suffix(logs), float(lam_at(lam, step))
             logs[f"weight_decay{suffix}"] = value
@@ -199,8 +200,9 @@ class WeightDecay(keras.callbacks.Callback):
     def in_step(self, model: Any, optimizer: Any = None) -> Iterator[None]:
         """Decays in every update of `optimizer` inside the block: for loops without `fit`.
 
-        What is compiled (tf.function, jax.jit) has to be traced inside the block. Several
-        callbacks nest, one block in the other. At the end lazily decayed rows are settled.
+        What is compiled (tf.function, jax.jit) keeps what it was traced with: trace it inside the
+        block, and call it there only. Keras' own train_on_batch is seen to. Several callbacks
+        nest, one block in the other. At the end lazily decayed rows are settled.
 
         Args:
             model: A built Keras model.
@@ -221,12 +223,19 @@ class WeightDecay(keras.callbacks.Callback):
         >>> float(model.get_weights()[0][0, 0])
         0.75
         """
-        optimizer = optimizer or _optimizer_of(model)
-        rule = self._make_rule(model, optimizer)
-        targets = resolve([rule], model)
-        with hooked([rule], optimizer, lambda *update: decayed_update(targets, *update)):
+        optimizer = _optimizer_of(model) if optimizer is None else optimizer
+        if not is_built(model):
+            raise ValueError(_not_built("`in_step` needs the variables of the model."))
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(
+                _validation.error(
+                    "`optimizer` must be a Keras optimizer.",
+                    f"optimizer={optimizer!r} of type {type(optimizer).__name__}",
+                    "Pass the one whose apply your loop calls.",
+                )
+            )
+        with decayed_block(self._make_rule(model, optimizer), model, optimizer):
             yield
-        self.settle()
 
     def _audit(self) -> None:
         """Sets `report`: the same for all callbacks of the `fit`, of which the first makes it."""
@@ -241,13 +250,16 @@ class WeightDecay(keras.callbacks.Callback):
         optimizers.find_members(optimizer, model)
         optimizers.check_supported(optimizer, self.coupling)
         if (self.lazy or self.toward) and not is_built(model):
-            raise ValueError(_not_built())
+            raise ValueError(_not_built("`toward` and `lazy` need the variables when fit begins."))
         for member in optimizers.inner_optimizers(optimizer):
             if self.stable:
                 optimizers.check_second_moment(member)
             if self.lazy:
                 check_lazy(member)
-        return self._rule_for(optimizer)
+        rule = self._rule_for(optimizer)
+        if self.lazy:
+            rule.check_factors(optimizers.inner_optimizers(optimizer))
+        return rule
 
     def _rule_for(self, optimizer: Any) -> DecayRule:
         """What is asked for; without an optimizer (None) the peak learning rate may be unknown."""
@@ -257,15 +269,16 @@ class WeightDecay(keras.callbacks.Callback):
         for _, lam in lams:
             remedy = "A callable of the step must return one."
             _validation.check_lam(lam_at(lam, step), remedy=remedy)
-        peak = self.peak_learning_rate
-        if peak is None and members and (self.coupling == "independent" or self.corrected):
-            peak = max(map(optimizers.peak_learning_rate, members))
+        peaks: dict[int, float] = {}
+        if self.coupling == "independent" or self.corrected:
+            own = self.peak_learning_rate
+            peaks = {id(one): own or optimizers.peak_learning_rate(one) for one in members}
         return DecayRule(
             lams=lams,
             coupling=self.coupling,
             include=self.include,
             exclude=self.exclude,
-            peak=peak,
+            peaks=peaks,
             layer_decay=self.layer_decay,
             corrected=self.corrected,
             cautious=self.cautious,
@@ -278,9 +291,9 @@ class WeightDecay(keras.callbacks.Callback):
         return f"WeightDecay({self.lam!r}, coupling={self.coupling!r})"
 
 
-def _not_built() -> str:
+def _not_built(expected: str) -> str:
     return _validation.error(
-        "`toward` and `lazy` need the variables when `fit` begins.",
+        expected,
         "a model that is not built",
         "Build it first, with keras.Input or model.build.",
     )

@@ -66,6 +66,17 @@ def select(model: Any, include: Patterns = None, exclude: Patterns = None) -> li
     return chosen
 
 
+def matching(model: Any, patterns: Patterns, name: str) -> set[int]:
+    """The ids of the weights that `patterns` match; `name` is the argument, for errors.
+
+    Raises:
+        ValueError: a pattern that matches no weight.
+    """
+    entries = model_variables(model)
+    matches = _matcher(patterns, name, entries) or _nothing
+    return {id(entry.variable) for entry in entries if matches(entry)}
+
+
 def _nothing(entry: ModelVariable) -> bool:
     return False
 

@@ -207,8 +207,10 @@ def test_a_step_that_would_turn_the_sign_is_refused() -> None:
     import tensorflow as tf
 
     model = embedded(keras.optimizers.SGD(1.0))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"learning_rate \* lam < 1"):
+    with pytest.raises(ValueError, match=r"learning_rate \* lam < 1.*Received: lam=1.0"):
         train(model, WeightDecay(1.0, lazy=True))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"learning_rate \* lam < 1"):
+        train(model, WeightDecay(lambda step: 0.5 + step, lazy=True))
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="what the other backends say")
@@ -241,3 +243,99 @@ def test_it_is_lazy_in_ones_own_loop_too() -> None:
                 step(ids, targets)
         tables.append(to_numpy(model.get_layer("table").embeddings))
     assert relative_distance(*tables) < 1e-12
+
+
+class Ends(keras.callbacks.Callback):
+    """What the last row is at the end of each epoch, for callbacks that stand before the decay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Any] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.rows.append(to_numpy(self.model.get_layer("table").embeddings)[ROWS - 1])
+
+
+@sparse
+@pytest.mark.parametrize("steps_per_execution", [1, 3, 16])
+@pytest.mark.parametrize("known", [True, False])
+def test_every_row_is_up_to_date_when_an_epoch_ends(known: bool, steps_per_execution: int) -> None:
+    """Also of a dataset whose length nobody knows, and where the executions do not divide it."""
+    model, ends = embedded(keras.optimizers.SGD(ETA)), Ends()
+    model.compile(keras.optimizers.SGD(ETA), mse, steps_per_execution=steps_per_execution)
+    before = to_numpy(model.get_layer("table").embeddings)[ROWS - 1]
+    data = batches() if known else batches().filter(lambda ids, targets: True)
+    decay = WeightDecay(LAM, lazy=True)
+    model.fit(data, epochs=2, verbose=0, shuffle=False, callbacks=[ends, decay])
+    for epoch, row in enumerate(ends.rows, start=1):
+        assert relative_distance(row, before * (1 - ETA * LAM) ** (epoch * BATCHES)) < 1e-12
+
+
+@sparse
+def test_an_interrupted_fit_leaves_no_debt_to_another_callback() -> None:
+    """Whatever trains next begins from the weights that dense decay would have left."""
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 4:
+                raise KeyboardInterrupt
+
+    tables = []
+    for lazy in (True, False):
+        model = embedded(keras.optimizers.SGD(ETA))
+        with pytest.raises(KeyboardInterrupt):
+            train(model, WeightDecay(LAM, lazy=lazy), Interrupt())
+        train(model)  # without decay
+        train(model, WeightDecay(LAM, lazy=lazy))
+        tables.append(to_numpy(model.get_layer("table").embeddings))
+    assert relative_distance(*tables) < 1e-12
+
+
+@sparse
+def test_a_table_read_past_its_layer_is_refused() -> None:
+    """Rows that were taken from the variable itself could not catch up."""
+
+    class Taking(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = keras.layers.Embedding(ROWS, WIDTH)
+
+        def build(self, shape: Any) -> None:
+            self.table.build(shape)
+
+        def call(self, ids: Any) -> Any:
+            return keras.ops.mean(keras.ops.take(self.table.embeddings, ids, axis=0), axis=1)
+
+    layers = [keras.Input((LENGTH,), dtype="int32"), Taking(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    with pytest.raises(ValueError, match="a look-up past the layer's call"):
+        train(model, WeightDecay(LAM, lazy=True))
+
+
+@sparse
+def test_a_block_that_raises_settles_too() -> None:
+    """in_step brings every row up to date however it ends."""
+    model, optimizer = embedded(keras.optimizers.SGD(ETA)), keras.optimizers.SGD(ETA)
+    decay = WeightDecay(LAM, lazy=True)
+    table = model.get_layer("table").embeddings
+    before = to_numpy(table)[ROWS - 1]
+
+    def interrupted() -> None:
+        with decay.in_step(model, optimizer):
+            one_step(model, optimizer)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert relative_distance(to_numpy(table)[ROWS - 1], before * (1 - ETA * LAM)) < 1e-12
+
+
+def one_step(model: Any, optimizer: Any) -> None:
+    import tensorflow as tf
+
+    ids, targets = next(iter(batches()))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model(ids) - targets))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply(gradients, model.trainable_variables)

@@ -12,8 +12,10 @@ from l2keras import WeightDecay
 from tests.helpers import (
     BACKEND,
     dense_model,
+    fit_zeros,
     kernel,
     linear_gradient,
+    mse,
     random_data,
     relative_distance,
 )
@@ -132,7 +134,48 @@ def test_blocks_nest_and_leave_nothing_behind() -> None:
 def test_a_model_without_an_optimizer_asks_for_one() -> None:
     """in_step takes the optimizer of the compiled model, or the one it is given."""
     with (
+        pytest.raises(TypeError, match="`optimizer` must be a Keras optimizer"),
+        WeightDecay(LAM).in_step(dense_model(), "sgd"),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="`in_step` needs the variables of the model"),
+        WeightDecay(LAM).in_step(keras.Sequential([keras.layers.Dense(2)]), "sgd"),
+    ):
+        pass
+    with (
         pytest.raises(ValueError, match="needs the optimizer of the model"),
         WeightDecay(LAM).in_step(dense_model()),
     ):
         pass
+
+
+def test_train_on_batch_decays_inside_the_block_only() -> None:
+    """Steps that Keras compiled before the block decay in it, and not after it."""
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    zeros = np.zeros((4, 3)), np.zeros((4, 2))
+    model.train_on_batch(*zeros)
+    before = kernel(model)
+    with WeightDecay(LAM).in_step(model):
+        model.train_on_batch(*zeros)
+        model.train_on_batch(*zeros)
+    expected = before * (1 - ETA * LAM) ** 2
+    assert relative_distance(kernel(model), expected) < 1e-12
+    model.train_on_batch(*zeros)
+    assert relative_distance(kernel(model), expected) < 1e-12
+
+
+def test_blocks_and_fits_do_not_decay_twice() -> None:
+    """A variable that a block around decays already is refused, in a block and in fit."""
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    message = "may be decayed by one WeightDecay"
+    with WeightDecay(LAM).in_step(model):
+        with pytest.raises(ValueError, match=message), WeightDecay(LAM).in_step(model):
+            pass
+        with pytest.raises(ValueError, match=message):
+            fit_zeros(model, 1, [WeightDecay(LAM)])
+    before = kernel(model)
+    fit_zeros(model, 1, [WeightDecay(LAM)])
+    assert relative_distance(kernel(model), before * (1 - ETA * LAM)) < 1e-12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -51,12 +52,19 @@ def run(model: Any, steps: int, *decays: WeightDecay) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("arguments", [{}, {"cautious": True}], ids=["plain", "cautious"])
-def test_decay_is_effective_on_average(dtype: str, arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize("arguments", [{}, {"toward": "zeros"}], ids=["plain", "toward"])
+def test_decay_is_effective_on_average(
+    dtype: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
     """1,000 steps at eta * lam = 1e-4 shrink the mean by (1 - 1e-4) ** 1000, within 0.2 %."""
     model = narrow_model(dtype, keras.optimizers.SGD(ETA))
     kernel = model.get_layer("dense").kernel
     before = values(kernel)
+    if arguments:  # toward zero, by the way of an anchor
+        arguments = {"toward": tmp_path / "zeros.weights.h5"}
+        kernel.assign(keras.ops.zeros(kernel.shape, dtype))
+        model.save_weights(arguments["toward"])
+        kernel.assign(keras.ops.convert_to_tensor(before, dtype))
     run(model, STEPS, WeightDecay(LAM, **arguments))
     after = values(kernel)
     assert keras.backend.standardize_dtype(kernel.dtype) == dtype
@@ -91,14 +99,45 @@ def test_it_is_effective_in_fit(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_coupled_decay_is_refused(dtype: str) -> None:
-    """What would be rounded away inside the optimizer raises when fit begins."""
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"coupling": "coupled"}, r"low-precision variables round that away.*decoupled"),
+        ({"cautious": True}, r"sign of the step, which low-precision variables may round away"),
+    ],
+)
+def test_what_would_be_rounded_away_is_refused(
+    dtype: str, arguments: dict[str, Any], message: str
+) -> None:
+    """lam * W in the gradient, and the sign of a step, raise when fit begins."""
     model = narrow_model(dtype, keras.optimizers.SGD(ETA))
-    with (
-        pytest.raises(ValueError, match=r"low-precision variables round that away.*decoupled"),
-        WeightDecay(LAM, coupling="coupled").in_step(model),
-    ):
+    with pytest.raises(ValueError, match=message), WeightDecay(LAM, **arguments).in_step(model):
         pass
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("stable", [False, True])
+def test_it_is_effective_where_low_precision_is_the_default(dtype: str, stable: bool) -> None:
+    """keras.config.set_floatx: coefficients, moments and steps still count in float32."""
+    keras.config.set_floatx(dtype)
+    model = narrow_model(dtype, keras.optimizers.Adam(0.0) if stable else keras.optimizers.SGD(ETA))
+    kernel = model.get_layer("dense").kernel
+    before = values(kernel)
+    optimizer, variables = model.optimizer, model.trainable_variables
+    if not stable:
+        run(model, 100, WeightDecay(lambda step: 2e-3 + 0 * step))
+        assert values(kernel).mean() / before.mean() == pytest.approx((1 - 1e-3) ** 100, rel=2e-3)
+        return
+    optimizer.learning_rate.assign(2.0**-10)
+    ones = [keras.ops.ones(v.shape, v.dtype) for v in variables]
+    without = narrow_model(dtype, keras.optimizers.Adam(2.0**-10))
+    for _ in range(3):
+        without.optimizer.apply(ones, without.trainable_variables)
+    with WeightDecay(2.0, stable=True).in_step(model):  # v_hat is 1: eta * lam = 2 ** -9
+        for _ in range(3):
+            optimizer.apply(ones, variables)
+    lost = values(without.get_layer("dense").kernel).mean() - values(kernel).mean()
+    assert lost == pytest.approx(before.mean() * 3 * 2.0**-9, rel=0.1)
 
 
 @pytest.mark.parametrize(

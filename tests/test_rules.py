@@ -162,3 +162,35 @@ def test_corrected_true_without_normalization_is_refused(graph: bool) -> None:
             verbose=0,
             callbacks=[WeightDecay(0.1, corrected=True)],
         )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"corrected": True, "include": "*after/kernel"}, "of the decayed variables none is such"),
+        ({"corrected": "*nowhere*"}, "Each pattern in `corrected` must match"),
+        ({"corrected": "*/bias"}, "of the decayed variables none is such"),
+    ],
+)
+def test_corrected_without_effect_is_refused(arguments: dict[str, Any], message: str) -> None:
+    """Corrected decay of variables that are not decayed, or not there, raises as such."""
+    layers = [Linear(3, name="under"), keras.layers.BatchNormalization(), Linear(2, name="after")]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    with pytest.raises(ValueError, match=message):
+        fit_zeros(model, 1, [WeightDecay(LAM, **arguments)])
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("arguments", [{"corrected": "*"}, {"coupling": "independent"}])
+def test_every_member_of_a_multi_optimizer_has_its_own_peak(arguments: dict[str, Any]) -> None:
+    """At constant rates eta ** 2 / peak is eta, and eta / peak is 1, for each of them."""
+    layers = [Linear(3, name="first"), Linear(2, name="second")]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    by_path = keras.optimizers.OptimizerMap(
+        keras.optimizers.SGD(0.5), {".*first.*": keras.optimizers.SGD(0.125)}
+    )
+    model.compile(keras.optimizers.MultiOptimizer(by_path), mse)
+    factors = shrunk(model, WeightDecay(LAM, **arguments), steps=1)
+    rates = [0.125, 0.5] if "corrected" in arguments else [1.0, 1.0]
+    assert factors == pytest.approx([1 - LAM * eta for eta in rates], rel=1e-12)

@@ -75,7 +75,8 @@ def test_the_same_callbacks_twice_are_traced_once(groups: int) -> None:
     """A second fit with the same callbacks reuses the compiled step; compile or lam does not."""
     if BACKEND == "torch":
         pytest.skip("Keras on torch runs the step in Python every time")
-    model, decay = compiled(jit_compile=True), WeightDecay(LAM)
+    model, decay = dense_model(use_bias=True), WeightDecay(LAM)
+    model.compile(keras.optimizers.SGD(ETA), mse, jit_compile=True)
     callbacks = [decay, WeightDecay(LAM, include="*/bias")][:groups]
     fit_zeros(model, 1, callbacks)
     first = decay._train_function

@@ -47,15 +47,18 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     rate = max(map(optimizers.current_learning_rate, members)) if members else None
     # Anchors and tables are state of the callback, which a report is not to create.
     rule = replace(callback._rule_for(optimizer), anchors=None, tables=None)
+    peak = max(rule.peaks.values(), default=callback.peak_learning_rate)
     forms = [name for name in ("cautious", "stable") if getattr(callback, name)]
     forms += [] if callback.toward is None else [f"toward {Path(callback.toward).name}"]
     return {
-        id(target.variable): _decay_of(target, step, rate, forms) for target in rule.targets(model)
+        id(target.variable): _decay_of(target, step, rate, peak, forms)
+        for target in rule.targets(model)
     }
 
 
-def _decay_of(target: Target, step: int, rate: float | None, forms: list[str]) -> CallbackDecay:
-    peak = target.rule.peak
+def _decay_of(
+    target: Target, step: int, rate: float | None, peak: float | None, forms: list[str]
+) -> CallbackDecay:
     if target.rule.coupling == "independent":
         counts_for = None if peak is None else 1 / peak
     elif target.corrected:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from keras import ops
 
 from l2keras import _validation
 from l2keras._keras.variables import model_variables
@@ -29,11 +30,17 @@ class Anchors:
         self._taken: WeakKeyDictionary[Any, dict[int, Any]] = WeakKeyDictionary()
 
     def of(self, model: Any) -> dict[int, Any]:
-        """For the id of each variable its anchor, a NumPy array of its shape and dtype."""
+        """For the id of each variable its anchor, a tensor of its shape and dtype.
+
+        Called outside a trace: inside one each tensor would become a constant of the graph.
+        """
         if model not in self._taken:
             variables = [entry.variable for entry in model_variables(model)]
             values = model.get_weights() if self._path is None else _read(model, self._path)
-            self._taken[model] = dict(zip(map(id, variables), values, strict=True))
+            self._taken[model] = {
+                id(variable): ops.convert_to_tensor(value, variable.dtype)
+                for variable, value in zip(variables, values, strict=True)
+            }
         return self._taken[model]
 
 

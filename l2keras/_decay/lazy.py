@@ -31,6 +31,7 @@ class LazyTable:
         import tensorflow as tf
 
         self._layer = layer
+        self._read = False  # by a call of the layer, since the last update
         self._table = variable.value
         self._total = tf.Variable(0.0, dtype="float64", trainable=False)
         self._done = tf.Variable(tf.zeros(variable.shape[0], "float64"), trainable=False)
@@ -41,6 +42,9 @@ class LazyTable:
 
         if not isinstance(gradient, tf.IndexedSlices):
             raise ValueError(_dense(self._layer.name))
+        if not self._read:
+            raise ValueError(_read_past(self._layer.name))
+        self._read = False
         tf.debugging.assert_positive(factor, "lazy=True needs learning_rate * lam < 1.")
         self._total.assign_add(tf.math.log(tf.cast(factor, "float64")))
         self._catch_up(gradient.indices)
@@ -60,6 +64,7 @@ class LazyTable:
         call = self._layer.call
 
         def catch_up_and_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self._read = True  # in this trace
             self._catch_up(keras.ops.reshape(keras.ops.cast(inputs, "int32"), (-1,)))
             return call(inputs, *args, **kwargs)
 
@@ -152,7 +157,12 @@ def _needs(what: str, received: str) -> str:
 
 
 def _dense(name: str) -> str:
-    return _needs(f"sparse gradients of the embedding {name!r}", "a dense gradient")
+    received = "a dense gradient: of a regularizer, a tied output or global_clipnorm"
+    return _needs(f"sparse gradients of the embedding {name!r}", received)
+
+
+def _read_past(name: str) -> str:
+    return _needs(f"that the embedding {name!r} is called", "a look-up past the layer's call")
 
 
 def _no_embedding(paths: Sequence[str]) -> str:

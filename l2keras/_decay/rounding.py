@@ -30,14 +30,15 @@ def rounded(wide: Any, dtype: str, seed: tuple[Any, int] | None) -> Any:
     """
     if seed is None:
         return ops.cast(wide, dtype)
-    exponent = ops.bitwise_and(ops.view(wide, "int32"), _EXPONENT_OF_FLOAT32)
+    mask = ops.convert_to_tensor(_EXPONENT_OF_FLOAT32, "int32")
+    exponent = ops.bitwise_and(ops.view(wide, "int32"), mask)
     power_of_two = ops.view(exponent, "float32")  # the largest one not above abs(wide)
     ulp = ops.maximum(power_of_two * 2.0 ** -_MANTISSA_BITS[dtype], _SMALLEST_ULP[dtype])
     # Every operation but the draw is exact: ulp is a power of two.
     units = wide / ulp
     below = ops.floor(units)
     up = ops.cast(_uniform(wide, seed) < units - below, "float32")
-    return ops.cast((below + up) * ulp, dtype)
+    return ops.cast(ops.where(ops.isfinite(wide), (below + up) * ulp, wide), dtype)
 
 
 def _uniform(like: Any, seed: tuple[Any, int]) -> Any:

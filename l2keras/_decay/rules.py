@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -11,12 +11,12 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from l2keras import _validation, masks
+from l2keras import _validation, masks, penalties
 from l2keras._decay.anchors import Anchors
 from l2keras._decay.lazy import LazyTable, LazyTables
 from l2keras._decay.rounding import LOW_PRECISION
+from l2keras._keras import optimizers
 from l2keras._keras.graph import layers_in_order, normalized_variables
-from l2keras._keras.variables import model_variables
 
 Lam: TypeAlias = float | Callable[[Any], Any]  # a LearningRateSchedule is such a callable
 
@@ -29,7 +29,8 @@ class DecayRule:
     coupling: str
     include: masks.Patterns = None
     exclude: masks.Patterns = None
-    peak: float | None = None  # of the learning rate: for independent and corrected decay
+    # The peak of the learning rate by the id of the optimizer: for independent and corrected decay.
+    peaks: Mapping[int, float] = field(default_factory=dict)
     layer_decay: float = 1.0
     corrected: bool | str | Sequence[str] | Callable[[Any], bool] = False
     cautious: bool = False
@@ -48,7 +49,7 @@ class DecayRule:
         lams = self._lams_of(chosen)
         chosen = [variable for variable in chosen if id(variable) in lams]
         scales = self._scales(model, chosen)
-        corrected = self._corrected_ids(model)
+        corrected = self._corrected_ids(model, chosen)
         anchors = self.anchors.of(model) if self.anchors else {}
         tables = self.tables.of(model, chosen) if self.tables else {}
         return [
@@ -64,10 +65,24 @@ class DecayRule:
             for variable in chosen
         ]
 
+    def check_factors(self, members: Sequence[Any]) -> None:
+        """Raises ValueError where a step would not leave W a positive part, if that is known."""
+        for member in members:
+            try:
+                peak = optimizers.peak_learning_rate(member)
+            except ValueError:
+                continue  # a schedule of the user's own: the step checks
+            per_lam = rate(self, peak, member, corrected=bool(self.corrected))
+            top = max((lam for _, lam in self.lams if isinstance(lam, float)), default=0.0)
+            if top * per_lam >= 1:
+                raise ValueError(_turned(f"lam={top!r} and {per_lam!r} for the learning rate"))
+
     def _check_precision(self, chosen: Sequence[Any]) -> None:
         low = [v for v in chosen if keras.backend.standardize_dtype(v.dtype) in LOW_PRECISION]
         if low and self.coupling == "coupled":
             raise ValueError(_lost(low[0]))
+        if low and self.cautious:
+            raise ValueError(_sign_lost(low[0]))
 
     def _lams_of(self, chosen: Sequence[Any]) -> dict[int, Lam]:
         lams: dict[int, Lam] = {}
@@ -92,18 +107,20 @@ class DecayRule:
             for variable in variables
         }
 
-    def _corrected_ids(self, model: Any) -> set[int]:
+    def _corrected_ids(self, model: Any, chosen: Sequence[Any]) -> set[int]:
         if self.corrected is False:
             return set()
         if self.corrected is not True:
-            return {id(variable) for variable in masks.select(model, self.corrected)}
-        try:
-            found = normalized_variables(model)
-        except ValueError as error:
-            raise ValueError(_no_normalized(f"a model where {error}")) from None
-        decayed = {id(entry.variable) for entry in model_variables(model)}
-        if not found & decayed:
-            raise ValueError(_no_normalized("a model without normalization layers"))
+            found = masks.matching(model, self.corrected, "corrected")
+        else:
+            try:
+                found = normalized_variables(model)
+            except ValueError as error:
+                raise ValueError(_none_corrected(f"a model where {error}")) from None
+        found &= {id(variable) for variable in chosen}
+        if not found:
+            received = f"corrected={self.corrected!r}, and of the decayed variables none is such"
+            raise ValueError(_none_corrected(received))
         return found
 
 
@@ -116,7 +133,7 @@ class Target:
     lam: Lam
     scale: float  # by depth
     corrected: bool
-    anchor: Any | None  # NumPy array: what the weights are pulled toward, if not zero
+    anchor: Any | None  # what the weights are pulled toward, if not zero
     table: LazyTable | None
 
     @property
@@ -128,16 +145,18 @@ class Target:
         """lam at `step`, the count of updates: a Python float, or a tensor for a schedule."""
         return self.scale * lam_at(self.lam, step)
 
-    def rate(self, learning_rate: Any) -> Any:
+    def rate(self, learning_rate: Any, optimizer: Any) -> Any:
         """What lam is multiplied by: eta; eta / peak; or, corrected, eta ** 2 / peak."""
-        return rate(self.rule, learning_rate, corrected=self.corrected)
+        return rate(self.rule, learning_rate, optimizer, corrected=self.corrected)
 
 
-def rate(rule: DecayRule, learning_rate: Any, *, corrected: bool) -> Any:
+def rate(rule: DecayRule, learning_rate: Any, optimizer: Any, *, corrected: bool) -> Any:
     """eta for decoupled decay, eta / peak for independent, eta ** 2 / peak for corrected."""
     if rule.coupling == "independent":
-        return learning_rate / rule.peak
-    return learning_rate * learning_rate / rule.peak if corrected else learning_rate
+        return learning_rate / rule.peaks[id(optimizer)]
+    if corrected:
+        return learning_rate * learning_rate / rule.peaks[id(optimizer)]
+    return learning_rate
 
 
 def lam_at(lam: Lam, step: Any) -> Any:
@@ -146,7 +165,7 @@ def lam_at(lam: Lam, step: Any) -> Any:
         return lam
     if isinstance(lam, LearningRateSchedule):
         return lam(step)
-    return lam(ops.cast(step, keras.backend.floatx()))
+    return lam(ops.cast(step, penalties.accumulation_dtype(keras.config.floatx())))
 
 
 def _no_lam_for(glob: str, matched: Sequence[Any], paths: Sequence[str]) -> str:
@@ -164,11 +183,27 @@ def _no_lam_for(glob: str, matched: Sequence[Any], paths: Sequence[str]) -> str:
     )
 
 
-def _no_normalized(received: str) -> str:
+def _none_corrected(received: str) -> str:
     return _validation.error(
-        "`corrected=True` needs the layers whose output is always normalized.",
+        "`corrected` needs decayed variables of layers whose output is always normalized.",
         received,
         'Name their variables: corrected=["encoder/*"].',
+    )
+
+
+def _turned(received: str) -> str:
+    return _validation.error(
+        "`lazy=True` needs learning_rate * lam < 1, as it adds up logarithms of 1 - that.",
+        received,
+        "Pass a smaller lam, or leave out lazy=True.",
+    )
+
+
+def _sign_lost(variable: Any) -> str:
+    return _validation.error(
+        "`cautious` needs the sign of the step, which low-precision variables may round away.",
+        f"{variable.path} of dtype {variable.dtype}",
+        'Use float32 variables: the policies "mixed_bfloat16" and "mixed_float16".',
     )
 
 

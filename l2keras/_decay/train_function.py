@@ -17,8 +17,11 @@ from typing import Any
 from l2keras import _validation
 from l2keras._decay.rules import DecayRule, Target
 from l2keras._decay.updates import decayed_update
-from l2keras._keras import optimizers
+from l2keras._keras import optimizers, retrace
 from l2keras._keras.variables import is_built
+
+# What the blocks decay that are open now: `WeightDecay.in_step`.
+_BLOCKS: list[Mapping[int, Target]] = []
 
 
 class DecayedTrainFunction:
@@ -30,7 +33,7 @@ class DecayedTrainFunction:
         self._model = model
         self._optimizer = model.optimizer
         self._keras_function = model.train_function
-        self._keras_reference: Callable[[], Any] = _nothing
+        self.keras_reference: Callable[[], Any] = _nothing
         self._make_keras_function = model.make_train_function
         self._previous = previous
         self._rules: list[DecayRule] = []
@@ -48,7 +51,11 @@ class DecayedTrainFunction:
         if self._compiled is None:
             self._compiled = self._reusable() or self._fresh()
         with hooked(self._rules, self._optimizer, self._hook):
-            return self._compiled(*args)
+            try:
+                return self._compiled(*args)
+            except BaseException:  # the end of a dataset of unknown length, or of the training
+                self._settle()
+                raise
 
     def _install(self) -> None:
         self._model.train_function = self
@@ -63,12 +70,13 @@ class DecayedTrainFunction:
 
     def uninstall(self) -> None:
         """Puts Keras' own function back, unless `compile` has dropped it since."""
+        self._settle()  # what an interrupted fit left
         vars(self._model).pop("make_train_function", None)
         if self._model.train_function is self:
             self._model.train_function = self._keras_function
         if self._keras_function is not None:
             # Not held any longer: jax.jit would share the trace of an old step with a new one.
-            self._keras_reference = _reference(self._keras_function)
+            self.keras_reference = _reference(self._keras_function)
             self._keras_function = None
 
     def _make_train_function(self, force: bool = False) -> Any:
@@ -102,7 +110,7 @@ class DecayedTrainFunction:
     def _reusable(self) -> Callable[..., Any] | None:
         """The function compiled in an earlier fit, if nothing that it was traced with changed."""
         previous, self._previous = self._previous, None
-        if previous is None or previous._keras_reference() is not self._keras_function:
+        if previous is None or previous.keras_reference() is not self._keras_function:
             return None
         if self._traced_with() != previous._traced_with():
             return None
@@ -113,6 +121,11 @@ class DecayedTrainFunction:
         # compile() drops Keras' function, so its identity stands for all else that compile sets.
         ids = None if self._targets is None else list(self._targets)
         return self._optimizer, self._rules, ids
+
+    def _settle(self) -> None:
+        for rule in self._rules:
+            if rule.tables is not None:
+                rule.tables.settle()
 
     def _hook(self, *update: Any) -> None:
         self.reached = True
@@ -149,20 +162,40 @@ def resolve(rules: Sequence[DecayRule], model: Any) -> dict[int, Target]:
     """What is decayed, and how, by the id of the variable.
 
     Raises:
-        ValueError: a variable that two rules claim.
+        ValueError: a variable that two rules claim, or a block around.
     """
     targets: dict[int, Target] = {}
     for rule in rules:
         found = {id(target.variable): target for target in rule.targets(model)}
-        if overlap := [target.variable.path for key, target in found.items() if key in targets]:
+        taken = targets.keys() | {key for block in _BLOCKS for key in block}
+        if overlap := [target.variable.path for key, target in found.items() if key in taken]:
             raise ValueError(_overlap(overlap))
         targets |= found
     return targets
 
 
+@contextmanager
+def decayed_block(rule: DecayRule, model: Any, optimizer: Any) -> Iterator[None]:
+    """Decays in every update of `optimizer` inside the block, traced or executed.
+
+    Steps that Keras has compiled for `train_on_batch` are traced anew at both ends.
+    """
+    targets = resolve([rule], model)
+    _BLOCKS.append(targets)
+    retrace.forget_steps(model)
+    try:
+        with hooked([rule], optimizer, lambda *update: decayed_update(targets, *update)):
+            yield
+    finally:
+        _BLOCKS.remove(targets)
+        retrace.forget_steps(model)
+        if rule.tables is not None:
+            rule.tables.settle()
+
+
 def _overlap(paths: list[str]) -> str:
     return _validation.error(
-        "Each variable may be decayed by one WeightDecay callback.",
-        f"two callbacks for {', '.join(paths)}",
+        "Each variable may be decayed by one WeightDecay.",
+        f"two for {', '.join(paths)}",
         "Separate the groups with include= and exclude=.",
     )

@@ -100,7 +100,7 @@ class _Step:
     def _rate_and_lam(self, target: Target) -> tuple[Any, Any]:
         key, dtype = _key(target), _wide(target.variable)
         if key not in self._known:
-            rate = target.rate(ops.cast(self._learning_rate, dtype))
+            rate = target.rate(ops.cast(self._learning_rate, dtype), self._optimizer)
             self._known[key] = rate, _as(target.lam_at(self._optimizer.iterations), dtype)
         return self._known[key]
 
@@ -127,7 +127,7 @@ def _wide(variable: Any) -> str:
 
 
 def _anchor(target: Target, dtype: Any) -> Any:
-    return None if target.anchor is None else ops.convert_to_tensor(target.anchor, dtype)
+    return None if target.anchor is None else ops.cast(target.anchor, dtype)
 
 
 def _scaled(value: Any, arguments: Any) -> Any:

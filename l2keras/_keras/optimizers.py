@@ -15,7 +15,7 @@ from typing import Any
 import keras
 from keras.optimizers import schedules
 
-from l2keras import _validation
+from l2keras import _validation, penalties
 
 # (optimizer, grads, variables, learning_rate, update), in the place of
 # update(grads, variables, learning_rate); called while the step is traced.
@@ -193,7 +193,7 @@ def root_mean_second_moment(optimizer: Any) -> Any:
     moments = optimizer._velocity_hats if amsgrad else optimizer._velocities
     moments = [moment for moment in moments if moment is not None]
     size = sum(math.prod(moment.shape) for moment in moments)
-    dtype = keras.config.floatx()
+    dtype = penalties.accumulation_dtype(keras.config.floatx())
     total = sum(keras.ops.sum(keras.ops.cast(moment, dtype)) for moment in moments)
     power = keras.ops.power(keras.ops.cast(optimizer.beta_2, dtype), optimizer.iterations + 1)
     return keras.ops.sqrt(total / size / (1 - keras.ops.cast(power, dtype)))

@@ -20,7 +20,20 @@ def retrace(variables: Sequence[Any]) -> None:
     ]
     for model in holders:
         remake_functions(model)
-    if holders and keras.backend.backend() == "jax":
+    if holders:
+        _clear_shared_traces()
+
+
+def forget_steps(model: Any) -> None:
+    """The training steps that Keras has compiled for `model` are traced anew."""
+    if getattr(model, "train_function", None) is None:
+        return
+    model.make_train_function(force=True)
+    _clear_shared_traces()
+
+
+def _clear_shared_traces() -> None:
+    if keras.backend.backend() == "jax":
         import jax
 
         # jax.jit shares its cache among equal functions, and the `train_step` of a model is
