@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -18,22 +19,52 @@ examples:
   python -m l2keras convert 1 --from sklearn.Ridge --to half_l2 --num-samples 60000
   python -m l2keras conventions
 """
+_SAID_HERE = {
+    "source": "--from",
+    "target": "--to",
+    "learning_rate": "--learning-rate",
+    "optimizer": "--optimizer",
+    "num_samples": "--num-samples",
+    "batch_size": "--batch-size",
+    "num_steps": "--num-steps",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 for what is wrong or undefined."""
-    options = vars(_parser().parse_args(arguments))
+    """Runs one command; returns the exit code: 0, or 2 for what is wrong or undefined.
+
+    On stdout the number is the first line. That it is not exact is said on stderr.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    options = vars(_parser().parse_args([_shielded(word) for word in words]))
     if options.pop("command") == "conventions":
         print(conventions())
         return 0
     try:
         result = convert(**options)
     except (TypeError, ValueError) as error:
-        print(f"python -m l2keras convert: {error}", file=sys.stderr)
+        print(f"python -m l2keras convert: {_reworded(str(error))}", file=sys.stderr)
         return 2
-    label = "exact: " if result.exact else "warning: not exact. "
-    print(f"{result.value}\n{textwrap.fill(label + result.why, 100)}")
+    print(result.value)
+    label, stream = ("exact", sys.stdout) if result.exact else ("warning: not exact", sys.stderr)
+    why = f"{label}: {_reworded(result.why)}"
+    print(textwrap.fill(why, 100, break_on_hyphens=False), file=stream)
     return 0
+
+
+def _shielded(word: str) -> str:
+    """A negative number behind a space: argparse takes -1e-4 for an option, " -1e-4" not."""
+    try:
+        return f" {word}" if float(word) < 0 else word
+    except ValueError:
+        return word
+
+
+def _reworded(text: str) -> str:
+    """The arguments of `convert`, `source` or source=, as the options that they are here."""
+    text = text.replace("l2keras.conventions()", "`python -m l2keras conventions`")
+    names = "|".join(_SAID_HERE)
+    return re.sub(rf"\b({names})(?=[`=])", lambda found: _SAID_HERE[found[0]], text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
+LIKE = 0.4  # how alike two names must be for one to be a slip of the other
+
 
 def error(expected: str, received: str, remedy: str) -> str:
     """One line, in the host library's idiom."""
@@ -67,13 +69,13 @@ def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
     """Returns `value` if it is one of `choices`, else raises with the nearest of them."""
     if isinstance(value, str) and value in choices:
         return value
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+    near = nearest(str(value), choices, count=1, cutoff=LIKE)
     remedy = f'Did you mean "{near[0]}"?' if near else "Pass one of these."
     raise ValueError(
         error(f"`{name}` must be one of {list(choices)}.", f"{name}={value!r}", remedy)
     )
 
 
-def nearest(pattern: str, paths: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` paths most like `pattern`, most alike first."""
-    return difflib.get_close_matches(pattern.strip("*"), list(paths), n=count, cutoff=0.0)
+def nearest(pattern: str, paths: Iterable[str], count: int = 3, cutoff: float = 0.0) -> list[str]:
+    """The `count` paths most like `pattern`, most alike first; at 1 they are equal, at 0 unlike."""
+    return difflib.get_close_matches(pattern.strip("*"), list(paths), n=count, cutoff=cutoff)

@@ -1,4 +1,9 @@
-"""Published updates of systems that cannot be installed beside Keras 3, written out by hand.
+"""Published updates of systems that the tests do not install, written out by hand.
+
+They are too heavy for a test (paddlepaddle is 195 MB; fastai and timm bring torchvision), or their
+last release is for what the tests have left behind: Keras 2 (tensorflow_addons, keras_adamw),
+transformers 4, torch 2.6 (mosaicml), NumPy 1 (mxnet). caffe has none.
+test_conversion_against_paddle runs Paddle itself, where it is installed.
 
 Each function is one optimizer: called with the weight, the gradient of the data loss at it and
 the number of the step (from 0), it returns the next weight. Everything is NumPy in float64.

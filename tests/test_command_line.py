@@ -30,6 +30,18 @@ def test_it_loads_no_keras_no_backend_and_no_numpy() -> None:
     assert not loaded & {"keras", "numpy", "tensorflow", "jax", "torch", "optax"}
 
 
+def test_it_takes_less_than_a_second() -> None:
+    """Of CPU time, the start of Python and all, in the best of three runs."""
+
+    def seconds() -> float:
+        before = os.times()
+        assert python("-m", "l2keras", *CONVERT).returncode == 0
+        after = os.times()
+        return sum(after[2:4]) - sum(before[2:4])  # user and system time of the children
+
+    assert 0.0 < min(seconds() for _ in range(3)) < 1.0
+
+
 def test_a_reader_that_has_enough_is_no_error() -> None:
     """Nothing on stderr, and 0, when the pipe is closed before anything is written."""
     read, write = os.pipe()
@@ -62,11 +74,12 @@ def test_an_exact_result_is_a_line_by_itself(capsys: pytest.CaptureFixture[str])
 
 
 def test_an_inexact_result_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    """The value is printed, and a plain line says that it is not exact."""
+    """The number is all of stdout, as `$(...)` takes it; stderr says that it is not exact."""
     assert main([*CONVERT[:-1], "keras.weight_decay"]) == 0
-    value, *why = capsys.readouterr().out.splitlines()
-    assert value == "0.0001"
-    assert why[0].startswith("warning: not exact. ")
+    out, err = capsys.readouterr()
+    assert out == "0.0001\n"
+    assert err.startswith("warning: not exact: ")
+    assert 'Pass --optimizer="sgd" if' in " ".join(err.split())
 
 
 def test_every_option_reaches_convert(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,8 +100,10 @@ def test_every_option_reaches_convert(capsys: pytest.CaptureFixture[str]) -> Non
     ("source", "target", "words"),
     [
         ("torch.Adam", "keras.weight_decay", "rescales the coupled lam*W along with the gradient"),
-        ("tfa.AdamW", "keras.weight_decay", "no `learning_rate`"),
-        ("torch.SDG", "keras.weight_decay", 'Did you mean "torch.SGD"?'),
+        ("tfa.AdamW", "keras.weight_decay", "no `--learning-rate`"),
+        ("torch.SDG", "half_l2", "`--from` must be the name of a system. Received: --from='torch"),
+        ("torch.SDG", "half_l2", 'Did you mean "torch.SGD"?'),
+        ("torch.SGD", "zzz", "Received: --to='zzz'. `python -m l2keras conventions` lists them."),
     ],
 )
 def test_what_is_undefined_or_wrong_ends_with_2(
@@ -100,6 +115,16 @@ def test_what_is_undefined_or_wrong_ends_with_2(
     assert out == ""
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["-1", "-1e-4", "-.5E+3", "-inf"])
+def test_a_negative_number_is_no_option(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """However it is written, it is convert that refuses it, as the value and as a rate."""
+    ends = ["--from", "tfa.SGDW", "--to", "half_l2"]
+    assert main(["convert", value, *ends]) == 2
+    assert f"Received: value={float(value)!r}." in capsys.readouterr().err
+    assert main(["convert", "1", *ends, "--learning-rate", value]) == 2
+    assert f"Received: --learning-rate={float(value)!r}." in capsys.readouterr().err
 
 
 def test_conventions_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:

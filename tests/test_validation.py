@@ -101,3 +101,4 @@ def test_the_nearest_paths_come_most_alike_first() -> None:
     """The stars of a glob do not count in the comparison."""
     paths = ["encoder/kernel", "head/bias", "head/kernel"]
     assert _validation.nearest("*heed/kernel", paths, count=2) == ["head/kernel", "encoder/kernel"]
+    assert _validation.nearest("zzz", paths, cutoff=0.4) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -139,7 +140,7 @@ def convert(
         return ExactConversion(nothing, "No decay is no decay in every system.")
     remarks = list(equivalence.remarks(start, end, setting))
     why = " ".join(remark.text for remark in remarks)
-    result = _check_result(_converted(c, start, end, setting), end)
+    result = _converted(c, start, end, setting)
     if any(remark.breaks for remark in remarks):
         return InexactConversion(result, why)
     return ExactConversion(result, why)
@@ -150,12 +151,13 @@ def _find(name: object, argument: str) -> System:
     if isinstance(name, str) and name in _BY_NAME:
         return _BY_NAME[name]
     lowered = {known.lower(): known for known in _BY_NAME}
-    near = _validation.nearest(str(name).lower(), lowered, count=1)[0]
+    near = _validation.nearest(str(name).lower(), lowered, count=1, cutoff=_validation.LIKE)
+    hint = f'Did you mean "{lowered[near[0]]}"? ' if near else ""
     raise ValueError(
         _validation.error(
             f"`{argument}` must be the name of a system.",
             f"{argument}={name!r}",
-            f'Did you mean "{lowered[near]}"? l2keras.conventions() lists them.',
+            f"{hint}l2keras.conventions() lists them.",
         )
     )
 
@@ -164,8 +166,10 @@ def _converted(c: float, start: System, end: System, setting: equivalence.Settin
     above, below = equivalence.divisor(start, setting), equivalence.divisor(end, setting)
     if (start.scale, start.uses_rate) == (end.scale, end.uses_rate):
         return c
-    strength = start.scale.strength(c, above)
-    return end.scale.coefficient(equivalence.carry_over(strength, start, end, setting), below)
+    strength = equivalence.carry_over(start.scale.strength(c, above), start, end, setting)
+    _check_range(strength, c, "decay between the two systems")
+    result = end.scale.coefficient(strength, below)
+    return _check_range(result, c, f"coefficient of `{end.name}`")
 
 
 def _check_value(value: Any, system: System) -> float:
@@ -177,13 +181,14 @@ def _check_value(value: Any, system: System) -> float:
     return _validation.check_positive(value, "value", remedy)
 
 
-def _check_result(value: float, system: System) -> float:
-    if math.isfinite(value):
-        return value
+def _check_range(result: float, value: float, what: str) -> float:
+    """`result` if it is a normal float: no overflow, no underflow."""
+    if sys.float_info.min <= result <= sys.float_info.max:
+        return result
     raise ValueError(
         _validation.error(
-            f"The coefficient of `{system.name}` must be a finite float.",
-            f"{value!r} as the result",
-            "Pass a smaller value.",
+            f"The {what} must be a float from 2.3e-308 to 1.7e308.",
+            f"value={value!r}, which makes it {result!r}",
+            "Pass a value nearer to 1.",
         )
     )

@@ -15,6 +15,7 @@ ADAPTIVE = (
     *("adam", "adamw", "nadam", "adamax", "rmsprop", "adagrad", "adadelta", "adafactor"),
     *("lion", "lamb", "ftrl", "muon", "schedulefreeadamw"),
 )
+WITHOUT_EPSILON = ("lion", "ftrl")
 _EXAMPLE = {"learning_rate": "0.1", "num_samples": "60000", "batch_size": "32", "num_steps": "1000"}
 
 
@@ -125,7 +126,7 @@ def remarks(start: System, end: System, setting: Setting) -> Iterator[Remark]:
     """What is to be said of the equality of two systems; raises where nothing is defined."""
     yield Remark(f"{start.name} has lam = {start.lam}, {end.name} has lam = {end.lam}.")
     yield from _coupling(start, end, setting)
-    yield from _different_optimizers(start, end, setting)
+    yield from _optimizers(start, end, setting)
     yield from _different_velocities(start, end, setting)
     yield from _fixed_and_independent(start, end, setting)
     yield from _clipping(start, end)
@@ -176,8 +177,8 @@ def _refuse_adaptive(start: System, end: System, family: str) -> NoReturn:
     )
 
 
-def _different_optimizers(start: System, end: System, setting: Setting) -> Iterator[Remark]:
-    """torch.SGD and torch.Adam minimize the same thing in different ways."""
+def _optimizers(start: System, end: System, setting: Setting) -> Iterator[Remark]:
+    """torch.SGD and torch.Adam minimize one thing in two ways; so do two epsilons, a little."""
     given = setting.optimizer
     families = {start.optimizer, end.optimizer, PLAIN if given in HEAVY else given} - {None}
     families = {"adam" if family == "adamw" else family for family in families}
@@ -186,6 +187,12 @@ def _different_optimizers(start: System, end: System, setting: Setting) -> Itera
         yield Remark(
             f"The decay is the same, the optimizers are not ({names}): the weights differ.",
             breaks=True,
+        )
+    elif families & (set(ADAPTIVE) - set(WITHOUT_EPSILON)):
+        yield Remark(
+            "Epsilon is to be matched as well: frameworks differ in its default and in where it "
+            "stands (Adam: 1e-8 after the bias correction in torch and optax, 1e-7 before it in "
+            "Keras). Where it stands differently, make it too small to matter."
         )
 
 

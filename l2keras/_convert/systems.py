@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from l2keras._convert.system import Scale, System
 
+_CALLBACK = "l2keras/callbacks.py"
 _RIDGE = "sklearn/linear_model/_ridge.py"
 _TFA = "tensorflow_addons/optimizers/weight_decay_optimizers.py"
 _TOUCHED = "of an embedding with sparse gradients it decays only the rows of the batch"
@@ -17,25 +18,13 @@ SYSTEMS = (
         velocity="inside",
         clipped=True,
     ),
-    System(
-        "WeightDecay",
-        "decoupled",
-        "(1 - eta_t*c)*W - step(g)",
-        "l2keras/callbacks.py",
-        velocity="inside",
-    ),
-    System(
-        "WeightDecay.coupled",
-        "coupled",
-        "W - step(g + c*W)",
-        "l2keras/callbacks.py",
-        velocity="inside",
-    ),
+    System("WeightDecay", "decoupled", "(1 - eta_t*c)*W - step(g)", _CALLBACK, velocity="inside"),
+    System("WeightDecay.coupled", "coupled", "W - step(g + c*W)", _CALLBACK, velocity="inside"),
     System(
         "WeightDecay.independent",
         "independent",
         "(1 - c*eta_t/eta_peak)*W - step(g)",
-        "l2keras/callbacks.py",
+        _CALLBACK,
         velocity="inside",
         note="its peak_learning_rate is the eta_init of the formula",
     ),
