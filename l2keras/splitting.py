@@ -15,8 +15,15 @@ from keras import ops
 
 from l2keras import _validation
 from l2keras._keras import optimizers
-from l2keras._keras.losses import add_metrics, losses_once, penalized, remove_metrics
+from l2keras._keras.losses import (
+    add_metrics,
+    losses_once,
+    note_read,
+    penalized,
+    remove_metrics,
+)
 from l2keras._keras.retrace import remake_functions
+from l2keras._keras.variables import sublayers
 
 
 def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) -> Any:
@@ -40,6 +47,9 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
         Scalar tensor in the dtype of the penalties, `keras.config.floatx()` or better; 0 where
         nothing is penalized.
 
+    Raises:
+        ValueError: the model is not built, or the number of values is not that of its variables.
+
     Example:
 
     >>> import numpy as np
@@ -51,10 +61,22 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
     1.0
     """
     values = trainable_variables
-    mapping = [] if values is None else list(zip(model.trainable_variables, values, strict=True))
+    variables = model.trainable_variables
+    if not _has_its_weights(model):
+        raise ValueError(_not_built(model))
+    if values is not None and len(values) != len(variables):
+        raise ValueError(_wrong_length(len(values), len(variables)))
+    mapping = [] if values is None else list(zip(variables, values, strict=True))
+    note_read(model)
     with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext():
         losses = [variable.regularizer(variable) for variable in penalized(model)]
         return _sum(losses) / optimizers.num_replicas()
+
+
+def _has_its_weights(model: Any) -> bool:
+    """Forgives a layer that is never called, and a model that only calls built ones itself."""
+    unbuilt = [layer for layer in sublayers(model) if not layer.built]
+    return not unbuilt or bool(model.weights and (model.built or unbuilt == [model]))
 
 
 def _sum(losses: Sequence[Any]) -> Any:
@@ -73,6 +95,10 @@ class PenaltySplit(keras.callbacks.Callback):
     `val_penalty` is that of the weights at the end of the epoch. Activity regularizers and
     `add_loss` depend on the data, and stay in `data_loss`.
 
+    A `compute_loss` of your own has a penalty in the steps in which it reads `self.losses` (as
+    `super().compute_loss` does) or calls `model_penalty(self)`. In the others nothing of it is
+    added up: `penalty` is 0, and `data_loss` the whole loss.
+
     The parts are taken where the step adds them up, and kept as metrics of the model while the
     callback's `fit` or `evaluate` runs. So they cost no pass over the data or the weights, are
     in the logs before any callback reads them (the order of callbacks is free), and reach the
@@ -81,7 +107,7 @@ class PenaltySplit(keras.callbacks.Callback):
     Source: keras/src/trainers/trainer.py, `compute_loss`.
 
     Raises:
-        ValueError: the model has a metric of one of these names.
+        ValueError: the model has a metric of one of these names, or a `PenaltySplit` already.
         RuntimeError: the model has a `train_step` that never calls `compute_loss`, or returns
             other logs than its metrics'.
 
@@ -106,8 +132,8 @@ class PenaltySplit(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the loss apart in every step of this `fit`."""
-        self._in_fit = True
         self._split = _Split(self.model, _run())
+        self._in_fit = True
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The same in an `evaluate` of its own; that of a `fit` is split already."""
@@ -151,10 +177,13 @@ class _Split:
     """Stands in for `model.compute_loss`, and adds up the two parts of what it returns."""
 
     def __init__(self, model: Any, run: FrameType | None) -> None:
-        left_over = vars(model).get("compute_loss")
-        if isinstance(left_over, _Split):  # by a `fit` that ended in an exception
-            left_over.remove()
         self._run = run
+        left_over = vars(model).get("compute_loss")
+        if isinstance(left_over, _Split):
+            second = _is_running(left_over._run)  # else a `fit` that ended in an exception
+            left_over.remove()
+            if second:
+                raise ValueError(_second())
         self._model = model
         self._kept = {key: value for key, value in vars(model).items() if key == "compute_loss"}
         self._compute_loss = model.compute_loss
@@ -173,8 +202,9 @@ class _Split:
         with losses_once(self._model) as losses:
             total = self._compute_loss(x, y, y_pred, *args, **kwargs)
         data_loss, penalty = self._parts
-        count = len(penalized(self._model))  # Keras lists them last
-        penalties = ops.cast(_sum(losses[len(losses) - count :]), penalty.dtype)
+        count = len(penalized(self._model)) if losses.were_read else 0
+        last = losses.values[len(losses.values) - count :]  # where Keras lists the penalties
+        penalties = ops.cast(_sum(last), penalty.dtype)
         rest = ops.cast(total, penalty.dtype) * optimizers.num_replicas() - penalties
         samples = next(leaf for leaf in keras.tree.flatten((x, y_pred)) if leaf is not None)
         data_loss.update_state(rest, sample_weight=ops.shape(samples)[0])
@@ -220,6 +250,30 @@ def _is_running(run: FrameType | None) -> bool:
     while frame is not None and frame is not run:
         frame = frame.f_back
     return frame is not None
+
+
+def _not_built(model: Any) -> str:
+    return _validation.error(
+        "`model_penalty` needs a model whose weights exist.",
+        f"{type(model).__name__} {model.name}, which is not built",
+        "Build it first: model.build(input_shape), or call it on a batch.",
+    )
+
+
+def _wrong_length(received: int, expected: int) -> str:
+    return _validation.error(
+        f"`trainable_variables` must have {expected} values, as `model.trainable_variables` has.",
+        f"{received} values",
+        "Pass the list that `model.stateless_call` takes.",
+    )
+
+
+def _second() -> str:
+    return _validation.error(
+        "A model's loss is split by one `PenaltySplit`.",
+        "a second one in the same `fit` or `evaluate`",
+        "Pass one PenaltySplit only.",
+    )
 
 
 def _went_past(model: Any) -> str:

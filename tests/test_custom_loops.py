@@ -174,8 +174,36 @@ def test_the_penalty_takes_values_in_the_place_of_variables() -> None:
     values = [keras.ops.full((3, 2), 2.0), keras.ops.zeros((2,))]
     if BACKEND == "jax":
         assert numpy_of(model_penalty(model, values)) == LAM / 2 * 6 * 4
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match=r"have 2 values.* Received: 1 values\. Pass the list"):
         model_penalty(model, values[:1])
+
+
+def test_an_unbuilt_model_raises_rather_than_have_no_penalty() -> None:
+    """Unbuilt, or built in part, it raises; a layer that is never called does not matter."""
+    ones = {"kernel_initializer": "ones", "kernel_regularizer": HalfL2(LAM)}
+    first, second = keras.layers.Dense(2, **ones), keras.layers.Dense(1, **ones)
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used = keras.layers.Dense(2, **ones)
+            self.unused = keras.layers.Dense(4, **ones)
+
+        def call(self, inputs: Any) -> Any:
+            return self.used(inputs)
+
+    with pytest.raises(ValueError, match="Received: Sequential deferred, which is not built"):
+        model_penalty(keras.Sequential([first, second], name="deferred"))
+    first = keras.layers.Dense(2, **ones)
+    first.build((None, 3))
+    deferred = keras.Sequential([first, second], name="in_part")
+    with pytest.raises(ValueError, match="Received: Sequential in_part, which is not built"):
+        model_penalty(deferred)
+    deferred.build((None, 3))
+    assert numpy_of(model_penalty(deferred)) == LAM / 2 * (6 + 2)
+    model = Model()
+    model(np.zeros((1, 3)))
+    assert numpy_of(model_penalty(model)) == LAM / 2 * 6
 
 
 # Logical devices must exist before TensorFlow starts: a process of its own, for all cases.

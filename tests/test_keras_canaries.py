@@ -222,6 +222,19 @@ def test_the_penalties_are_the_last_of_the_losses() -> None:
     assert model.losses == [1, 2]
 
 
+def test_the_override_is_tested_for_truth_and_then_read_again() -> None:
+    """So an object there notes a read of `losses`, and can put a list in its place."""
+    model = dense_model()
+
+    class Notes:
+        def __bool__(self) -> bool:
+            vars(model)["_losses_override"] = [1, 2]
+            return True
+
+    vars(model)["_losses_override"] = Notes()
+    assert model.losses == [1, 2]
+
+
 def test_metrics_may_be_added_to_a_model_that_is_built() -> None:
     """`_metrics` is a plain list, and EarlyStopping looks into a MetricsList for a direction."""
     model = dense_model()

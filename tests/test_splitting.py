@@ -315,6 +315,61 @@ def test_a_name_that_is_taken_raises() -> None:
     assert "compute_loss" not in vars(model)
 
 
+def test_a_second_split_raises() -> None:
+    """Two in one fit, or one in an evaluate inside it: the message names the right remedy."""
+    x, y = (np.asarray(array, "float32") for array in random_data(4))
+    model, split = compiled(), PenaltySplit()
+    inner = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: model.evaluate(x, y, verbose=0, callbacks=[PenaltySplit()])
+    )
+    for callbacks in ([PenaltySplit(), PenaltySplit()], [split, split], [PenaltySplit(), inner]):
+        with pytest.raises(ValueError, match=r"Pass one PenaltySplit only\."):
+            fit(model, (x, y), callbacks)
+        assert "compute_loss" not in vars(model)
+        assert set(fit(model, (x, y), [PenaltySplit()])) == PARTS
+
+
+class OwnLoss(keras.Sequential):
+    """A `compute_loss` written by hand, which has the penalty in one of several ways, or not."""
+
+    how = ""
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        loss = keras.ops.mean(keras.ops.square(y_pred - y))
+        if self.how == "losses" or (self.how == "training" and training):
+            return loss + sum(self.losses)
+        if self.how == "tensor":
+            return loss + keras.ops.sum(self.losses)
+        return loss + l2keras.model_penalty(self) if self.how == "model_penalty" else loss
+
+
+@pytest.mark.parametrize("how", ["none", "training", "losses", "tensor", "model_penalty"])
+def test_a_compute_loss_of_ones_own(how: str) -> None:
+    """A penalty that it does not add up is 0; one that it adds up is split off."""
+    layers = [
+        keras.layers.Dense(2, kernel_initializer="ones", kernel_regularizer=HalfL2(LAM)),
+        keras.layers.Dense(1, kernel_initializer="ones", kernel_regularizer=HalfL2(LAM)),
+    ]
+    model = OwnLoss([keras.Input((3,)), *layers])
+    model.how = how
+    model.compile(keras.optimizers.SGD(0.0))
+    data = np.zeros((4, 3), "float32"), np.full((4, 1), 3.0, "float32")
+    history = fit(model, data, [PenaltySplit()], epochs=2, validation_data=data)
+    train = 0.0 if how == "none" else LAM / 2 * (6 + 2)
+    test = 0.0 if how in ("none", "training") else train
+    for prefix, penalty in (("", train), ("val_", test)):
+        assert history[f"{prefix}data_loss"] == [9.0, 9.0]
+        assert history[f"{prefix}penalty"] == [penalty, penalty]
+        assert history[f"{prefix}loss"] == [9.0 + penalty, 9.0 + penalty]
+
+
 def test_a_step_that_goes_past_compute_loss_raises() -> None:
     """A custom train_step that the callback cannot see is an error, not a wrong number."""
 

@@ -13,11 +13,30 @@ def penalized(model: Any) -> list[Any]:
     return [variable for variable in model.trainable_weights if variable.regularizer is not None]
 
 
+class _Losses:
+    """Stands for `values` until the first read of `model.losses`, which tests its truth."""
+
+    def __init__(self, model: Any, values: list[Any]) -> None:
+        self.values = values
+        self.were_read = False
+        self._model = model
+
+    def __bool__(self) -> bool:
+        self.were_read = True
+        vars(self._model)["_losses_override"] = self.values
+        return bool(self.values)
+
+
+def note_read(model: Any) -> None:
+    """Tells `losses_once` that the penalty was added up, though not from `model.losses`."""
+    bool(model._losses_override)
+
+
 @contextmanager
-def losses_once(model: Any) -> Iterator[list[Any]]:
-    """`model.losses`, evaluated once: inside the block Keras reads this very list."""
+def losses_once(model: Any) -> Iterator[_Losses]:
+    """`model.losses`, evaluated once: inside the block Keras reads these values, if any."""
     kept = model._losses_override  # of JAX's step, which has evaluated them already
-    losses = list(kept or model.losses)
+    losses = _Losses(model, list(kept or model.losses))
     vars(model)["_losses_override"] = losses
     try:
         yield losses
