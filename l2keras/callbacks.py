@@ -288,7 +288,7 @@ class WeightDecay(keras.callbacks.Callback):
         )
 
     def __repr__(self) -> str:
-        return f"WeightDecay({self.lam!r}, coupling={self.coupling!r})"
+        return f"WeightDecay({self.lam!r}, coupling={self.coupling!r}{forms.described(self)})"
 
 
 def _not_built(expected: str) -> str:

@@ -55,8 +55,12 @@ def test_include_of_another_type_is_refused_at_construction() -> None:
 
 
 def test_its_repr_is_how_to_write_it() -> None:
-    """The repr shows lam and coupling."""
+    """The repr shows lam, coupling and what else was given."""
     assert repr(WeightDecay(0.1, coupling="coupled")) == "WeightDecay(0.1, coupling='coupled')"
+    decay = WeightDecay(0.1, cautious=True, include="*/kernel")
+    assert repr(decay) == (
+        "WeightDecay(0.1, coupling='decoupled', include='*/kernel', cautious=True)"
+    )
 
 
 def halving(step: Any) -> Any:

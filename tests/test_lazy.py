@@ -257,16 +257,21 @@ class Ends(keras.callbacks.Callback):
 
 
 @sparse
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras, of an unknown length
 @pytest.mark.parametrize("steps_per_execution", [1, 3, 16])
 @pytest.mark.parametrize("known", [True, False])
-def test_every_row_is_up_to_date_when_an_epoch_ends(known: bool, steps_per_execution: int) -> None:
-    """Also of a dataset whose length nobody knows, and where the executions do not divide it."""
+@pytest.mark.parametrize("lazy", [True, False])
+def test_every_row_is_up_to_date_when_an_epoch_ends(
+    lazy: bool, known: bool, steps_per_execution: int
+) -> None:
+    """Also of a dataset of unknown length, whose end Keras counts as a step, and decays on."""
     model, ends = embedded(keras.optimizers.SGD(ETA)), Ends()
     model.compile(keras.optimizers.SGD(ETA), mse, steps_per_execution=steps_per_execution)
     before = to_numpy(model.get_layer("table").embeddings)[ROWS - 1]
     data = batches() if known else batches().filter(lambda ids, targets: True)
-    decay = WeightDecay(LAM, lazy=True)
+    decay = WeightDecay(LAM, lazy=lazy)
     model.fit(data, epochs=2, verbose=0, shuffle=False, callbacks=[ends, decay])
+    assert len(ends.rows) == 2
     for epoch, row in enumerate(ends.rows, start=1):
         assert relative_distance(row, before * (1 - ETA * LAM) ** (epoch * BATCHES)) < 1e-12
 

@@ -120,3 +120,24 @@ def check_peak(peak: Any, coupling: str, corrected: Any) -> float | None:
             )
         )
     return check_positive(peak, "peak_learning_rate", "Leave it out.")
+
+
+# The arguments that a repr leaves out where they are as here.
+_DEFAULTS = {
+    "include": None,
+    "exclude": None,
+    "peak_learning_rate": None,
+    "corrected": False,
+    "cautious": False,
+    "stable": False,
+    "toward": None,
+    "layer_decay": 1.0,
+    "lazy": False,
+}
+
+
+def described(callback: Any) -> str:
+    """The arguments that are not at their defaults, each after a comma."""
+    given = {name: getattr(callback, name) for name in _DEFAULTS}
+    changed = [f", {name}={value!r}" for name, value in given.items() if value != _DEFAULTS[name]]
+    return "".join(changed)

@@ -32,7 +32,7 @@ def decayed_update(
 
     Decay that needs only W_t comes before the update and costs one pass over the weights.
     """
-    step = _Step(optimizer, learning_rate)
+    step = _Step(optimizer, optimizers.after_gradients(learning_rate, grads))
     grads = list(grads)
     before: list[tuple[int, Target]] = []
     after: list[tuple[int, Target, Any]] = []

@@ -174,6 +174,21 @@ def _rewrite_torch(rewriting: Rewriting, pairs: Sequence[tuple[Any, Any]]) -> No
                 variable.value.copy_(new)
 
 
+def after_gradients(learning_rate: Any, grads: Sequence[Any]) -> Any:
+    """The learning rate, as a tensor that there is only where the gradients are.
+
+    At the end of a dataset of unknown length TensorFlow runs what does not depend on the batch
+    that never came: without this, decay; `optimizer.iterations` counts on in any case.
+    """
+    rate = keras.ops.convert_to_tensor(learning_rate)
+    if keras.backend.backend() != "tensorflow":
+        return rate
+    import tensorflow as tf
+
+    with tf.control_dependencies([getattr(grad, "values", grad) for grad in grads]):
+        return tf.identity(rate)
+
+
 def snapshot(variable: Any) -> Any:
     """The value of the variable now, which no later update changes."""
     backend = keras.backend.backend()
