@@ -146,7 +146,7 @@ def test_groups_that_overlap_raise_and_leave_nothing() -> None:
     """Two callbacks for one variable raise with its path; the next fit decays nothing."""
     model = compiled()
     before = kernel(model)
-    with pytest.raises(ValueError, match=r"one WeightDecay callback.*dense/kernel"):
+    with pytest.raises(ValueError, match=r"one WeightDecay.*dense/kernel"):
         fit_zeros(model, 1, [WeightDecay(LAM), WeightDecay(LAM, include="*kernel")])
     fit_zeros(model, 1)
     np.testing.assert_array_equal(kernel(model), before)

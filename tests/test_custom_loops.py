@@ -178,6 +178,7 @@ def test_the_penalty_takes_values_in_the_place_of_variables() -> None:
         model_penalty(model, values[:1])
 
 
+@pytest.mark.filterwarnings("ignore:`build..` was called on layer")  # torch, of the unused layer
 def test_an_unbuilt_model_raises_rather_than_have_no_penalty() -> None:
     """Unbuilt, or built in part, it raises; a layer that is never called does not matter."""
     ones = {"kernel_initializer": "ones", "kernel_regularizer": HalfL2(LAM)}
