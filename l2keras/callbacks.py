@@ -44,7 +44,8 @@ class WeightDecay(keras.callbacks.Callback):
     `param_groups_layer_decay`, whose scaled learning rate scales the decay with it.
 
     bfloat16 and float16 variables are rounded at random, so that decay below half a unit in
-    the last place is exact on average; coupled decay, which is lost there, is refused.
+    the last place is exact on average; coupled and cautious decay, which are lost there, are
+    refused.
 
     Args:
         lam: Finite, non-negative float; or a `LearningRateSchedule`, or a callable of the step
@@ -68,10 +69,12 @@ class WeightDecay(keras.callbacks.Callback):
         toward: "init", the weights when `fit` first begins, or the path of a `.keras` or
             `.weights.h5` file with the weights W_0.
         layer_decay: Positive float; 1 gives every layer the same lam. A layer is one that
-            `model.layers` lists, nested models opened; the last has `lam` itself.
-        lazy: For embeddings on TensorFlow: rows are decayed when they are next looked up, and
-            all of them at the end of every epoch. Equal to the dense form, and much cheaper
-            for a large table. A checkpoint in the middle of an epoch needs `settle()` first.
+            `model.layers` lists, nested models opened, in that order; the last has `lam` itself,
+            and so have variables of the model's own.
+        lazy: For embeddings on TensorFlow, under SGD, Adagrad, RMSprop or Adadelta without
+            momentum: rows are decayed when `Embedding` next looks them up, and all of them at
+            the end of every epoch. Equal to the dense form, and much cheaper for a large table.
+            A checkpoint in the middle of an epoch needs `settle()` first.
 
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go
