@@ -96,8 +96,8 @@ class PenaltySplit(keras.callbacks.Callback):
     `add_loss` depend on the data, and stay in `data_loss`.
 
     A `compute_loss` of your own has a penalty in the steps in which it reads `self.losses` (as
-    `super().compute_loss` does) or calls `model_penalty(self)`. In the others nothing of it is
-    added up: `penalty` is 0, and `data_loss` the whole loss.
+    `super().compute_loss` does) or calls `model_penalty(self)`. In the others none is counted:
+    `penalty` is 0, and `data_loss` the whole loss.
 
     The parts are taken where the step adds them up, and kept as metrics of the model while the
     callback's `fit` or `evaluate` runs. So they cost no pass over the data or the weights, are
