@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -51,6 +52,19 @@ def register(name: str, config: type[schema.Config], module: str) -> None:
             "template": help_text(config, module),
         },
     )
+    _rename_launchers()
+
+
+def _rename_launchers() -> None:
+    """Renames a plugin's launcher to `<name>_plugin` where configs/ has one of its name.
+
+    The file extends it under the new name. Of equal names Hydra makes one, and warns.
+    """
+    Plugins.instance()  # loads the plugins, which put their launchers into the store
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    for path in (CONFIGS / "hydra" / "launcher").glob("*.yaml"):
+        if path.name in launchers:
+            launchers[f"{path.stem}_plugin.yaml"] = launchers.pop(path.name)
 
 
 def groups() -> dict[str, list[str]]:

@@ -24,6 +24,12 @@ class Backend(Enum):
     torch = "torch"
 
 
+class Distribute(Enum):
+    auto = "auto"
+    mirrored = "mirrored"
+    none = "none"
+
+
 class Schedule(Enum):
     constant = "constant"
     cosine = "cosine"
@@ -122,6 +128,10 @@ class Config:
     seed: int = _key(0, "of the initial weights, the label noise and the order of the batches")
     device: Device = _key(Device.auto, "auto (every visible GPU, else CPU), cpu or gpu")
     backend: Backend | None = _key(None, "tensorflow, jax or torch; null: $KERAS_BACKEND")
+    distribute: Distribute = _key(
+        Distribute.auto,
+        "auto (every visible GPU, if several), mirrored (TensorFlow; also logical CPUs) or none",
+    )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

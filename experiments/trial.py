@@ -68,7 +68,7 @@ def run_trial(
         config.regularization.name, config.regularization.lam, config.optimizer.learning_rate
     )
     keras.utils.clear_session(free_memory=False)
-    with device.distribution_scope():
+    with device.distribution_scope(config, order.shape[-1]):
         model = _compiled_model(config, data, method, num_steps=order.shape[0] * order.shape[1])
     report = audit(model, method.callbacks)
     if on_report is not None:
