@@ -11,12 +11,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import schema
+from experiments import launchers, schema
 from experiments.data import check_data_config, input_kind
 from experiments.fits import check_fits
 from experiments.optimizers import check_optimizer_config
@@ -52,24 +51,12 @@ def register(name: str, config: type[schema.Config], module: str) -> None:
             "template": help_text(config, module),
         },
     )
-    _rename_launchers()
-
-
-def _rename_launchers() -> None:
-    """Renames a plugin's launcher to `<name>_plugin` where configs/ has one of its name.
-
-    The file extends it under the new name. Of equal names Hydra makes one, and warns.
-    """
-    Plugins.instance()  # loads the plugins, which put their launchers into the store
-    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
-    for path in (CONFIGS / "hydra" / "launcher").glob("*.yaml"):
-        if path.name in launchers:
-            launchers[f"{path.stem}_plugin.yaml"] = launchers.pop(path.name)
+    launchers.register()
 
 
 def groups() -> dict[str, list[str]]:
     """The config groups and their options, from the folders."""
-    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir())
+    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra")
     return {folder.name: sorted(p.stem for p in folder.glob("*.yaml")) for folder in folders}
 
 
@@ -81,6 +68,10 @@ def help_text(config: type[schema.Config], module: str) -> str:
     for key, item, _ in schema.keys(config):
         shown = f"{key}={_shown(item)}"
         lines.append(f"  {shown:44} {item.metadata['help']}")
+    lines += [
+        "",
+        f"A sweep on many cores or machines: hydra/launcher={'|'.join(launchers.PACKAGES)}",
+    ]
     lines += ["", "The config without running it: --cfg job. Flags of Hydra: --hydra-help."]
     return "\n".join(lines).replace("$", r"$$") + "\n"
 
@@ -107,6 +98,8 @@ def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> No
     valid = [key for key, _, _ in schema.keys(config)]
     for override in overrides:
         key = override.key_or_group
+        if key == "hydra/launcher":
+            launchers.check_installed(str(override.value()))
         if key.partition("/")[0] == "hydra" or key.startswith("hydra."):
             continue
         if override.is_delete():
