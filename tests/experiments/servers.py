@@ -5,7 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import secrets
+import shutil
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 HOST = "127.0.0.1"
+DEBIAN = Path("/usr/lib/postgresql")  # Debian keeps PostgreSQL's programs off the PATH
 
 
 def free_port() -> int:
@@ -97,3 +104,81 @@ def tracking_server(folder: Path) -> Iterator[TrackingServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def mlflow_server(store: str, folder: Path) -> Iterator[str]:
+    """The command `mlflow server` on the database `store`, artifacts in `folder`; its address."""
+    port = free_port()
+    command: list[str | Path] = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--host", HOST,
+        "--port", str(port), "--artifacts-destination", str(folder / "artifacts"),
+        "--workers", "2",
+    ]  # fmt: skip
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for_server(f"http://{HOST}:{port}", 180)
+        yield f"http://{HOST}:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too
+        process.wait()
+
+
+def postgres_programs() -> Path | None:
+    """The folder of PostgreSQL's server programs; None where they are not installed."""
+    found = shutil.which("postgres")
+    if found:
+        return Path(found).resolve().parent  # a link, its neighbours elsewhere
+    versions = sorted(DEBIAN.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    return versions[-1].parent if versions else None
+
+
+@contextmanager
+def postgres(programs: Path) -> Iterator[str]:
+    """A PostgreSQL server with an empty database of its own; the URI that SQLAlchemy takes."""
+    # PostgreSQL refuses root: there it runs as the user that its package has made.
+    user = "postgres" if os.geteuid() == 0 else None
+    password, port = secrets.token_hex(), free_port()
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder = Path(name)
+        (folder / "password").write_text(password)
+        if user:
+            shutil.chown(folder, user)
+            shutil.chown(folder / "password", user)
+        process = _start_postgres(programs, folder, port, user)
+        try:
+            _wait_for_postgres(programs, port)
+            yield f"postgresql://mlflow:{password}@{HOST}:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)  # "fast": without waiting for the clients
+            process.wait()
+
+
+def _start_postgres(
+    programs: Path, folder: Path, port: int, user: str | None
+) -> subprocess.Popen[str]:
+    data = folder / "data"
+    initdb: list[str | Path] = [
+        programs / "initdb", "--pgdata", data, "--username", "mlflow", "--encoding", "UTF8",
+        "--auth", "scram-sha-256", "--pwfile", folder / "password", "--locale", "C", "--no-sync",
+    ]  # fmt: skip
+    subprocess.run(initdb, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    command: list[str | Path] = [
+        programs / "postgres", "-D", data, "-p", str(port), "-k", folder,
+        "-c", f"listen_addresses={HOST}", "-c", "fsync=off",
+    ]  # fmt: skip
+    with (folder / "postgres.log").open("w") as log:
+        return subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log, text=True)
+
+
+def _wait_for_postgres(programs: Path, port: int) -> None:
+    command: list[str | Path] = [programs / "pg_isready", "-h", HOST, "-p", str(port), "--quiet"]
+    deadline = time.monotonic() + 60
+    while subprocess.run(command).returncode:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"PostgreSQL does not answer on port {port} after 60 s.")
+        time.sleep(0.1)
