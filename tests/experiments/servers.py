@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,15 +31,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_server(uri: str, seconds: float) -> None:
-    """Returns when the MLflow server answers; raises TimeoutError when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def wait_for_server(uri: str, log: Path, is_alive: Callable[[], bool]) -> None:
+    """Returns when the MLflow server answers; raises with its log when it ends or takes minutes."""
+    deadline = time.monotonic() + 180
+    while is_alive() and time.monotonic() < deadline:
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
             urllib.request.urlopen(f"{uri}/health", timeout=5).close()
             return
         time.sleep(0.05)
-    raise TimeoutError(f"No MLflow server at {uri} after {seconds} s.")
+    raise RuntimeError(f"No MLflow server came up at {uri}:\n{log.read_text()[-3000:]}")
 
 
 class TrackingServer:
@@ -67,7 +67,7 @@ class TrackingServer:
             target=_serve, args=(self._folder, self._port, self.log), daemon=True
         )
         self._process.start()
-        wait_for_server(self.uri, 120)
+        wait_for_server(self.uri, self.log, self._process.is_alive)
 
     def stop(self) -> None:
         """Kills it, in the middle of whatever it does; its records stay."""
@@ -116,15 +116,17 @@ def mlflow_server(store: str, folder: Path) -> Iterator[str]:
         "--workers", "2",
     ]  # fmt: skip
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("w") as log:
+    log = folder / "server.log"
+    with log.open("w") as output:
         process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        wait_for_server(f"http://{HOST}:{port}", 180)
+        wait_for_server(f"http://{HOST}:{port}", log, lambda: process.poll() is None)
         yield f"http://{HOST}:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its workers too
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too
         process.wait()
 
 
@@ -152,7 +154,8 @@ def postgres(programs: Path) -> Iterator[str]:
         process = _start_postgres(programs, folder, port, user)
         try:
             _wait_for_postgres(programs, port)
-            yield f"postgresql://mlflow:{password}@{HOST}:{port}/postgres"
+            # SQLAlchemy 2.1 takes psycopg 3 unless the driver is named.
+            yield f"postgresql+psycopg2://mlflow:{password}@{HOST}:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # "fast": without waiting for the clients
             process.wait()
