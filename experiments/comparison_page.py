@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from experiments import comparison, plots
+from experiments import comparison, comparison_plots
 from experiments.comparison import TITLES, ArmResult
 from experiments.schema import CompareConfig
 
@@ -36,20 +36,20 @@ def figures(results: Sequence[ArmResult], config: CompareConfig) -> list[FigureO
             "The built-in's curve is HalfL2's, shifted by a factor of two",
             "Each point is one run; the horizontal axis is the number that was written. "
             "keras L2(lambda) does at lambda what HalfL2 does at 2*lambda.",
-            plots.accuracy_over_lambda(results, lams),
+            comparison_plots.accuracy_over_lambda(results, lams),
         ),
         FigureOnPage(
             "distance_over_steps",
             "How far the weights are from HalfL2's",
             "All weights, after every epoch. Below the grey line two runs differ by rounding only; "
             "exactly equal weights are drawn at the bottom.",
-            plots.distance_over_steps(results, lam, comparison.tolerance(config)),
+            comparison_plots.distance_over_steps(results, lam, comparison.tolerance(config)),
         ),
         FigureOnPage(
             "norm_over_steps",
             "What lambda does to the norm of the weights",
             "Kernels and embeddings; biases and normalization parameters are not decayed.",
-            plots.norm_over_steps(results, lam),
+            comparison_plots.norm_over_steps(results, lam),
         ),
     ]
 
@@ -97,7 +97,7 @@ def page(
     lams = comparison.grid(config)
     methods = len({result.arm.name for result in results})
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape())
-    return environment.get_template("compare.html.j2").render(
+    return environment.get_template("comparison.html.j2").render(
         title=f"One lambda, {methods} ways to write it: {describe(config)}",
         setting=_setting(config),
         findings=findings(results, config),
