@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from experiments import comparison, comparison_plots
 from experiments.comparison import TITLES, ArmResult
+from experiments.page import FigureOnPage, render
 from experiments.schema import CompareConfig
-
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class FigureOnPage:
-    """A figure with the words around it; `name` is its file's."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
 
 
 def figures(results: Sequence[ArmResult], config: CompareConfig) -> list[FigureOnPage]:
@@ -96,8 +81,8 @@ def page(
     """The page as HTML: no script, no link to anything outside itself."""
     lams = comparison.grid(config)
     methods = len({result.arm.name for result in results})
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape())
-    return environment.get_template("comparison.html.j2").render(
+    return render(
+        "comparison.html.j2",
         title=f"One lambda, {methods} ways to write it: {describe(config)}",
         setting=_setting(config),
         findings=findings(results, config),

@@ -1,0 +1,168 @@
+"""From the runs of a study to tables, figures and a page: `python -m experiments.report`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments import findings, paths, progress, records, study, study_page
+from experiments.records import Record, StudyError
+from experiments.study import Study
+from experiments.study_curves import PANELS
+
+if TYPE_CHECKING:
+    from experiments.tracking import Store
+
+PAGE = "report.html"
+FOLDER = "report"  # artifact folder of the parent
+TERMINAL_ROWS = 12
+VERSIONS = "version."
+
+
+def write(
+    store: Store, parent: str | None, members: Collection[str] | None, folder: Path
+) -> tuple[Path, Study]:
+    """Writes the page and its figures, and logs them to the parent.
+
+    Args:
+        store: At the study to read.
+        parent: The id of the sweep's run; None for the whole study, logged nowhere.
+        members: The config hashes of the sweep, which are kept with the parent; None for its
+            children and the members that were kept before.
+        folder: Where the files go.
+
+    Returns:
+        The path of the page, and the study that it shows.
+
+    Raises:
+        StudyError: there is no training run.
+    """
+    everything = records.read(store)
+    if parent is not None and members is not None:
+        store.client.log_text(parent, json.dumps(sorted(members)), records.MEMBERS)
+    chosen = everything if parent is None else records.members(store, everything, parent)
+    trials = [record for record in chosen if record.is_trial]
+    if not trials:
+        raise StudyError(
+            "A report needs training runs. Received: none in the study or under the parent. "
+            "`python -m experiments.train -m seed=0,1,2` makes some."
+        )
+    found = study.build(trials)
+    folder.mkdir(parents=True, exist_ok=True)
+    histories = records.histories(store, study_page.plotted(found), PANELS)
+    shown = study_page.sections(found, histories, folder)
+    commands = _commands(everything, trials, parent)
+    html = study_page.page(_name(store), found, shown, commands, _provenance(trials, store.uri))
+    page = folder / PAGE
+    page.write_text(html, encoding="utf-8")
+    if parent is not None:
+        _log(store, parent, found, folder)
+    return page, found
+
+
+def _name(store: Store) -> str:
+    return str(store.client.get_experiment(store.experiment_id).name)
+
+
+def _commands(
+    everything: Sequence[Record], trials: Sequence[Record], parent: str | None
+) -> list[str]:
+    """The sweeps that the runs belong to, then what made those without one, each once."""
+    sweeps = {record.id: record.command for record in everything if record.command}
+    asked = [sweeps[parent]] if parent in sweeps else []
+    made = [sweeps.get(record.parent or "") or record.command for record in trials]
+    own = shlex.join(["python", "-m", *sys.orig_argv[2:]] if "-m" in sys.orig_argv else sys.argv)
+    return [command for command in dict.fromkeys([*asked, *made, own]) if command]
+
+
+def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
+    """What the results depend on beside the configs: commits and versions, each value once."""
+    keys = sorted({key for record in trials for key in record.params if key.startswith(VERSIONS)})
+    found = {"store": uri}
+    for key in ("git_commit", "git_dirty"):
+        found[key] = ", ".join(sorted({r.tags[key] for r in trials if key in r.tags}))
+    for key in (*keys, "running_backend", "device_name"):
+        found[key] = ", ".join(sorted({r.params[key] for r in trials if key in r.params}))
+    hours = sum(r.end - r.start for r in trials if r.end is not None) / 3600
+    return {**found, "time in all runs": f"{hours:.2f} h"}
+
+
+def _log(store: Store, parent: str, found: Study, folder: Path) -> None:
+    """Page, figures, table and summary metrics, on the parent: what the UI shows first."""
+    client = store.client
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".html", ".svg", ".png"):
+            client.log_artifact(parent, str(path), FOLDER)
+    rows = [[s.label, *row] for s in found.settings for _, row in findings.leaderboard(s)]
+    columns = ["setting", *findings.columns(found.settings[0])] if found.settings else []
+    client.log_dict(parent, {"columns": columns, "data": rows}, "leaderboard.json")
+    shown_as_table = json.dumps([{"path": "leaderboard.json", "type": "table"}])
+    client.set_tag(parent, "mlflow.loggedArtifacts", shown_as_table)
+    for key, value in findings.summary_metrics(found).items():
+        client.log_metric(parent, key, value)
+
+
+def show(found: Study) -> None:
+    """The leaderboard, the sentences and the failed runs, in the terminal."""
+    for setting in found.settings:
+        rows = [row for _, row in findings.leaderboard(setting, TERMINAL_ROWS)]
+        progress.print_table(setting.label or "leaderboard", findings.columns(setting), [rows])
+    for sentence in findings.sentences(found):
+        print(f"- {sentence}")
+    for record in found.failed:
+        name, status, why, _ = findings.failure(record)
+        print(f"- missing: {name}: {status}, {why}")
+
+
+def _parent(store: Store, asked: str | None) -> str | None:
+    """The parent that was asked for, else the only sweep of the study."""
+    sweeps = [record.id for record in records.read(store) if record.tags.get("kind") == "sweep"]
+    if asked is None and len(sweeps) > 1:
+        print(f"The study has {len(sweeps)} sweeps; for one of them: --parent RUN_ID.")
+    return asked or (sweeps[0] if len(sweeps) == 1 else None)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m experiments.report",
+        description="Writes the page, the figures (SVG, PNG) and the tables of a study: the metric "
+        "over lambda with 95 %% intervals over seeds, learning rate x lambda, losses, norms, paired "
+        "differences between methods, what failed, the commands.",
+    )
+    found.add_argument(
+        "study", nargs="?", help="tracking.study; default: that of the newest sweep, else l2keras"
+    )
+    found.add_argument(
+        "--uri", help="MLflow store; default: $MLFLOW_TRACKING_URI, else sqlite in runs/"
+    )
+    found.add_argument(
+        "--parent", metavar="RUN_ID", help="one sweep; default: all runs of the study"
+    )
+    found.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="default: runs/report/<study>/"
+    )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads, writes, prints; 2 where there is nothing to read."""
+    options = parser().parse_args(arguments)
+    try:
+        store = records.open_study(options.uri, options.study)
+        folder = options.output or paths.RUNS / "report" / _name(store)
+        page, found = write(store, _parent(store, options.parent), None, folder)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    show(found)
+    print(f"page: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
