@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from experiments.records import Record
 from experiments.statistics import Difference, Interval
@@ -25,30 +25,36 @@ COLUMNS = (
 METRICS = ("val_data_loss", "data_loss", "weight_norm")
 
 
-def sentences(study: Study) -> list[str]:
-    """Every finding, setting by setting."""
-    if not study.settings:
-        return ["No run has finished yet: nothing to compare."]
-    found = []
-    for setting in study.settings:
-        prefix = f"{setting.label}: " if setting.label else ""
-        found += [prefix + sentence for sentence in _of_setting(setting)]
-    return found
+def headlines(study: Study) -> list[str]:
+    """One sentence for each setting: the best method, and which are not told from it."""
+    return [f"{setting.label}: {_headline(setting)}" for setting in study.settings]
 
 
-def _of_setting(setting: Setting) -> Iterator[str]:
+def _headline(setting: Setting) -> str:
     leaders = setting.leaders()
     if not leaders:
-        yield "every run diverged."
-        return
+        return "every run diverged."
+    best, *others = leaders
+    close = [c.method for c in others if setting.difference(best, c).verdict != "clear"]
+    rest = f"; not told apart from it: {', '.join(close)}" if close else ""
+    rest = "; better than every other by more than noise" if others and not close else rest
+    return f"{best.method} comes first, {best.interval(setting.metric)} {at(best)}{rest}."
+
+
+def sentences(setting: Setting) -> list[str]:
+    """Every finding of a setting."""
+    leaders = setting.leaders()
+    if not leaders:
+        return ["Every run diverged."]
     best, *others = leaders
     number = best.interval(setting.metric)
     word = "highest" if setting.higher_is_better else "lowest"
-    yield f"{best.method} has the {word} mean {setting.metric}: {with_seeds(number)}, {at(best)}."
-    for other in others:
-        yield _behind(setting, best, other)
-    for method in setting.methods:
-        yield from _of_method(setting, method)
+    return [
+        f"{best.method} has the {word} mean {setting.metric}: {with_seeds(number)}, {at(best)}.",
+        *(_behind(setting, best, other) for other in others),
+        *(line for method in setting.methods for line in _as_good(setting, method)),
+        *_at_the_edge(setting),
+    ]
 
 
 def at(cell: Cell) -> str:
@@ -85,34 +91,42 @@ def _in_words(difference: Difference, setting: Setting) -> str:
     }[difference.verdict]
 
 
-def _of_method(setting: Setting, method: str) -> Iterator[str]:
-    """Which lambdas are as good as the best, and whether the best is at the end of the grid."""
-    cells = [cell for cell in setting.isolation(method) if cell.effective_lam > 0]
+def _as_good(setting: Setting, method: str) -> Iterator[str]:
+    """Which lambdas of a method are not told from its best."""
     best = setting.best(method)
     if best is None:
         yield f"{method}: every run diverged."
         return
-    if len(cells) > 1 and best in cells:
-        near = [c for c in cells if c is best or _as_good(setting, best, c)]
-        if len(near) > 1 and len(best.runs) > 1:
-            lams = ", ".join(f"{cell.effective_lam:g}" for cell in near)
-            yield f"{method}: the lambdas {lams} are within noise of each other's best."
-        yield from _edges(method, "lambda", best.effective_lam, [c.effective_lam for c in cells])
-    rates = [cell.learning_rate for cell in setting.of(method)]
-    yield from _edges(method, "learning rate", best.learning_rate, rates)
-
-
-def _as_good(setting: Setting, best: Cell, cell: Cell) -> bool:
-    return setting.difference(best, cell).verdict in ("within noise", "equal")
-
-
-def _edges(method: str, what: str, best: float, tried: Sequence[float]) -> Iterator[str]:
-    low, high = min(tried), max(tried)
-    if low < high and best in (low, high):
-        end = "smallest" if best == low else "largest"
+    cells = [cell for cell in setting.isolation(method) if cell.effective_lam]
+    verdicts = {c.effective_lam: setting.difference(best, c).verdict for c in cells if c != best}
+    near = [lam for lam, verdict in verdicts.items() if verdict in ("within noise", "equal")]
+    if near:
+        lams = ", ".join(f"{lam:g}" for lam in sorted(near))
         yield (
-            f"{method}: its best {what} is the {end} tried, {best:g}; the optimum may lie beyond. "
-            "Extend the grid."
+            f"{method}: its best lambda, {best.effective_lam:g}, is not told apart from {lams}: "
+            "within noise."
+        )
+
+
+def _at_the_edge(setting: Setting) -> Iterator[str]:
+    """Whose best lambda or learning rate is the smallest or the largest that was tried."""
+    edges = []
+    for cell in setting.leaders():
+        tried = [c for c in setting.of(cell.method) if c.lam > 0]
+        lams, rates = {c.lam for c in tried}, {c.learning_rate for c in setting.of(cell.method)}
+        found = [
+            f"{name} = {shown:g}"
+            for name, shown, value, grid in (
+                ("lambda", cell.effective_lam, cell.lam, lams),
+                ("learning rate", cell.learning_rate, cell.learning_rate, rates),
+            )
+            if len(grid) > 1 and value in (min(grid), max(grid))
+        ]
+        edges += [f"{cell.method} ({', '.join(found)})"] if found else []
+    if edges:
+        yield (
+            "At an end of the grid, so that the optimum may lie beyond and the grid should be "
+            f"extended: {'; '.join(edges)}."
         )
 
 

@@ -108,12 +108,15 @@ def _log(store: Store, parent: str, found: Study, folder: Path) -> None:
 
 
 def show(found: Study) -> None:
-    """The leaderboard, the sentences and the failed runs, in the terminal."""
+    """The leaderboard, the sentences and what is missing, in the terminal."""
+    single = len(found.settings) == 1
     for setting in found.settings:
-        rows = [row for _, row in findings.leaderboard(setting, TERMINAL_ROWS)]
+        # Of several settings the best of each method only.
+        rows = [row for _, row in findings.leaderboard(setting, TERMINAL_ROWS if single else 0)]
         progress.print_table(setting.label or "leaderboard", findings.columns(setting), [rows])
-    for sentence in findings.sentences(found):
-        print(f"- {sentence}")
+    lines = findings.sentences(found.settings[0]) if single else findings.headlines(found)
+    for line in lines:
+        print(f"- {line}")
     for record in found.failed:
         name, status, why, _ = findings.failure(record)
         print(f"- missing: {name}: {status}, {why}")
@@ -131,8 +134,8 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m experiments.report",
         description="Writes the page, the figures (SVG, PNG) and the tables of a study: the metric "
-        "over lambda with 95 %% intervals over seeds, learning rate x lambda, losses, norms, paired "
-        "differences between methods, what failed, the commands.",
+        "over lambda with 95 %% intervals over seeds, learning rate x lambda, losses, norms, "
+        "paired differences between methods, what failed, the commands.",
     )
     found.add_argument(
         "study", nargs="?", help="tracking.study; default: that of the newest sweep, else l2keras"

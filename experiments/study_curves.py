@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments import drawing, statistics
 from experiments.records import History
@@ -33,6 +35,7 @@ def curves(cells: Sequence[Cell], histories: Histories) -> Figure:
         _scale(axes)
     for axes in grid[1]:
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _same_height(grid[0])
     legend(figure, grid.flat, columns=2)
     return figure
@@ -65,11 +68,11 @@ def _curve(axes: Axes, cell: Cell, points: Mapping[int, statistics.Interval]) ->
 
 def _scale(axes: Axes) -> None:
     """Logarithmic where the means span more than a decade and a half."""
-    values = [float(y) for line in axes.lines for y in line.get_ydata()]
-    positive = [value for value in values if value > 0]
-    if positive and max(positive) / min(positive) > 3 * DECADE:
+    values = np.concatenate([np.zeros(1), *(np.asarray(line.get_ydata()) for line in axes.lines)])
+    positive = values[values > 0]
+    if len(positive) and positive.max() / positive.min() > 3 * DECADE:
         axes.set_yscale("log")
-        axes.set_ylim(min(positive) / 1.3, max(positive) * 1.3)
+        axes.set_ylim(positive.min() / 1.3, positive.max() * 1.3)
 
 
 def _same_height(panels: Sequence[Axes]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import drawing, findings, study_curves, study_plots
+from experiments import drawing, findings, study_curves, study_maps, study_plots
 from experiments.page import FigureOnPage, render
 from experiments.records import Record
 from experiments.study import Cell, Setting, Study
@@ -16,10 +17,10 @@ DETAILED = 12  # settings with figures of their own
 ROWS = 30  # of a leaderboard on the page
 READING = (
     "Intervals are 95 % confidence intervals over seeds by Student's t; with few seeds they are "
-    "wide. Methods are compared seed by seed, each at its best lambda and learning rate. Those were "
-    "chosen on the very seeds that are shown, which flatters every method, the one with the larger "
-    "grid most. One in twenty intervals misses the truth by chance; they are not corrected for "
-    "their number."
+    "wide. Methods are compared seed by seed, each at its best lambda and learning rate. Those "
+    "were chosen on the very seeds that are shown, which flatters every method, the one with the "
+    "larger grid most. One in twenty intervals misses the truth by chance; they are not corrected "
+    "for their number."
 )
 
 
@@ -33,9 +34,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """One setting on the page; `left_out` counts the rows that are not shown."""
+    """One setting on the page, or what comes before all; `left_out` counts rows not shown."""
 
     title: str
+    findings: Sequence[str]
     figures: Sequence[FigureOnPage]
     columns: Sequence[str] = ()
     rows: Sequence[Row] = ()
@@ -50,44 +52,53 @@ def plotted(study: Study) -> list[Record]:
 
 
 def sections(study: Study, histories: Histories, folder: Path) -> list[Section]:
-    """The figures and tables of every setting; the figures also as files in `folder`."""
-    settings = study.settings
-    found = []
-    if len(settings) > 1:
-        overview = [_isolation(settings[:DETAILED], "isolation", folder)]
-        found.append(Section("", overview))
-    for index, setting in enumerate(settings[:DETAILED]):
-        suffix = f"_{index + 1}" if len(settings) > 1 else ""
-        figures = list(_figures(setting, histories, suffix, folder))
-        if len(settings) == 1:
-            figures.insert(0, _isolation(settings, "isolation", folder))
-        rows = [
-            Row(cells, "best" if cell in setting.leaders() else "")
-            for cell, cells in findings.leaderboard(setting, ROWS)
-        ]
-        left_out = len(setting.cells) - len(rows)
-        title = setting.label
-        found.append(Section(title, figures, findings.columns(setting), rows, left_out))
+    """What came out, setting by setting; the figures also as files in `folder`."""
+    settings = study.settings[:DETAILED]
+    if not settings:
+        return [Section("What came out", ["No run has finished yet: nothing to compare."], [])]
+    overview = _isolation(settings, folder)
+    if len(study.settings) == 1:
+        return [_section("What came out", settings[0], [overview], histories, folder)]
+    found = [Section("What came out", findings.headlines(study), [overview])]
+    for setting in settings:
+        found.append(_section(setting.label, setting, [], histories, folder))
     return found
 
 
-def _isolation(settings: Sequence[Setting], name: str, folder: Path) -> FigureOnPage:
+def _section(
+    title: str,
+    setting: Setting,
+    first: Sequence[FigureOnPage],
+    histories: Histories,
+    folder: Path,
+) -> Section:
+    leaders = setting.leaders()
+    rows = [
+        Row(cells, "best" if cell in leaders else "")
+        for cell, cells in findings.leaderboard(setting, ROWS)
+    ]
+    figures = [*first, *_figures(setting, histories, folder)]
+    left_out = len(setting.cells) - len(rows)
+    columns = findings.columns(setting)
+    return Section(title, findings.sentences(setting), figures, columns, rows, left_out)
+
+
+def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
     rates = any(len(setting.learning_rates) > 1 for setting in settings)
     chosen = " For each lambda the learning rate with the best mean was taken." if rates else ""
     metric = " or ".join(dict.fromkeys(setting.metric for setting in settings))
     return FigureOnPage(
-        name,
+        "isolation",
         f"{metric} over lambda",
         "Mean and 95 % interval over the seeds; the filled marker is a method's best lambda, the "
         f"dotted line and its band are lambda = 0.{chosen} Points of one lambda are set apart a "
         "little, so that they can be seen.",
-        drawing.save(study_plots.isolation(settings), folder, name),
+        drawing.save(study_plots.isolation(settings), folder, "isolation"),
     )
 
 
-def _figures(
-    setting: Setting, histories: Histories, suffix: str, folder: Path
-) -> Iterator[FigureOnPage]:
+def _figures(setting: Setting, histories: Histories, folder: Path) -> Iterator[FigureOnPage]:
+    suffix = re.sub(r"[^\w.-]+", "_", f" {setting.label}") if setting.label else ""
     leaders = setting.leaders()
     if any(difference.interval.n for _, _, difference in findings.pairs(setting)):
         yield FigureOnPage(
@@ -97,13 +108,13 @@ def _figures(
             "differences leaves out zero. Hollow: it does not, or there are too few seeds.",
             drawing.save(study_plots.differences(setting), folder, f"differences{suffix}"),
         )
-    if study_plots.with_grid(setting):
+    if study_maps.with_grid(setting):
         yield FigureOnPage(
             f"heat_map{suffix}",
             f"{setting.metric} over learning rate and lambda",
             "The mean over the seeds; the frame is a method's best cell. The worst fifth of the "
             "cells shares one colour.",
-            drawing.save(study_plots.heat_map(setting), folder, f"heat_map{suffix}"),
+            drawing.save(study_maps.heat_map(setting), folder, f"heat_map{suffix}"),
         )
     if any(record.id in {run_id for run_id, _ in histories} for record in _runs(leaders)):
         yield FigureOnPage(
@@ -131,7 +142,6 @@ def page(
         "study.html.j2",
         title=f"Study {name}",
         summary=summary(study),
-        findings=findings.sentences(study),
         reading=READING,
         sections=shown,
         failed=[Row(findings.failure(record)) for record in study.failed],
