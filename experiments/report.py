@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,18 @@ TERMINAL_ROWS = 12
 VERSIONS = "version."
 
 
+@dataclass(frozen=True)
+class Report:
+    """What was written: the page, the files of the figures, and the study that they show."""
+
+    page: Path
+    figures: Sequence[Path]
+    study: Study
+
+
 def write(
     store: Store, parent: str | None, members: Collection[str] | None, folder: Path
-) -> tuple[Path, Study]:
+) -> Report:
     """Writes the page and its figures, and logs them to the parent.
 
     Args:
@@ -35,9 +45,6 @@ def write(
         members: The config hashes of the sweep, which are kept with the parent; None for its
             children and the members that were kept before.
         folder: Where the files go.
-
-    Returns:
-        The path of the page, and the study that it shows.
 
     Raises:
         StudyError: there is no training run.
@@ -60,9 +67,12 @@ def write(
     html = study_page.page(_name(store), found, shown, commands, _provenance(trials, store.uri))
     page = folder / PAGE
     page.write_text(html, encoding="utf-8")
+    names = [figure.name for section in shown for figure in section.figures]
+    figures = [folder / f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    report = Report(page, figures, found)
     if parent is not None:
-        _log(store, parent, found, folder)
-    return page, found
+        _log(store, parent, report)
+    return report
 
 
 def _name(store: Store) -> str:
@@ -92,12 +102,11 @@ def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
     return {**found, "time in all runs": f"{hours:.2f} h"}
 
 
-def _log(store: Store, parent: str, found: Study, folder: Path) -> None:
+def _log(store: Store, parent: str, report: Report) -> None:
     """Page, figures, table and summary metrics, on the parent: what the UI shows first."""
-    client = store.client
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".html", ".svg", ".png"):
-            client.log_artifact(parent, str(path), FOLDER)
+    client, found = store.client, report.study
+    for path in (report.page, *report.figures):
+        client.log_artifact(parent, str(path), FOLDER)
     rows = [[s.label, *row] for s in found.settings for _, row in findings.leaderboard(s)]
     columns = ["setting", *findings.columns(found.settings[0])] if found.settings else []
     client.log_dict(parent, {"columns": columns, "data": rows}, "leaderboard.json")
@@ -158,12 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         store = records.open_study(options.uri, options.study)
         folder = options.output or paths.RUNS / "report" / _name(store)
-        page, found = write(store, _parent(store, options.parent), None, folder)
+        report = write(store, _parent(store, options.parent), None, folder)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    show(found)
-    print(f"page: {page}")
+    show(report.study)
+    print(f"page: {report.page}")
     return 0
 
 

@@ -51,7 +51,12 @@ def _isolation_panel(axes: Axes, setting: Setting, small: bool) -> None:
     lined = {method: [c for c in curves[method] if c.effective_lam] for method in curves}
     lams = sorted({cell.effective_lam for cells in lined.values() for cell in cells})
     for cells in lined.values():
-        _curve(axes, setting, cells, [_apart(cell, lined, lams) for cell in cells])
+        _curve(
+            axes,
+            setting,
+            cells,
+            [_apart(cell, lined, lams, 0.035 if small else 0.015) for cell in cells],
+        )
     if lams:
         lambda_axis(axes, lams, most=5 if small else 10)
     axes.set_xlabel("lambda" if small else "lambda (coefficient of W in the gradient)")
@@ -68,13 +73,18 @@ def _height(axes: Axes, setting: Setting) -> None:
         axes.set_yscale("log")
 
 
-def _apart(cell: Cell, curves: Mapping[str, Sequence[Cell]], lams: Sequence[float]) -> float:
-    """Where to draw a cell: methods with one lambda side by side, so that all error bars show."""
+def _apart(
+    cell: Cell, curves: Mapping[str, Sequence[Cell]], lams: Sequence[float], part: float
+) -> float:
+    """Where to draw a cell: methods of one lambda side by side, so that all error bars show.
+
+    `part` is the distance between neighbours as a part of the axis.
+    """
     beside = [
         m for m, cells in curves.items() if cell.effective_lam in {c.effective_lam for c in cells}
     ]
     gaps = [math.log10(b / a) for a, b in itertools.pairwise(lams)] or [1.0]
-    step = min(0.1 * min(gaps), 0.03)
+    step = min(0.15 * min(gaps), part * math.log10(lams[-1] / lams[0]))
     place = beside.index(cell.method) - (len(beside) - 1) / 2
     return cell.effective_lam * math.pow(DECADE, step * place)
 
