@@ -47,6 +47,7 @@ def svg(figure: Figure, salt: str = "l2keras") -> str:
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Writes `name`.svg and `name`.png; returns the <svg> element."""
     element = svg(figure, salt=name)
+    figure.set_layout_engine("none")  # it has its layout now
     (folder / f"{name}.svg").write_text(f'<?xml version="1.0"?>\n{element}', encoding="utf-8")
     figure.savefig(folder / f"{name}.png", format="png", dpi=144, facecolor="white")
     return element

@@ -10,19 +10,7 @@ from experiments.records import Record
 from experiments.statistics import Difference, Interval
 from experiments.study import Cell, Setting, Study
 
-COLUMNS = (
-    "method",
-    "lambda",
-    "learning rate",
-    "seeds",
-    "{metric}",
-    "behind the best",
-    "val data loss",
-    "train data loss",
-    "||W||",
-    "verdict",
-)
-METRICS = ("val_data_loss", "data_loss", "weight_norm")
+BESIDE = {"val_data_loss": "val data loss", "data_loss": "train data loss", "weight_norm": "||W||"}
 
 
 def headlines(study: Study) -> list[str]:
@@ -59,7 +47,7 @@ def sentences(setting: Setting) -> list[str]:
 
 def at(cell: Cell) -> str:
     """Where a cell is."""
-    return f"at lambda = {cell.effective_lam:g}, learning rate {cell.learning_rate:g}"
+    return f"at lambda = {cell.effective_lam:.3g}, learning rate {cell.learning_rate:.3g}"
 
 
 def with_seeds(number: Interval) -> str:
@@ -101,9 +89,9 @@ def _as_good(setting: Setting, method: str) -> Iterator[str]:
     verdicts = {c.effective_lam: setting.difference(best, c).verdict for c in cells if c != best}
     near = [lam for lam, verdict in verdicts.items() if verdict in ("within noise", "equal")]
     if near:
-        lams = ", ".join(f"{lam:g}" for lam in sorted(near))
+        lams = ", ".join(f"{lam:.3g}" for lam in sorted(near))
         yield (
-            f"{method}: its best lambda, {best.effective_lam:g}, is not told apart from {lams}: "
+            f"{method}: its best lambda, {best.effective_lam:.3g}, is not told apart from {lams}: "
             "within noise."
         )
 
@@ -115,7 +103,7 @@ def _at_the_edge(setting: Setting) -> Iterator[str]:
         tried = [c for c in setting.of(cell.method) if c.lam > 0]
         lams, rates = {c.lam for c in tried}, {c.learning_rate for c in setting.of(cell.method)}
         found = [
-            f"{name} = {shown:g}"
+            f"{name} = {shown:.3g}"
             for name, shown, value, grid in (
                 ("lambda", cell.effective_lam, cell.lam, lams),
                 ("learning rate", cell.learning_rate, cell.learning_rate, rates),
@@ -138,7 +126,12 @@ def pairs(setting: Setting) -> list[tuple[Cell, Cell, Difference]]:
 
 
 def columns(setting: Setting) -> list[str]:
-    return [column.format(metric=setting.metric) for column in COLUMNS]
+    first = ["method", "lambda", "learning rate", "seeds", setting.metric, "behind the best"]
+    return [*first, *(title for _, title in _beside(setting)), "verdict"]
+
+
+def _beside(setting: Setting) -> list[tuple[str, str]]:
+    return [(key, title) for key, title in BESIDE.items() if key != setting.metric]
 
 
 def leaderboard(setting: Setting, limit: int | None = None) -> list[tuple[Cell, list[str]]]:
@@ -159,12 +152,12 @@ def _row(setting: Setting, cell: Cell, best: Cell) -> list[str]:
     verdict = "diverged" if diverged else "the best" if cell is best else difference.verdict
     return [
         cell.method,
-        f"{cell.effective_lam:g}",
-        f"{cell.learning_rate:g}",
+        f"{cell.effective_lam:.3g}",
+        f"{cell.learning_rate:.3g}",
         str(len(cell.runs)),
         str(number),
         "" if cell is best or diverged or not behind.n else str(behind),
-        *(_mean(cell, metric) for metric in METRICS),
+        *(_mean(cell, metric) for metric, _ in _beside(setting)),
         {"clear": "behind", "no spread": "too few seeds"}.get(verdict, verdict),
     ]
 

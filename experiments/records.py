@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 History = dict[int, float]  # epoch to value
 MEMBERS = "members.json"  # artifact of a sweep's parent: the config hashes of its runs
 ANY_STUDY = "Default"  # the one that every MLflow store has from the start
+SWEEPS = "tags.kind = 'sweep'"
 _SQLITE = "sqlite:///"
 
 
@@ -108,12 +109,18 @@ def open_study(uri: str | None, study: str | None) -> Store:
 def _newest_sweep(store: Store, experiments: Mapping[str, str]) -> str | None:
     newest = store.client.search_runs(
         list(experiments.values()),
-        filter_string="tags.kind = 'sweep'",
+        filter_string=SWEEPS,
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
     ids = {identifier: name for name, identifier in experiments.items()}
     return ids[newest[0].info.experiment_id] if newest else None
+
+
+def sweeps(store: Store) -> list[str]:
+    """The ids of the study's sweeps."""
+    found = store.client.search_runs([store.experiment_id], filter_string=SWEEPS)
+    return [run.info.run_id for run in found]
 
 
 def read(store: Store) -> list[Record]:

@@ -133,7 +133,7 @@ def show(found: Study) -> None:
 
 def _parent(store: Store, asked: str | None) -> str | None:
     """The parent that was asked for, else the only sweep of the study."""
-    sweeps = [record.id for record in records.read(store) if record.tags.get("kind") == "sweep"]
+    sweeps = records.sweeps(store)
     if asked is None and len(sweeps) > 1:
         print(f"The study has {len(sweeps)} sweeps; for one of them: --parent RUN_ID.")
     return asked or (sweeps[0] if len(sweeps) == 1 else None)

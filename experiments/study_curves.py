@@ -53,7 +53,7 @@ def _curve(axes: Axes, cell: Cell, points: Mapping[int, statistics.Interval]) ->
     if not shown:
         return
     look = look_of(cell.method)
-    label = f"{cell.method}, lambda = {cell.effective_lam:g}, rate {cell.learning_rate:g}"
+    label = f"{cell.method}, lambda = {cell.effective_lam:.3g}, rate {cell.learning_rate:.3g}"
     label = label.replace("none, lambda = 0,", "none,")
     every = max(1, len(shown) // 8)
     numbers = list(shown.values())

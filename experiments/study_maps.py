@@ -17,7 +17,7 @@ from experiments import drawing
 from experiments.study import Cell, Setting
 from experiments.study_plots import COLUMNS
 
-NUMBERS = 60  # a panel with more cells than these is not written full of numbers
+WIDE = 20  # columns of numbers that fit side by side
 
 
 def with_grid(setting: Setting) -> list[str]:
@@ -33,7 +33,8 @@ def with_grid(setting: Setting) -> list[str]:
 def heat_map(setting: Setting) -> Figure:
     """The metric over learning rate and lambda, one panel a method; the best cell is framed."""
     methods = with_grid(setting)
-    columns = min(COLUMNS, len(methods))
+    most = max(len({cell.lam for cell in setting.of(method)}) for method in methods)
+    columns = min(WIDE // max(most, 1) or 1, COLUMNS, len(methods))
     rows = math.ceil(len(methods) / columns)
     figure = drawing.new_figure(9, 0.6 + rows * (1.2 + 0.36 * len(setting.learning_rates)))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -46,7 +47,9 @@ def heat_map(setting: Setting) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("learning rate")
     extend = "min" if setting.higher_is_better else "max"
-    figure.colorbar(shades, ax=grid, label=setting.metric, extend=extend, pad=0.01, aspect=12)
+    figure.colorbar(
+        shades, ax=grid, label=setting.metric, extend=extend, pad=0.01, aspect=12 * rows
+    )
     return figure
 
 
@@ -66,7 +69,7 @@ def _panel(axes: Axes, setting: Setting, method: str, shades: ScalarMappable) ->
     for cell in cells:
         row, column = rates.index(cell.learning_rate), lams.index(cell.lam)
         means[row, column] = cell.interval(setting.metric).mean
-        if means.size <= NUMBERS:
+        if len(lams) <= WIDE:
             text = f"{means[row, column]:{'.3f' if setting.higher_is_better else '.3g'}}"
             _write(axes, column, row, text, shades)
     image = axes.imshow(means, cmap=shades.cmap, aspect="auto", origin="lower")
@@ -77,8 +80,10 @@ def _panel(axes: Axes, setting: Setting, method: str, shades: ScalarMappable) ->
         frame = Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.5, zorder=4)
         axes.add_patch(frame).set_clip_on(False)
     labels, name = _columns(cells, lams)
-    axes.set_xticks(range(len(lams)), labels, rotation=45 if len(lams) > 6 else 0)
-    axes.set_yticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+    many = len(lams) > 6
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
+    axes.set_xticks(range(len(lams)), labels, fontsize="small", **turned)
+    axes.set_yticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
     axes.set_xlabel(name)
     axes.set_title(method, fontsize="medium")
 
@@ -87,8 +92,8 @@ def _columns(cells: Sequence[Cell], lams: Sequence[float]) -> tuple[list[str], s
     """The effective lambdas, or what was written where those depend on the learning rate."""
     effective = [{c.effective_lam for c in cells if c.lam == lam} for lam in lams]
     if all(len(found) == 1 for found in effective):
-        return [f"{found.pop():g}" for found in effective], "lambda"
-    return [f"{lam:g}" for lam in lams], "lambda as written"
+        return [f"{found.pop():.3g}" for found in effective], "lambda"
+    return [f"{lam:.3g}" for lam in lams], "lambda as written"
 
 
 def _write(axes: Axes, column: int, row: int, text: str, shades: ScalarMappable) -> None:
@@ -97,4 +102,4 @@ def _write(axes: Axes, column: int, row: int, text: str, shades: ScalarMappable)
     light = text == "nan" or 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
     shown = text.replace("nan", "diverged")
     colour = "black" if light else "white"
-    axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=colour)
+    axes.text(column, row, shown, ha="center", va="center", fontsize=7.5, color=colour)

@@ -88,12 +88,13 @@ def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
     chosen = " For each lambda the learning rate with the best mean was taken." if rates else ""
     without = any(not cell.effective_lam for setting in settings for cell in setting.cells)
     zero = " The dotted line and its band are lambda = 0." if without else ""
+    several = any(len(setting.seeds) > 1 for setting in settings)
+    what = "Mean and 95 % interval over the seeds" if several else "One seed, hence no intervals"
     metric = " or ".join(dict.fromkeys(setting.metric for setting in settings))
     return FigureOnPage(
         "isolation",
         f"{metric} over lambda",
-        "Mean and 95 % interval over the seeds; the filled marker is a method's best "
-        f"lambda.{zero}{chosen} Points of one lambda are set apart a "
+        f"{what}; the filled marker is a method's best lambda.{zero}{chosen} Points of one lambda are set apart a "
         "little, so that they can be seen.",
         drawing.save(study_plots.isolation(settings), folder, "isolation"),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from experiments import drawing, findings
 from experiments.study import Cell, Setting
@@ -145,7 +145,7 @@ def lambda_axis(axes: Axes, lams: Sequence[float], most: int) -> None:
         axes.xaxis.set_major_locator(FixedLocator(list(lams)))
     else:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 4 else (1.0, 3.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -171,6 +171,7 @@ def differences(setting: Setting) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{a.method} over {b.method}" for a, b, _ in reversed(rows)])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     unit = "higher" if setting.higher_is_better else "lower"
     axes.set_xlabel(f"{setting.metric}: how much {unit} the first is, seed by seed")
     return figure
