@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from experiments.search import Tried
 from experiments.tuning import LAM, OBJECTIVE, RATE
@@ -46,11 +46,13 @@ def figures(trials: Sequence[Tried]) -> list[Drawn]:
 def history(trials: Sequence[Tried]) -> Drawn:
     """The objective of each trial in the order of the search, and the best so far."""
     figure, axes = _figure()
-    _scatter(axes, trials, lambda trial: float(trial.number))
-    complete = [trial for trial in trials if trial.state == "complete"]
-    lowest = itertools.accumulate((trial.value for trial in complete), min)
-    axes.step([trial.number for trial in complete], list(lowest), where="post", color="#0072b2",
-              label="best so far")  # fmt: skip
+    off = _scatter(axes, trials, lambda trial: float(trial.number))
+    shown = [trial for trial in trials if trial.state == "complete" and trial not in off]
+    if shown:
+        lowest = list(itertools.accumulate((trial.value for trial in shown), min))
+        numbers = [trial.number for trial in shown]
+        axes.step([*numbers, trials[-1].number], [*lowest, lowest[-1]], where="post",
+                  color="#0072b2", label="best so far")  # fmt: skip
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _drawn("tuning_history", figure, axes)
@@ -70,11 +72,14 @@ def over(trials: Sequence[Tried], key: str) -> Drawn:
     return _drawn(f"tuning_over_{'lambda' if key == LAM else 'learning_rate'}", figure, axes)
 
 
-def _scatter(axes: Axes, trials: Sequence[Tried], position: Callable[[Tried], float]) -> None:
-    """The trials by how they ended; those that diverged at the upper edge."""
+def _scatter(
+    axes: Axes, trials: Sequence[Tried], position: Callable[[Tried], float]
+) -> list[Tried]:
+    """The trials by how they ended; returns those off the scale, drawn at its upper edge."""
     ended = [trial for trial in trials if trial.state in (*_STYLES, "diverged")]
     lowest = min((trial.value for trial in ended), default=math.inf)
-    off = [t for t in ended if not t.value <= _SCALE * max(lowest, 0.0)]
+    limit = _SCALE * lowest if lowest > 0 else math.inf
+    off = [trial for trial in ended if not (math.isfinite(trial.value) and trial.value <= limit)]
     for state, style in _STYLES.items():
         chosen = [trial for trial in ended if trial.state == state and trial not in off]
         if chosen:
@@ -85,6 +90,10 @@ def _scatter(axes: Axes, trials: Sequence[Tried], position: Callable[[Tried], fl
         axes.scatter([position(t) for t in off], heights, transform=edge, clip_on=False, **_OFF)
     if lowest > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))  # not 3 x 10^-1
+    return off
 
 
 def _figure() -> tuple[Figure, Axes]:
