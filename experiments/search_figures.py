@@ -90,7 +90,7 @@ def _scatter(
         axes.scatter([position(t) for t in off], heights, transform=edge, clip_on=False, **_OFF)
     if lowest > 0:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))  # not 3 x 10^-1
     return off
