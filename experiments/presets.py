@@ -66,7 +66,7 @@ def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried
     return (
         "# @package _global_\n"
         f"# Question: what does {method} give on {config.data.name} when tuned?\n"
-        f"# Scientific: none. Nuisance: {searched} (tuned). Fixed: everything else.\n"
+        f"# Scientific: none. Nuisance: {searched}. Fixed: everything else.\n"
         f"# Command: {command(config)}\n"
         f"{_ORIGIN} study {study}\n"
         f"# Its trial {best.number} of {len(trials)} ({counts}):\n"

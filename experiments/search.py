@@ -58,16 +58,24 @@ def locked(url: str, name: str) -> Iterator[None]:
     """One process of this machine at a time; the lock of a killed one is free again.
 
     Raises:
-        ConfigError: another process is at work on the study.
+        ConfigError: another process is at work on the study, or there is no place for a lock.
     """
     try:
-        with _lock(url, name, timeout=0):
-            yield
+        lock = _lock(url, name, timeout=0)
+        lock.acquire()
     except Timeout:
         raise ConfigError(
             f"Another process is tuning study {name}. Wait for it, or stop it and launch this again"
             " to go on from there; for a study beside it set another tracking.study."
         ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"`tune.storage` must be where this user may write. Received: {error}."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _lock(url: str, name: str, timeout: float) -> FileLock:

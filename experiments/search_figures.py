@@ -88,7 +88,7 @@ def _scatter(
         edge = axes.get_xaxis_transform()  # x as the data, y from 0 to 1
         heights = [1.0] * len(off)
         axes.scatter([position(t) for t in off], heights, transform=edge, clip_on=False, **_OFF)
-    if lowest > 0:
+    if 0 < lowest < math.inf:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)))
         axes.yaxis.set_minor_locator(NullLocator())

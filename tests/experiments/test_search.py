@@ -165,3 +165,12 @@ def test_a_database_that_does_not_open(config: TuneConfig, broken: str, tmp_path
     with pytest.raises(ConfigError, match=r"`tune\.storage` must be.*Received: \w+: ") as caught:
         search.open_study(broken, "study", config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made() -> None:
+    """A database where nothing can be written is refused in one line."""
+    with (
+        pytest.raises(ConfigError, match=r"may write\. Received: .*/proc/none"),
+        search.locked("sqlite:////proc/none/optuna.db", "study"),
+    ):
+        pass
