@@ -6,7 +6,6 @@ import functools
 import itertools
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +63,7 @@ def train_arms(
             arm_config = comparison.configure(config, arm)
             arm_node = node.copy()
             arm_node.regularization = OmegaConf.structured(arm_config.regularization)
-            with store.run(arm.label, parent=parent, tags={"arm": arm.name}) as run:
+            with store.run(arm.label, parent=parent.id, tags={"arm": arm.name}) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
                     run, arm_node, arm_config, data, device_name, shown, keep_trajectory=True
@@ -120,12 +119,9 @@ def record_summary(
     rows = [comparison.row(r) for r in comparison.table_order(results, comparison.grid(config))]
     parent.log_table(comparison.COLUMNS, rows, "comparison.json")
     parent.log_metrics(dict(summary_metrics(config, results)))
-    with tempfile.TemporaryDirectory() as folder:
-        for figure in figures:
-            parent.log_text(figure.svg, f"{figure.name}.svg")
-        page = Path(folder) / "comparison.html"
-        page.write_text(html, encoding="utf-8")
-        parent.log_file(page)
+    for figure in figures:
+        parent.log_text(figure.svg, f"{figure.name}.svg")
+    parent.log_text(html, "comparison.html")
     path = RUNS / "comparison.html"
     path.parent.mkdir(exist_ok=True)
     path.write_text(html, encoding="utf-8")

@@ -7,7 +7,7 @@ wall time is rounded up to 10 ms * (2^k - 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,32 +16,43 @@ import numpy as np
 from experiments.data import Dataset
 
 
-def batch_order(num_examples: int, batch_size: int, epochs: int, seed: int) -> np.ndarray:
-    """Example indices, shape (epochs, steps, batch_size), int32; each epoch a permutation.
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Full batches in an epoch; the examples that do not fill another one are left out of it."""
+    return num_examples // min(batch_size, num_examples)
 
-    The examples that do not fill a last batch are left out of that epoch.
-    """
+
+def epoch_order(num_examples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Example indices of an epoch, shape (steps, batch_size), int32: part of a permutation."""
     batch_size = min(batch_size, num_examples)
     steps = num_examples // batch_size
-    orders = [np.random.default_rng([seed, e]).permutation(num_examples) for e in range(epochs)]
-    cut = np.stack([order[: steps * batch_size] for order in orders])
-    return cut.reshape(epochs, steps, batch_size).astype(np.int32)
+    order = np.random.default_rng([seed, epoch]).permutation(num_examples)
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
 
 
-def training_batches(data: Dataset, order: np.ndarray) -> Any:
-    """What `fit(x=..., steps_per_epoch=order.shape[1])` takes: (x, y) batches of all epochs."""
-    flat = order.reshape(-1, order.shape[-1])
+def training_batches(data: Dataset, batch_size: int, seed: int, epochs: range) -> Any:
+    """What `fit(x=..., steps_per_epoch=...)` takes: (x, y) batches of all `epochs`."""
+    examples = len(data.x_train)
+
+    def orders() -> Iterator[np.ndarray]:
+        for epoch in epochs:
+            yield epoch_order(examples, batch_size, seed, epoch)
+
     if keras.backend.backend() == "tensorflow":
-        return _tensorflow_batches(data, flat)
-    return _generate(data, flat)
+        return _tensorflow_batches(data, orders, min(batch_size, examples))
+    return _generate(data, orders())
 
 
-def _generate(data: Dataset, flat: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for indices in flat:
-        yield data.x_train[indices], data.y_train[indices]
+def _generate(
+    data: Dataset, orders: Iterator[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for order in orders:
+        for indices in order:
+            yield data.x_train[indices], data.y_train[indices]
 
 
-def _tensorflow_batches(data: Dataset, flat: np.ndarray) -> Any:
+def _tensorflow_batches(
+    data: Dataset, orders: Callable[[], Iterator[np.ndarray]], batch_size: int
+) -> Any:
     import tensorflow as tf
 
     x, y = tf.constant(data.x_train), tf.constant(data.y_train)
@@ -49,8 +60,11 @@ def _tensorflow_batches(data: Dataset, flat: np.ndarray) -> Any:
     def gather(indices: Any) -> tuple[Any, Any]:
         return tf.gather(x, indices), tf.gather(y, indices)
 
-    batches = tf.data.Dataset.from_tensor_slices(flat).map(gather).prefetch(4)
-    return batches.with_options(_options())
+    # Python is asked once an epoch.
+    epochs = tf.data.Dataset.from_generator(
+        orders, output_signature=tf.TensorSpec((None, batch_size), tf.int32)
+    )
+    return epochs.unbatch().map(gather).prefetch(4).with_options(_options())
 
 
 def evaluation_data(data: Dataset, batch_size: int = 2048) -> Any:

@@ -5,8 +5,9 @@ Imports neither Keras nor MLflow, so that a mistake is answered before they load
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, get_type_hints
@@ -22,6 +23,12 @@ class Backend(Enum):
     tensorflow = "tensorflow"
     jax = "jax"
     torch = "torch"
+
+
+class Rerun(Enum):
+    failed = "failed"
+    all = "all"
+    none = "none"
 
 
 class Schedule(Enum):
@@ -113,6 +120,7 @@ class TrackingConfig:
     )
     study: str = _key("l2keras", "name of the MLflow experiment")
     log_model: bool = _key(True, "keep the trained model as a .keras artifact")
+    parent: str | None = _key(None, "id of the run to hang under; a sweep sets it")
 
 
 @dataclass
@@ -122,6 +130,9 @@ class Config:
     seed: int = _key(0, "of the initial weights, the label noise and the order of the batches")
     device: Device = _key(Device.auto, "auto (every visible GPU, else CPU), cpu or gpu")
     backend: Backend | None = _key(None, "tensorflow, jax or torch; null: $KERAS_BACKEND")
+    rerun: Rerun = _key(
+        Rerun.failed, "of runs recorded already: failed (goes on with them), all (anew), none"
+    )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -188,6 +199,29 @@ def keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]
             yield from keys(kind, f"{prefix}{item.name}.")  # type: ignore[arg-type]  # a class
         else:
             yield f"{prefix}{item.name}", item, kind
+
+
+def value(config: Config, key: str) -> Any:
+    """The value of a dotted key; the word for one of an Enum."""
+    found = functools.reduce(getattr, key.split("."), config)
+    return getattr(found, "value", found)
+
+
+def varying(configs: Sequence[Config]) -> dict[str, list[Any]]:
+    """The keys that are not the same in all `configs`, with their values in order of appearance."""
+    found = {key: list(dict.fromkeys(value(c, key) for c in configs)) for key in _run_keys()}
+    return {key: values for key, values in found.items() if len(values) > 1}
+
+
+@functools.cache
+def _run_keys() -> tuple[str, ...]:
+    return tuple(key for key, _, _ in keys(Config))
+
+
+def run_label(config: Config) -> str:
+    """What tells a run from its neighbours, for people."""
+    name, lam = config.regularization.name, config.regularization.lam
+    return f"{name} lam={lam:g} eta={config.optimizer.learning_rate:g} seed={config.seed}"
 
 
 def check(config: Config) -> None:
