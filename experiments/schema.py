@@ -170,6 +170,32 @@ class CompareConfig(Config):
     compare: ComparisonConfig = field(default_factory=ComparisonConfig)
 
 
+@dataclass
+class TuningConfig:
+    num_trials: int = _key(30, "trials in all, those of an earlier launch included")
+    lam: list[float] = _key([1e-5, 1.0], "lowest and highest lambda, searched on a log scale")
+    learning_rate: list[float] | None = _key(
+        None, "lowest and highest learning rate, log scale; null: as in optimizer"
+    )
+    num_seeds: int = _key(1, "runs in a trial: seed, seed+1, ...; their mean is its value")
+    pruning: bool = _key(True, "stop a trial that is worse than the median at its epoch")
+    warmup_epochs: int = _key(5, "epochs of a trial before it may be pruned")
+    timeout: float | None = _key(None, "seconds after which no further trial starts; null: none")
+    storage: str | None = _key(
+        None, "URL of optuna's database; null: optuna.db beside a sqlite store, else in runs/"
+    )
+    preset: str | None = _key(
+        None, "name of the preset to write; null: tuned_<data>_<model>_<method>_<optimizer>"
+    )
+
+
+@dataclass
+class TuneConfig(Config):
+    """One study of `experiments.tune`."""
+
+    tune: TuningConfig = field(default_factory=TuningConfig)
+
+
 class ConfigError(ValueError):
     """A mistake in the configuration; the message is one line for the user."""
 
