@@ -21,7 +21,8 @@ from experiments.schema import CompareConfig
 if TYPE_CHECKING:
     import numpy as np
 
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
 
 
 def compare(node: DictConfig) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import findings, paths, progress, records, study, study_page
+from experiments import findings, progress, records, study, study_page
 from experiments.records import Record, StudyError
 from experiments.study import Study
 from experiments.study_curves import PANELS
@@ -73,6 +73,11 @@ def write(
     if parent is not None:
         _log(store, parent, report)
     return report
+
+
+def default_folder(store: Store) -> Path:
+    """Beside the store if that is a file, else in runs/."""
+    return store.folder.parent / "report" / _name(store)
 
 
 def _name(store: Store) -> str:
@@ -156,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         "--parent", metavar="RUN_ID", help="one sweep; default: all runs of the study"
     )
     found.add_argument(
-        "--output", metavar="FOLDER", type=Path, help="default: runs/report/<study>/"
+        "--output", metavar="FOLDER", type=Path, help="default: report/<study>/ beside the store"
     )
     return found
 
@@ -166,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         store = records.open_study(options.uri, options.study)
-        folder = options.output or paths.RUNS / "report" / _name(store)
+        folder = options.output or default_folder(store)
         report = write(store, _parent(store, options.parent), None, folder)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -94,8 +94,8 @@ def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
     return FigureOnPage(
         "isolation",
         f"{metric} over lambda",
-        f"{what}; the filled marker is a method's best lambda.{zero}{chosen} Points of one lambda are set apart a "
-        "little, so that they can be seen.",
+        f"{what}; the filled marker is a method's best lambda.{zero}{chosen} Points of one lambda "
+        "are set apart a little, so that they can be seen.",
         drawing.save(study_plots.isolation(settings), folder, "isolation"),
     )
 

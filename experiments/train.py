@@ -15,7 +15,8 @@ from experiments.outcome import Outcome
 from experiments.schema import Config, run_label
 
 if TYPE_CHECKING:
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
     from experiments.trial import TrialResult
 
 METHOD_TAG = "method"
