@@ -87,18 +87,18 @@ class Run:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self._outbox.put("tags", dict(tags))
 
-    def flush(self, patience: float = PATIENCE) -> bool:
+    def flush(self, patience: float | None = None) -> bool:
         """Waits until the store has everything; False if it has not after `patience` seconds."""
-        return self._outbox.flush(patience, signals.requested)
+        return self._outbox.flush(_or_default(patience), signals.requested)
 
-    def end(self, status: str, patience: float = PATIENCE) -> None:
+    def end(self, status: str, patience: float | None = None) -> None:
         """Writes what is left and the status; what the store does not take goes into a file.
 
         Raises:
             Rejected: the store has refused something of a run that was to be FINISHED.
         """
         with signals.held():
-            sent = self._outbox.close(("status", status), patience, signals.requested)
+            sent = self._outbox.close(("status", status), _or_default(patience), signals.requested)
         if sent:
             shutil.rmtree(self._spool, ignore_errors=True)
             return
@@ -113,6 +113,10 @@ class Run:
                 self.store.client.set_terminated(self.id, "FAILED")
             if status == "FINISHED":
                 raise self._outbox.rejection
+
+
+def _or_default(patience: float | None) -> float:
+    return PATIENCE if patience is None else patience
 
 
 def _steps(store: Store, run_id: str, key: str) -> set[int]:
