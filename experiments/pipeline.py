@@ -7,7 +7,7 @@ wall time is rounded up to 10 ms * (2^k - 1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -31,40 +31,38 @@ def epoch_order(num_examples: int, batch_size: int, seed: int, epoch: int) -> np
 
 def training_batches(data: Dataset, batch_size: int, seed: int, epochs: range) -> Any:
     """What `fit(x=..., steps_per_epoch=...)` takes: (x, y) batches of all `epochs`."""
-    examples = len(data.x_train)
-
-    def orders() -> Iterator[np.ndarray]:
-        for epoch in epochs:
-            yield epoch_order(examples, batch_size, seed, epoch)
-
     if keras.backend.backend() == "tensorflow":
-        return _tensorflow_batches(data, orders, min(batch_size, examples))
-    return _generate(data, orders())
+        return _tensorflow_batches(data, batch_size, seed, epochs)
+    return _generate(data, batch_size, seed, epochs)
 
 
 def _generate(
-    data: Dataset, orders: Iterator[np.ndarray]
+    data: Dataset, batch_size: int, seed: int, epochs: range
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for order in orders:
-        for indices in order:
+    for epoch in epochs:
+        for indices in epoch_order(len(data.x_train), batch_size, seed, epoch):
             yield data.x_train[indices], data.y_train[indices]
 
 
-def _tensorflow_batches(
-    data: Dataset, orders: Callable[[], Iterator[np.ndarray]], batch_size: int
-) -> Any:
+def _tensorflow_batches(data: Dataset, batch_size: int, seed: int, epochs: range) -> Any:
     import tensorflow as tf
 
     x, y = tf.constant(data.x_train), tf.constant(data.y_train)
+    examples = len(data.x_train)
+    width = min(batch_size, examples)
+
+    def order(epoch: Any) -> Any:
+        def draw(number: Any) -> np.ndarray:
+            return epoch_order(examples, batch_size, seed, int(number))
+
+        drawn = tf.numpy_function(draw, [epoch], tf.int32)  # Python is asked once an epoch
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(drawn, (None, width)))
 
     def gather(indices: Any) -> tuple[Any, Any]:
         return tf.gather(x, indices), tf.gather(y, indices)
 
-    # Python is asked once an epoch.
-    epochs = tf.data.Dataset.from_generator(
-        orders, output_signature=tf.TensorSpec((None, batch_size), tf.int32)
-    )
-    return epochs.unbatch().map(gather).prefetch(4).with_options(_options())
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
+    return numbers.flat_map(order).map(gather).prefetch(4).with_options(_options())
 
 
 def evaluation_data(data: Dataset, batch_size: int = 2048) -> Any:

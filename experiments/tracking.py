@@ -52,6 +52,7 @@ def ui_command(uri: str) -> str:
 def load_client() -> Any:
     """MLflow's client class, imported (5 s) and told to be quiet and quick to give up."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run asks no one but its store
     # The outbox tries again itself; a call that hangs would hold it up.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

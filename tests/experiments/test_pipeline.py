@@ -42,11 +42,9 @@ def test_both_pipelines_give_the_same_batches(data: Dataset) -> None:
     """tf.data and the generator of the other backends yield the batches of the order."""
     epochs = range(2, 4)
     orders = [pipeline.epoch_order(10, 4, 0, epoch) for epoch in epochs]
-    from_tf = [
-        (x.numpy(), y.numpy())
-        for x, y in pipeline._tensorflow_batches(data, lambda: iter(orders), 4)
-    ]
-    from_generator = list(pipeline._generate(data, iter(orders)))
+    batches = pipeline._tensorflow_batches(data, 4, 0, epochs)
+    from_tf = [(x.numpy(), y.numpy()) for x, y in batches]
+    from_generator = list(pipeline._generate(data, 4, 0, epochs))
     assert len(from_tf) == len(from_generator) == 4
     for batches in (from_tf, from_generator):
         for (x, y), indices in zip(batches, np.concatenate(orders), strict=True):
