@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments import identity
@@ -112,18 +112,16 @@ def resumable(entries: Entries, rerun: Rerun) -> str | None:
     return next((entry.run_id for entry in entries if entry.status != "FINISHED"), None)
 
 
-def bury(store: Store, entries: Entries) -> list[Entry]:
+def bury(store: Store, entries: Entries, cause: str | None) -> list[Entry]:
     """Marks the runs of dead processes as FAILED; returns the entries as they are then."""
-    return [_buried(store, entry) if _is_dead(entry) else entry for entry in entries]
+    return [_buried(store, one, cause or _DEAD) if _is_dead(one) else one for one in entries]
 
 
 def _is_dead(entry: Entry) -> bool:
     return entry.status == "RUNNING" and not entry.elsewhere
 
 
-def _buried(store: Store, entry: Entry) -> Entry:
-    from dataclasses import replace
-
-    store.client.set_tag(entry.run_id, FAILURE_TAG, _DEAD)
+def _buried(store: Store, entry: Entry, cause: str) -> Entry:
+    store.client.set_tag(entry.run_id, FAILURE_TAG, cause)
     store.client.set_terminated(entry.run_id, "FAILED")
-    return replace(entry, status="FAILED", failure=_DEAD)
+    return replace(entry, status="FAILED", failure=cause)

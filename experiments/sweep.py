@@ -126,7 +126,7 @@ class Sweep:
             entries = [entry for entry in found[key] if entry.run_id not in ids]
             outcome = settled.get(key) or told.get(key)
             if outcome is None or outcome.run_id is None:
-                outcome = _from_store(store, job, entries) or outcome or _lost(job)
+                outcome = _from_store(store, job, entries, outcome) or outcome or _lost(job)
             outcomes.append(outcome)
         return outcomes
 
@@ -164,9 +164,11 @@ def _lost(job: Job) -> Outcome:
     return Outcome(job.label, job.config_hash, "FAILED", failure=why)
 
 
-def _from_store(store: Store, job: Job, entries: ledger.Entries) -> Outcome | None:
+def _from_store(
+    store: Store, job: Job, entries: ledger.Entries, told: Outcome | None
+) -> Outcome | None:
     """How a run ended of which its job tells nothing: it was on its own, or killed."""
-    entries = ledger.bury(store, entries)
+    entries = ledger.bury(store, entries, told.failure if told else None)
     if not entries:
         return None
     best = next((entry for entry in entries if entry.status == "FINISHED"), entries[0])

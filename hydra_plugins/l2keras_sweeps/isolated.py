@@ -90,6 +90,7 @@ class _Worker:
         self.pipe = pipe
         self._overrides = overrides
         self._advance: progress.Advance | None = None
+        self._label = ""
         self._outcome: Outcome | None = None
 
     def receive(self) -> bool:
@@ -101,6 +102,7 @@ class _Worker:
             return False
         board = progress.current_board()
         if kind == "begin" and board is not None:
+            self._label = content[0]
             self._advance = board.begin(*content)
         elif kind == "epoch" and self._advance is not None:
             self._advance(content)
@@ -117,14 +119,14 @@ class _Worker:
         if self._outcome is None:
             result.status = JobStatus.FAILED
             result.return_value = DiedError(_cause(self.process.exitcode))
-            board = progress.current_board()
-            if board is not None:
-                board.end(
-                    Outcome(
-                        " ".join(self._overrides), "", "FAILED", failure=str(result._return_value)
-                    )
-                )
+            self._show_death()
         return result
+
+    def _show_death(self) -> None:
+        board = progress.current_board()
+        if board is not None:
+            label = self._label or " ".join(self._overrides)
+            board.end(Outcome(label, "", "FAILED", failure=_cause(self.process.exitcode)))
 
 
 def _cause(exitcode: int) -> str:

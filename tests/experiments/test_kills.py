@@ -57,6 +57,28 @@ def wait_for_training(process: subprocess.Popen[str], store: Store) -> None:
         time.sleep(0.1)
 
 
+def test_a_killed_job_does_not_stop_the_others(uri: str, tmp_path: Path) -> None:
+    """Isolated jobs, two at once: one gets SIGKILL, the others finish, the same command mends it.
+
+    The two meet a store that the sweep has just created.
+    """
+    sweep = ["seed=0,1,2", "hydra/launcher=isolated", "hydra.launcher.n_jobs=2"]
+    process = launch(uri, tmp_path / "sweep", *sweep)
+    store = Store(uri, "l2keras")
+    wait_for_training(process, store)
+    [victim, *_] = [run for run in trials(store) if run.info.status == "RUNNING"]
+    os.kill(int(victim.data.tags["pid"]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, output
+    assert "2 of 3 runs finished" in output
+    label = victim.info.run_name
+    assert f"{label}: FAILED DiedError: its process was killed by SIGKILL" in output
+    process = launch(uri, tmp_path / "sweep", *sweep)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    check_complete(store, 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "isolated"])
 def test_fifty_kills(uri: str, tmp_path: Path, launcher: str) -> None:
