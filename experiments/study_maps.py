@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,7 +82,9 @@ def _panel(axes: Axes, setting: Setting, method: str, shades: ScalarMappable) ->
         axes.add_patch(frame).set_clip_on(False)
     labels, name = _columns(cells, lams)
     many = len(lams) > 6
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
+    turned: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
+    )
     axes.set_xticks(range(len(lams)), labels, fontsize="small", **turned)
     axes.set_yticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
     axes.set_xlabel(name)

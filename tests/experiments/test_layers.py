@@ -14,9 +14,10 @@ LIBRARY = sorted((paths.PROJECT / "l2keras").glob("*.py"))
 ALLOWED = {
     "mlflow": {"tracking"},
     "hydra": {"cli", "train", "compare"},
-    "matplotlib": {"comparison_plots"},
+    "matplotlib": {"comparison_plots", "drawing", "study_curves", "study_maps", "study_plots"},
     "rich": {"progress"},
-    "jinja2": {"comparison_page"},
+    "jinja2": {"page"},
+    "scipy": {"statistics"},
     "sklearn": {"sources"},
     "mlxtend": {"sources"},
 }
