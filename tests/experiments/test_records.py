@@ -59,7 +59,7 @@ def test_the_members_of_a_sweep(store: Store) -> None:
     assert seeds() == ["2"]
     store.client.log_text(parent.id, f'["{before.config_hash}"]', records.MEMBERS)
     assert seeds() == ["0", "2"]
-    with pytest.raises(StudyError, match="must be a run of the study. Received: nonsense"):
+    with pytest.raises(StudyError, match=r"must be a run of the study\. Received: nonsense"):
         records.members(store, everything, "nonsense")
     assert records.sweeps(store) == [parent.id]
 

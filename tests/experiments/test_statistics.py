@@ -86,6 +86,6 @@ def test_differences_pair_the_seeds() -> None:
 )
 def test_verdicts(differences: list[float], verdict: str) -> None:
     """Clear where the interval leaves out zero; equal within rounding; nothing from one seed."""
-    b = {seed: 10.0 for seed in range(len(differences))}
+    b = dict.fromkeys(range(len(differences)), 10.0)
     a = {seed: 10.0 + difference for seed, difference in enumerate(differences)}
     assert paired(a, b).verdict == verdict
