@@ -14,6 +14,23 @@ from experiments.tracking import Store
 from tests.experiments.synthetic import Trial
 
 
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for the module: making one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A study for each test."""
+    return str(request.node.name)
+
+
+@pytest.fixture
+def store(uri: str, name: str) -> Store:
+    return Store(uri, name)
+
+
 def test_a_run_comes_back(store: Store) -> None:
     """What was logged is read: tags, parameters, last metrics, status and times."""
     trial = Trial("builtin_l2", 0.25, seed=3, accuracy=0.875)
@@ -64,8 +81,10 @@ def test_the_members_of_a_sweep(store: Store) -> None:
     assert records.sweeps(store) == [parent.id]
 
 
-def test_the_study_to_open(store: Store, uri: str) -> None:
+def test_the_study_to_open(tmp_path: Path) -> None:
     """By default the study of the newest sweep, else l2keras; one that is not there is refused."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store = Store(uri, "study")
     with pytest.raises(StudyError, match=r"Received: l2keras\. There are: study\."):
         records.open_study(uri, None)
     Store(uri, "l2keras")

@@ -14,6 +14,7 @@ from experiments.statistics import Interval, interval, paired
 def test_an_interval_by_hand() -> None:
     """Of 1, 2, 3: mean 2, s = 1, and Student's t with 2 degrees of freedom is 4.3027."""
     found = interval([1.0, 2.0, 3.0])
+    assert found.half_width is not None
     assert found.mean == 2.0
     assert found.n == 3
     assert found.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)

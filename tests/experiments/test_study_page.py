@@ -48,7 +48,7 @@ def test_isolation_draws_means_and_intervals() -> None:
     assert points(curve)[1] == pytest.approx([0.75, 0.85])
     # t(0.975, 1) = 12.706 and s / sqrt(2) = 0.05
     [bars] = [c for c in axes.collections if len(c.get_paths()) == 2]
-    heights = [path.vertices[:, 1] for path in bars.get_paths()]
+    heights = [np.asarray(path.vertices)[:, 1].tolist() for path in bars.get_paths()]
     for (low, high), mean in zip(heights, (0.75, 0.85), strict=True):
         assert (low, high) == pytest.approx((mean - 0.6353, mean + 0.6353), abs=1e-4)
     assert axes.get_xscale() == "log"
@@ -135,8 +135,8 @@ def test_curves_average_the_seeds() -> None:
         (first, "data_loss"): {0: 4.0, 1: 2.0, 2: 1.0},
         (second, "data_loss"): {0: 2.0, 1: 1.0},  # ended earlier
     }
-    points = study_curves.over_seeds(cell, "data_loss", histories)
-    assert {epoch: number.mean for epoch, number in points.items()} == {1: 3.0, 2: 1.5}
+    found = study_curves.over_seeds(cell, "data_loss", histories)
+    assert {epoch: number.mean for epoch, number in found.items()} == {1: 3.0, 2: 1.5}
     figure = study_curves.curves([cell], histories)
     assert points(figure.axes[0].lines[0])[1] == [3.0, 1.5]
     assert labels(figure) == ["half_l2, lambda = 0.1, rate 0.5"]
