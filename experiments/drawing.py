@@ -46,8 +46,11 @@ def svg(figure: Figure, salt: str = "l2keras") -> str:
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Writes `name`.svg and `name`.png; returns the <svg> element."""
+    engine = figure.get_layout_engine()
+    if engine is not None:  # once, instead of twice for each file
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     element = svg(figure, salt=name)
-    figure.set_layout_engine("none")  # it has its layout now
     (folder / f"{name}.svg").write_text(f'<?xml version="1.0"?>\n{element}', encoding="utf-8")
     figure.savefig(folder / f"{name}.png", format="png", dpi=144, facecolor="white")
     return element

@@ -19,7 +19,7 @@ def headlines(study: Study) -> list[str]:
 
 
 def _headline(setting: Setting) -> str:
-    leaders = setting.leaders()
+    leaders = setting.leaders
     if not leaders:
         return "every run diverged."
     best, *others = leaders
@@ -31,7 +31,7 @@ def _headline(setting: Setting) -> str:
 
 def sentences(setting: Setting) -> list[str]:
     """Every finding of a setting."""
-    leaders = setting.leaders()
+    leaders = setting.leaders
     if not leaders:
         return ["Every run diverged."]
     best, *others = leaders
@@ -99,7 +99,7 @@ def _as_good(setting: Setting, method: str) -> Iterator[str]:
 def _at_the_edge(setting: Setting) -> Iterator[str]:
     """Whose best lambda or learning rate is the smallest or the largest that was tried."""
     edges = []
-    for cell in setting.leaders():
+    for cell in setting.leaders:
         tried = [c for c in setting.of(cell.method) if c.lam > 0]
         lams, rates = {c.lam for c in tried}, {c.learning_rate for c in setting.of(cell.method)}
         found = [
@@ -120,9 +120,7 @@ def _at_the_edge(setting: Setting) -> Iterator[str]:
 
 def pairs(setting: Setting) -> list[tuple[Cell, Cell, Difference]]:
     """Every two methods, each at its best: the one with the better mean first."""
-    return [
-        (a, b, setting.difference(a, b)) for a, b in itertools.combinations(setting.leaders(), 2)
-    ]
+    return [(a, b, setting.difference(a, b)) for a, b in itertools.combinations(setting.leaders, 2)]
 
 
 def columns(setting: Setting) -> list[str]:
@@ -137,7 +135,7 @@ def _beside(setting: Setting) -> list[tuple[str, str]]:
 def leaderboard(setting: Setting, limit: int | None = None) -> list[tuple[Cell, list[str]]]:
     """Cells by their mean, with the text of their row; the best of each method is always in."""
     ranked = setting.ranked(setting.cells)
-    leaders = setting.leaders()
+    leaders = setting.leaders
     shown = [c for i, c in enumerate(ranked) if limit is None or i < limit or c in leaders]
     return [(cell, _row(setting, cell, leaders[0] if leaders else cell)) for cell in shown]
 
@@ -171,7 +169,7 @@ def summary_metrics(study: Study) -> dict[str, float]:
     """For the parent run: each method's best mean, half width and lambda, by setting."""
     found = {}
     for setting in study.settings:
-        for cell in setting.leaders():
+        for cell in setting.leaders:
             number = cell.interval(setting.metric)
             key = f"{_key(setting.label)}{cell.method}"
             found[f"{key}.best_{setting.metric}"] = number.mean

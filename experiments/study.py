@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from experiments import statistics
 from experiments.records import Record
@@ -101,12 +102,16 @@ class Setting:
         return finite[0] if finite else None
 
     def best(self, method: str) -> Cell | None:
-        return self.best_of(self.of(method))
+        return self._best[method]
 
+    @cached_property
     def leaders(self) -> list[Cell]:
         """The best cell of each method, best first."""
-        found = [self.best(method) for method in self.methods]
-        return self.ranked(cell for cell in found if cell is not None)
+        return self.ranked(cell for cell in self._best.values() if cell is not None)
+
+    @cached_property
+    def _best(self) -> dict[str, Cell | None]:
+        return {method: self.best_of(self.of(method)) for method in self.methods}
 
     def isolation(self, method: str) -> list[Cell]:
         """For each lambda the cell of the best learning rate, by effective lambda."""

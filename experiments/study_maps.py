@@ -82,8 +82,10 @@ def _panel(axes: Axes, setting: Setting, method: str, shades: ScalarMappable) ->
         axes.add_patch(frame).set_clip_on(False)
     labels, name = _columns(cells, lams)
     many = len(lams) > 6
-    turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(lams)), labels, fontsize="small", **(turned if many else {}))
+    turned: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
+    )
+    axes.set_xticks(range(len(lams)), labels, fontsize="small", **turned)
     axes.set_yticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
     axes.set_xlabel(name)
     axes.set_title(method, fontsize="medium")

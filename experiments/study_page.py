@@ -47,7 +47,7 @@ class Section:
 def plotted(study: Study) -> list[Record]:
     """The runs whose histories the figures need: the best cell of each method."""
     settings = study.settings[:DETAILED]
-    cells = [cell for setting in settings for cell in setting.leaders()]
+    cells = [cell for setting in settings for cell in setting.leaders]
     return [record for cell in cells for record in cell.runs.values()]
 
 
@@ -72,7 +72,7 @@ def _section(
     histories: Histories,
     folder: Path,
 ) -> Section:
-    leaders = setting.leaders()
+    leaders = setting.leaders
     rows = [
         Row(cells, "best" if cell in leaders else "")
         for cell, cells in findings.leaderboard(setting, ROWS)
@@ -94,15 +94,15 @@ def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
     return FigureOnPage(
         "isolation",
         f"{metric} over lambda",
-        f"{what}; the filled marker is a method's best lambda.{zero}{chosen} Points of one lambda "
-        "are set apart a little, so that they can be seen.",
+        f"{what}; the filled marker is a method's best lambda.{zero}{chosen} Points "
+        "of one lambda are set apart a little, so that they can be seen.",
         drawing.save(study_plots.isolation(settings), folder, "isolation"),
     )
 
 
 def _figures(setting: Setting, histories: Histories, folder: Path) -> Iterator[FigureOnPage]:
     suffix = re.sub(r"[^\w.-]+", "_", f" {setting.label}") if setting.label else ""
-    leaders = setting.leaders()
+    leaders = setting.leaders
     if any(difference.interval.n for _, _, difference in findings.pairs(setting)):
         yield FigureOnPage(
             f"differences{suffix}",

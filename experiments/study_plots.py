@@ -115,7 +115,15 @@ def _curve(axes: Axes, setting: Setting, cells: Sequence[Cell], x: Sequence[floa
     best = setting.best(cells[0].method)
     for place, cell, height in zip(x, cells, y, strict=True):
         if cell is best:
-            axes.plot(place, height, look["marker"], color=look["color"], markersize=7, zorder=5)
+            axes.plot(
+                place,
+                height,
+                look["marker"],
+                color=look["color"],
+                markersize=7,
+                markeredgewidth=2,
+                zorder=5,
+            )
 
 
 def look_of(method: str) -> dict[str, Any]:

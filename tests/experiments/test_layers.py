@@ -13,10 +13,11 @@ LIBRARY = sorted((paths.PROJECT / "l2keras").glob("*.py"))
 # What may be imported where; a module that is not named may import none of these.
 ALLOWED = {
     "mlflow": {"tracking"},
-    "hydra": {"cli", "train", "compare", "launchers"},
-    "matplotlib": {"comparison_plots"},
+    "hydra": {"cli", "train", "compare", "launchers", "tune"},
+    "matplotlib": {"comparison_plots", "drawing", "search_figures", "study_curves", "study_maps", "study_plots"},
     "rich": {"progress"},
-    "jinja2": {"comparison_page"},
+    "jinja2": {"page"},
+    "scipy": {"statistics"},
     "sklearn": {"sources"},
     "mlxtend": {"sources"},
 }
