@@ -53,5 +53,5 @@ $(VENV)/.run: $(VENV)/.venv pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[tensorflow,jax,torch,experiments,test]'
+	$(INSTALL) --editable '.[tensorflow,jax,torch,experiments,cluster,test]'
 	@touch $@ $(VENV)/.run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 from experiments import device
 from experiments.schema import Config
@@ -30,18 +31,23 @@ def main() -> None:
 
     data = load_data(config.data, config.seed, "float32")
     training = config.training
-    order = pipeline.batch_order(len(data.x_train), training.batch_size, training.epochs, 0)
-    epochs, steps = order.shape[:2]
+    epochs, steps = (
+        training.epochs,
+        pipeline.steps_per_epoch(len(data.x_train), training.batch_size),
+    )
+
+    def batches() -> Any:
+        return pipeline.training_batches(data, training.batch_size, 0, range(epochs))
+
     model = build_model(config.model, data, HalfL2(0.01), seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.2), loss, metrics=["accuracy"], jit_compile=False)
 
     def fit() -> None:
-        batches = pipeline.training_batches(data, order)
-        model.fit(batches, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+        model.fit(batches(), epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
 
     def loop() -> None:
-        iterator = iter(pipeline.training_batches(data, order))
+        iterator = iter(batches())
         for _ in range(epochs):
             for _ in range(steps):
                 logs = model.train_function(iterator)

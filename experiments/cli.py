@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from experiments.fits import check_fits
 from experiments.optimizers import check_optimizer_config
 from experiments.paths import CONFIGS, RUNS
 from experiments.regularization import check_method
+from experiments.signals import Terminated
 
 # What people type from other projects.
 SYNONYMS = {
@@ -174,7 +176,11 @@ def run(main: Callable[[], Any], config: type[schema.Config]) -> None:
         check_overrides(sys.argv[1:], config)
         main()
     except schema.ConfigError as error:
-        sys.exit(_one_line(error))
+        sys.exit(one_line(error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
 
 
 def task(function: Callable[[DictConfig], Any], config: DictConfig) -> Any:
@@ -183,10 +189,11 @@ def task(function: Callable[[DictConfig], Any], config: DictConfig) -> Any:
         return function(config)
     except schema.ConfigError as error:
         if HydraConfig.get().mode == RunMode.RUN:
-            sys.exit(_one_line(error))
+            sys.exit(one_line(error))
         raise
 
 
-def _one_line(error: Exception) -> int:
+def one_line(error: Exception) -> int:
+    """Prints a mistake in the configuration; returns the exit status."""
     print(f"error: {error}", file=sys.stderr)
     return 2

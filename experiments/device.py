@@ -33,7 +33,7 @@ def set_up(config: Config) -> str:
         os.environ["JAX_PLATFORMS"] = "cpu"
     if config.device is Device.cpu and backend == "torch":
         os.environ["KERAS_TORCH_DEVICE"] = "cpu"
-    with _quiet_imports():
+    with quiet_imports():
         import keras
 
     if keras.backend.backend() != backend:
@@ -42,7 +42,7 @@ def set_up(config: Config) -> str:
             f"running {keras.backend.backend()}. Start one process for each backend."
         )
     find_gpus = {"tensorflow": _tensorflow_gpus, "jax": _jax_gpus, "torch": _torch_gpus}[backend]
-    with _quiet_imports():
+    with quiet_imports():
         gpus = find_gpus(config.device)
     if config.device is Device.gpu and not gpus:
         raise ConfigError(
@@ -56,7 +56,7 @@ def set_up(config: Config) -> str:
 
 
 @contextmanager
-def _quiet_imports() -> Iterator[None]:
+def quiet_imports() -> Iterator[None]:
     """Holds back what the libraries' C++ code writes to stderr; shows it if the block raises.
 
     TensorFlow greets with several lines before any log level of its own applies.

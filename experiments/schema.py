@@ -5,8 +5,9 @@ Imports neither Keras nor MLflow, so that a mistake is answered before they load
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, get_type_hints
@@ -22,6 +23,12 @@ class Backend(Enum):
     tensorflow = "tensorflow"
     jax = "jax"
     torch = "torch"
+
+
+class Rerun(Enum):
+    failed = "failed"
+    all = "all"
+    none = "none"
 
 
 class Distribute(Enum):
@@ -119,6 +126,7 @@ class TrackingConfig:
     )
     study: str = _key("l2keras", "name of the MLflow experiment")
     log_model: bool = _key(True, "keep the trained model as a .keras artifact")
+    parent: str | None = _key(None, "id of the run to hang under; a sweep sets it")
 
 
 @dataclass
@@ -131,6 +139,9 @@ class Config:
     distribute: Distribute = _key(
         Distribute.auto,
         "auto (every visible GPU, if several), mirrored (TensorFlow; also logical CPUs) or none",
+    )
+    rerun: Rerun = _key(
+        Rerun.failed, "of runs recorded already: failed (goes on with them), all (anew), none"
     )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -159,6 +170,32 @@ class CompareConfig(Config):
     compare: ComparisonConfig = field(default_factory=ComparisonConfig)
 
 
+@dataclass
+class TuningConfig:
+    num_trials: int = _key(30, "trials in all, those of an earlier launch included")
+    lam: list[float] = _key([1e-5, 1.0], "lowest and highest lambda, searched on a log scale")
+    learning_rate: list[float] | None = _key(
+        None, "lowest and highest learning rate, log scale; null: as in optimizer"
+    )
+    num_seeds: int = _key(1, "runs in a trial: seed, seed+1, ...; their mean is its value")
+    pruning: bool = _key(True, "stop a trial that is worse than the median at its epoch")
+    warmup_epochs: int = _key(5, "epochs of a trial before it may be pruned")
+    timeout: float | None = _key(None, "seconds after which no further trial starts; null: none")
+    storage: str | None = _key(
+        None, "URL of optuna's database; null: optuna.db beside a sqlite store, else in runs/"
+    )
+    preset: str | None = _key(
+        None, "name of the preset to write; null: tuned_<data>_<model>_<method>_<optimizer>"
+    )
+
+
+@dataclass
+class TuneConfig(Config):
+    """One study of `experiments.tune`."""
+
+    tune: TuningConfig = field(default_factory=TuningConfig)
+
+
 class ConfigError(ValueError):
     """A mistake in the configuration; the message is one line for the user."""
 
@@ -172,6 +209,29 @@ def keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]
             yield from keys(kind, f"{prefix}{item.name}.")  # type: ignore[arg-type]  # a class
         else:
             yield f"{prefix}{item.name}", item, kind
+
+
+def value(config: Config, key: str) -> Any:
+    """The value of a dotted key; the word for one of an Enum."""
+    found = functools.reduce(getattr, key.split("."), config)
+    return getattr(found, "value", found)
+
+
+def varying(configs: Sequence[Config]) -> dict[str, list[Any]]:
+    """The keys that are not the same in all `configs`, with their values in order of appearance."""
+    found = {key: list(dict.fromkeys(value(c, key) for c in configs)) for key in _run_keys()}
+    return {key: values for key, values in found.items() if len(values) > 1}
+
+
+@functools.cache
+def _run_keys() -> tuple[str, ...]:
+    return tuple(key for key, _, _ in keys(Config))
+
+
+def run_label(config: Config) -> str:
+    """What tells a run from its neighbours, for people."""
+    name, lam = config.regularization.name, config.regularization.lam
+    return f"{name} lam={lam:g} eta={config.optimizer.learning_rate:g} seed={config.seed}"
 
 
 def check(config: Config) -> None:

@@ -1,43 +1,35 @@
 """The record of every run, in MLflow. The only module that imports mlflow.
 
-Metrics are buffered and written in batches; a run ends FINISHED, FAILED (with its traceback)
-or KILLED (Ctrl-C, SIGTERM), never in a lie.
+What a run logs goes through an outbox, so that training never waits and nothing is lost; a run
+ends FINISHED, FAILED (with its traceback) or KILLED (Ctrl-C, SIGTERM), never in a lie.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shlex
-import signal
-import subprocess
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlparse
 
 from filelock import FileLock
 
-from experiments.paths import PROJECT, RUNS
+from experiments import outbox, provenance, signals
+from experiments.outbox import Rejected
+from experiments.outcome import describe
+from experiments.paths import RUNS
+from experiments.run import Run
+from experiments.signals import Terminated
 
-if TYPE_CHECKING:
-    from l2keras import AuditReport
-
-FLUSH_SECONDS = 5.0
-DIGEST_TAG = "decay_digest"
+FAILURE_TAG = "failure"
 _SQLITE = "sqlite:///"
-
-
-class Terminated(BaseException):
-    """SIGTERM came. Not an Exception, so that no handler on the way swallows it."""
+# What MLflow answers where trying again is of no use.
+_FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS",
+          "INVALID_STATE", "PERMISSION_DENIED"}  # fmt: skip
 
 
 def store_uri(configured: str | None) -> str:
@@ -57,27 +49,50 @@ def ui_command(uri: str) -> str:
     return f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
 
 
+def load_client() -> Any:
+    """MLflow's client class, imported (5 s) and told to be quiet and quick to give up."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run asks no one but its store
+    # The outbox tries again itself; a call that hangs would hold it up.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow", "l2keras"):  # the digest is a tag of the run
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient
+
+
 class Store:
-    """An MLflow store and one study (an MLflow experiment) in it, created on first use."""
+    """An MLflow store and one study (an MLflow experiment) in it, created on first use.
+
+    Attributes:
+        folder: For what belongs to the runs but not into MLflow: checkpoints, locks, what could
+            not be sent. Beside a sqlite database, else in `runs/`; shared by all processes.
+    """
 
     def __init__(self, uri: str | None, study: str) -> None:
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        from mlflow import MlflowClient
-
-        for name in ("alembic", "mlflow", "l2keras"):  # the digest is a tag of the run
-            logging.getLogger(name).setLevel(logging.WARNING)
-
+        client = load_client()
         self.uri = store_uri(uri)
+        self.study = study
+        sqlite = self.uri.startswith(_SQLITE)
+        beside = Path(self.uri.removeprefix(_SQLITE)).parent if sqlite else RUNS
+        self.folder = beside / "state"
         with _creation_lock(self.uri):
             _create_database(self.uri)
-            self.client = MlflowClient(tracking_uri=self.uri)
+            self.client = client(tracking_uri=self.uri)
             self.experiment_id = self._get_or_create(study)
 
     def _get_or_create(self, study: str) -> str:
         experiment = self.client.get_experiment_by_name(study)
         if experiment is None:
             location = _artifact_location(self.uri)
-            return str(self.client.create_experiment(study, artifact_location=location))
+            try:
+                return str(self.client.create_experiment(study, artifact_location=location))
+            except Exception:  # another process of a server's was faster
+                experiment = self.client.get_experiment_by_name(study)
+                if experiment is None:
+                    raise
         if experiment.lifecycle_stage != "active":
             raise ValueError(
                 f"The study must not be a deleted one. Received: tracking.study={study}. "
@@ -87,91 +102,88 @@ class Store:
 
     @contextmanager
     def run(
-        self, name: str, *, parent: Run | None = None, tags: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        resume: str | None = None,
     ) -> Iterator[Run]:
-        """A run for the length of the block; its status tells how the block ended."""
-        tags = {**_provenance(), **(tags or {})}
+        """A run for the length of the block; its status tells how the block ended.
+
+        Args:
+            name: What the UI shows.
+            parent: The id of the run that it hangs under.
+            tags: Its own, beside those of `provenance`.
+            resume: The id of a run to go on with, instead of a new one.
+        """
+        tags = {**provenance.tags(), **(tags or {})}
         if parent is not None:
-            tags["mlflow.parentRunId"] = parent.id
-        created = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
-        run = Run(self, str(created.info.run_id))
-        with _sigterm_raises():
+            tags["mlflow.parentRunId"] = parent
+        with signals.stoppable():
+            run = self._open(name, tags, resume)
             try:
                 yield run
             except (KeyboardInterrupt, Terminated):
-                run.end("KILLED")
+                run.end("KILLED", outbox.HURRY_SECONDS)
                 raise
-            except BaseException:
+            except Rejected:
+                run.end("FAILED")
+                raise
+            except BaseException as error:
+                run.set_tags({FAILURE_TAG: describe(error)})
                 run.log_text(traceback.format_exc(), "traceback.txt")
                 run.end("FAILED")
                 raise
-            run.end("FINISHED")
+            run.end(run.final_status)
 
+    def _open(self, name: str, tags: Mapping[str, str], resume: str | None) -> Run:
+        if resume is None:
+            created = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
+            return Run(self, str(created.info.run_id))
+        found = self.client.get_run(resume)
+        self.client.update_run(resume, status="RUNNING")
+        if FAILURE_TAG in found.data.tags:
+            self.client.delete_tag(resume, FAILURE_TAG)
+        run = Run(self, resume, known=found)
+        run.set_tags(tags)
+        return run
 
-@dataclass
-class Run:
-    """One MLflow run; metrics wait in a buffer until the next flush."""
+    def write(self, run_id: str, operations: Sequence[outbox.Operation]) -> None:
+        """Writes operations of an outbox; for metrics and params, twice is as good as once.
 
-    store: Store
-    id: str
-    _buffer: list[Any] = field(default_factory=list)
-    _flushed: float = field(default_factory=time.monotonic)
+        Raises:
+            Rejected: the store will never take them.
+        """
+        from mlflow.exceptions import MlflowException
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Writes parameters, such as a flattened config; None is written as "null"."""
-        from mlflow.entities import Param
+        for kind, content in outbox.merged(operations):
+            try:
+                self._write(run_id, kind, content)
+            except MlflowException as error:
+                if error.error_code in _FINAL:
+                    raise Rejected(f"The store refuses {kind}: {error}") from error
+                raise
 
-        entities = [Param(k, "null" if v is None else str(v)) for k, v in params.items()]
-        for start in range(0, len(entities), 100):  # MLflow takes 100 in a request
-            self.store.client.log_batch(self.id, params=entities[start : start + 100])
+    def _write(self, run_id: str, kind: str, content: Any) -> None:
+        from mlflow.entities import Metric, Param, RunTag
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Buffers metrics of one step; writes the buffer when it is some seconds old."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._buffer += [Metric(key, float(v), now, step) for key, v in metrics.items()]
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what is buffered."""
-        while self._buffer:
-            batch = self._buffer[:1000]  # MLflow takes 1000 in a request
-            self.store.client.log_batch(self.id, metrics=batch)
-            del self._buffer[: len(batch)]
-        self._flushed = time.monotonic()
-
-    def log_text(self, text: str, artifact: str) -> None:
-        self.store.client.log_text(self.id, text, artifact)
-
-    def log_table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -> None:
-        """Writes a table that the MLflow UI shows as one; `name` ends in .json."""
-        table = {"columns": list(columns), "data": [list(row) for row in rows]}
-        self.store.client.log_dict(self.id, table, name)
-        # What MLflow's own log_table sets, which takes a detour over pandas.
-        tables = json.dumps([{"path": name, "type": "table"}])
-        self.set_tags({"mlflow.loggedArtifacts": tables})
-
-    def log_decay(self, report: AuditReport) -> None:
-        """What is decayed, to compare runs by: the digest as a tag, the table as text and data."""
-        self.set_tags({DIGEST_TAG: report.digest})
-        self.log_text(report.to_text(width=120) + "\n", "decay_audit.txt")
-        self.store.client.log_dict(self.id, report.to_dict(), "decay_audit.json")
-
-    def log_file(self, path: Path, folder: str | None = None) -> None:
-        self.store.client.log_artifact(self.id, str(path), folder)
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        self.store.client.log_batch(self.id, tags=[RunTag(k, v) for k, v in tags.items()])
-
-    def end(self, status: str) -> None:
-        try:
-            self.flush()
-        finally:
-            self.store.client.set_terminated(self.id, status)
+        if kind == "metrics":
+            metrics = [Metric(*row[:3], step=row[3]) for row in content]
+            for start in range(0, len(metrics), 1000):  # what MLflow takes in a request
+                self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        elif kind == "params":
+            params = [Param(key, value) for key, value in content.items()]
+            for start in range(0, len(params), 100):
+                self.client.log_batch(run_id, params=params[start : start + 100])
+        elif kind == "tags":
+            self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in content.items()])
+        elif kind == "text":
+            self.client.log_text(run_id, content[1], content[0])
+        elif kind == "file":
+            self.client.log_artifact(run_id, content[0], content[1])
+        else:
+            self.client.set_terminated(run_id, content)
 
 
 def _artifact_location(uri: str) -> str | None:
@@ -204,43 +216,3 @@ def _create_database(uri: str) -> None:
     new.unlink(missing_ok=True)
     MlflowClient(tracking_uri=f"{_SQLITE}{new}").search_experiments(max_results=1)
     new.replace(database)
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turns SIGTERM into an exception, in the main thread, where Python handles signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(signum: int, frame: FrameType | None) -> None:
-        raise Terminated("SIGTERM")
-
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _provenance() -> dict[str, str]:
-    """The commit of the checkout and whether its tree was dirty; "unknown" outside git."""
-    commit = _git("rev-parse", "HEAD")
-    status = _git("status", "--porcelain")
-    return {
-        "git_commit": commit or "unknown",
-        "git_dirty": "unknown" if status is None else str(bool(status)).lower(),
-        # What MLflow's own columns show.
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": shlex.join(sys.orig_argv[1:]),
-        "mlflow.source.git.commit": commit or "unknown",
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(PROJECT), *arguments]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,47 +1,86 @@
-"""One training run, or a multirun: `python -m experiments.train [overrides] [-m]`."""
+"""One training run, or a sweep of them: `python -m experiments.train [overrides] [-m]`."""
 
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli
-from experiments.schema import Config
+from experiments import cli, identity, progress, signals
+from experiments.outcome import Outcome
+from experiments.schema import Config, run_label
 
 if TYPE_CHECKING:
-    from experiments.tracking import Run
+    from experiments.run import Run
+    from experiments.tracking import Store
     from experiments.trial import TrialResult
 
 METHOD_TAG = "method"
 
 
-def train(node: DictConfig) -> float:
-    """Trains as configured, records the run, prints its result; returns the final data loss."""
-    config: Config = cli.typed(node)
+class DivergedError(ArithmeticError):
+    """The loss is not a number any more, or infinite."""
 
-    from experiments import device
-    from experiments.tracking import Store, ui_command
+
+def train(node: DictConfig) -> Outcome:
+    """Trains as configured and records the run, unless that has been done already.
+
+    Goes on with a run of the same config that was interrupted or failed.
+
+    Raises:
+        DivergedError: the loss is nan or infinite after an epoch.
+    """
+    config: Config = cli.typed(node)
+    from experiments import device, ledger
+    from experiments.tracking import Store
 
     device_name = device.set_up(config)
-    from experiments import progress
+    store = Store(config.tracking.uri, config.tracking.study)
+    told, label = identity.config_hash(cli.flatten(node)), run_label(config)
+    done = ledger.settled(ledger.find(store, [told])[told], config.rerun, label)
+    if done is not None:
+        return done
+    try:
+        with identity.claim(store.folder, ledger.claim_name(store, told)):
+            entries = ledger.find(store, [told])[told]  # another process may have been faster
+            done = ledger.settled(entries, config.rerun, label, claimed=True)
+            resume = ledger.resumable(entries, config.rerun)
+            return done or _train(store, node, config, device_name, told, resume)
+    except identity.Busy:
+        return Outcome(label, told, "RUNNING", failure="another process is at work on it")
+
+
+def _train(
+    store: Store, node: DictConfig, config: Config, device_name: str, told: str, resume: str | None
+) -> Outcome:
+    from experiments import ledger
     from experiments.data import load_data
 
-    data = load_data(config.data, config.seed, config.training.dtype.value)
-    store = Store(config.tracking.uri, config.tracking.study)
-    label = f"{config.regularization.name} lam={config.regularization.lam:g} seed={config.seed}"
+    label = run_label(config)
+    tags = {"kind": "trial", METHOD_TAG: config.regularization.name, ledger.HASH_TAG: told}
+    shown = config.training.progress
     with (
-        store.run(label) as run,
-        progress.bar(config.training.epochs, label, config.training.progress) as advance,
+        store.run(label, parent=config.tracking.parent, tags=tags, resume=resume) as run,
+        progress.fit(config.training.epochs, label, shown) as advance,
     ):
-        result = record_trial(run, node, config, data, device_name, advance)
-    print(f"{label}: {progress.summary(result.history)}  ({result.seconds:.1f} s)")
-    print(f"recorded in study {config.tracking.study!r} of {store.uri}: {ui_command(store.uri)}")
-    return result.history["val_data_loss"][-1]
+        kept = store.folder / "checkpoints" / f"{run.id}.npz"
+        data = load_data(config.data, config.seed, config.training.dtype.value)
+
+        def on_metrics(metrics: dict[str, float]) -> None:
+            advance(metrics)
+            if not math.isfinite(metrics["loss"]):
+                raise DivergedError(f"the loss is {metrics['loss']} after an epoch")
+
+        result = record_trial(
+            run, node, config, data, device_name, on_metrics, checkpoint_path=kept
+        )
+    kept.unlink(missing_ok=True)
+    last = {key: values[-1] for key, values in result.history.items()}
+    return Outcome(label, told, "FINISHED", run_id=run.id, metrics=last, seconds=result.seconds)
 
 
 def record_trial(
@@ -68,10 +107,7 @@ def record_trial(
     run.log_params(lambda_params(result.effective_lam))
     run.log_metrics({"seconds": result.seconds}, step=config.training.epochs - 1)
     if config.tracking.log_model:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.keras"
-            result.model.save(path)
-            run.log_file(path)
+        run.log_model(result.model)
     return result
 
 
@@ -99,9 +135,24 @@ def versions() -> dict[str, str]:
     return {**found, "version.python": platform.python_version(), "running_backend": backend}
 
 
+def job(node: DictConfig) -> Outcome:
+    """One job of Hydra's. In a sweep its failure is an outcome like any other."""
+    signals.check()
+    if HydraConfig.get().mode == RunMode.RUN:
+        outcome = train(node)
+    else:
+        try:
+            outcome = train(node)
+        except (Exception, SystemExit) as error:
+            told = identity.config_hash(cli.flatten(node))
+            outcome = Outcome.of_error(run_label(cli.typed(node)), told, error)
+    progress.show(outcome)
+    return outcome
+
+
 @hydra.main(version_base="1.3", config_path="../configs", config_name="config")
 def _main(node: DictConfig) -> Any:
-    return cli.task(train, node)
+    return cli.task(job, node)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from experiments import device, pipeline
+from experiments import checkpoint, device, pipeline, signals
 from experiments.data import Dataset
 from experiments.models import build_model
 from experiments.optimizers import build_optimizer
@@ -54,42 +55,54 @@ def run_trial(
     on_epoch: OnEpoch | None = None,
     on_report: OnReport | None = None,
     keep_trajectory: bool = False,
+    checkpoint_path: Path | None = None,
 ) -> TrialResult:
     """Trains one model on `data` as `config` says.
 
     The initial weights, the batches and any dropout depend on `config.seed` alone, so that
     runs that differ in their regularization differ in nothing else.
+
+    Args:
+        config: Of the run.
+        data: What `config.data` names.
+        on_epoch: Called with every epoch and its metrics, those of the checkpoint included.
+        on_report: Called with what is decayed, before the first step.
+        keep_trajectory: Whether to keep the weights of every epoch.
+        checkpoint_path: Where the state after the last epoch is kept. What is there is gone on
+            with, to the same weights as without the interruption: to the last bit on a CPU.
     """
     training = config.training
-    order = pipeline.batch_order(
-        len(data.x_train), training.batch_size, training.epochs, config.seed
-    )
+    steps = pipeline.steps_per_epoch(len(data.x_train), training.batch_size)
     method = build_method(
         config.regularization.name, config.regularization.lam, config.optimizer.learning_rate
     )
     keras.utils.clear_session(free_memory=False)
-    with device.distribution_scope(config, order.shape[-1]):
-        model = _compiled_model(config, data, method, num_steps=order.shape[0] * order.shape[1])
+    batch_size = min(training.batch_size, len(data.x_train))
+    with device.distribution_scope(config, batch_size):
+        model = _compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
     if on_report is not None:
         on_report(report)
-    recorder = EpochRecorder(method, on_epoch, keep_trajectory)
     keras.utils.set_random_seed(config.seed)  # dropout
-    start = time.perf_counter()
-    model.fit(
-        pipeline.training_batches(data, order),
-        steps_per_epoch=order.shape[1],
-        epochs=order.shape[0],
-        validation_data=pipeline.evaluation_data(data),
-        validation_batch_size=2048,
-        shuffle=False,  # the order is in the batches
-        callbacks=[*method.callbacks, recorder],
-        verbose=0,
-    )
+    done = checkpoint.load(checkpoint_path, model) if checkpoint_path else None
+    recorder = EpochRecorder(method, on_epoch, keep_trajectory, checkpoint_path, done)
+    epochs = range(recorder.first_epoch, training.epochs)
+    if epochs:
+        model.fit(
+            pipeline.training_batches(data, training.batch_size, config.seed, epochs),
+            steps_per_epoch=steps,
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
+            validation_data=pipeline.evaluation_data(data),
+            validation_batch_size=2048,
+            shuffle=False,  # the order is in the batches
+            callbacks=[*method.callbacks, recorder],
+            verbose=0,
+        )
     return TrialResult(
         history=recorder.history,
-        seconds=time.perf_counter() - start,
-        steps_per_epoch=order.shape[1],
+        seconds=recorder.seconds,
+        steps_per_epoch=steps,
         effective_lam=method.effective_lam,
         model=model,
         report=report,
@@ -133,16 +146,33 @@ def _data_loss_metric(classification: bool) -> Any:
 
 
 class EpochRecorder(keras.callbacks.Callback):
-    """Collects the metrics of every epoch, and the weights if asked to."""
+    """Collects the metrics of every epoch, keeps its state, and its weights if asked to."""
 
-    def __init__(self, method: Method, on_epoch: OnEpoch | None, keep_trajectory: bool) -> None:
+    def __init__(
+        self,
+        method: Method,
+        on_epoch: OnEpoch | None,
+        keep_trajectory: bool,
+        checkpoint_path: Path | None,
+        done: checkpoint.Progress | None,
+    ) -> None:
         super().__init__()
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[float]] = done.history if done else {}
+        self.first_epoch = done.epochs if done else 0
         self.trajectory: list[np.ndarray] = []
+        self._began = time.perf_counter() - (done.seconds if done else 0.0)
         self._method = method
         self._on_epoch = on_epoch
         self._keep_trajectory = keep_trajectory
+        self._checkpoint_path = checkpoint_path
         self._decayed: list[Any] = []
+        for epoch in range(self.first_epoch):
+            self._tell(epoch, {key: values[epoch] for key, values in self.history.items()})
+
+    @property
+    def seconds(self) -> float:
+        """Since training began, what a checkpoint has counted included."""
+        return time.perf_counter() - self._began
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._decayed = masks.select(self.model)
@@ -157,6 +187,13 @@ class EpochRecorder(keras.callbacks.Callback):
         for key, value in metrics.items():
             self.history.setdefault(key, []).append(value)
         self._keep_weights()
+        self._tell(epoch, metrics)
+        if self._checkpoint_path is not None:
+            progress = checkpoint.Progress(self.history, self.seconds)
+            checkpoint.save(self._checkpoint_path, self.model, progress)
+        signals.check()
+
+    def _tell(self, epoch: int, metrics: dict[str, float]) -> None:
         if self._on_epoch is not None:
             self._on_epoch(epoch, metrics)
 

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from experiments import cli, paths
-from experiments.schema import CompareConfig, Config
+from experiments.schema import CompareConfig, Config, TuneConfig
 from experiments.tracking import Store
 from tests.experiments import servers
 
@@ -26,6 +26,7 @@ def composed() -> Iterator[Compose]:
     """Composes `config` or `compare` with overrides, as the commands do."""
     cli.register("train", Config, "experiments.train")
     cli.register("compare", CompareConfig, "experiments.compare")
+    cli.register("tune", TuneConfig, "experiments.tune")
     with initialize_config_dir(str(paths.CONFIGS), version_base="1.3"):
         yield lambda name, *overrides: compose(name, list(overrides))
 

@@ -14,9 +14,9 @@ LIBRARY = sorted((paths.PROJECT / "l2keras").glob("*.py"))
 ALLOWED = {
     "mlflow": {"tracking"},
     "hydra": {"cli", "train", "compare", "launchers"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"comparison_plots"},
     "rich": {"progress"},
-    "jinja2": {"report"},
+    "jinja2": {"comparison_page"},
     "sklearn": {"sources"},
     "mlxtend": {"sources"},
 }

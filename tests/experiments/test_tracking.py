@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from experiments import paths, tracking
+from experiments import outbox, paths, signals, tracking
 from experiments.tracking import Store
 from tests.experiments.conftest import runs_of
 
@@ -82,7 +83,7 @@ def test_ctrl_c_marks_parent_and_child_killed(store: Store) -> None:
     """Ctrl-C ends the run and its parent as KILLED, metrics written."""
 
     def interrupt() -> None:
-        with store.run("parent") as parent, store.run("child", parent=parent) as child:
+        with store.run("parent") as parent, store.run("child", parent=parent.id) as child:
             child.log_metrics({"loss": 1.0})
             raise KeyboardInterrupt
 
@@ -103,7 +104,7 @@ def test_sigterm_marks_the_run_killed(store: Store) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
 
-    with pytest.raises(tracking.Terminated):
+    with pytest.raises(signals.Terminated):
         terminate()
     assert runs_of(store)[0].info.status == "KILLED"
     assert signal.getsignal(signal.SIGTERM) is before
@@ -128,9 +129,12 @@ def test_metrics_are_written_in_batches(store: Store, monkeypatch: pytest.Monkey
 
 def test_a_long_fit_is_seen_while_it_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The buffer is written when it is some seconds old, not only at the end."""
-    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "FLUSH_SECONDS", 0.05)
     with store.run("one") as run:
         run.log_metrics({"loss": 1.0})
+        deadline = time.monotonic() + 10
+        while not store.client.get_run(run.id).data.metrics and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert store.client.get_run(run.id).data.metrics == {"loss": 1.0}
 
 
@@ -163,3 +167,64 @@ def test_a_killed_creation_leaves_no_broken_store(uri: str) -> None:
         pass
     assert runs_of(Store(uri, "study"))[0].info.status == "FINISHED"
     assert not (folder / "mlflow.db.new").exists()
+
+
+def test_a_resumed_run_has_every_epoch_once(store: Store) -> None:
+    """A resumed run takes only the epochs that it lacks, keeps its parameters, ends FINISHED."""
+
+    def first() -> None:
+        with store.run("one") as run:
+            run.log_params({"device": "a"})
+            for epoch in (0, 1):
+                run.log_metrics({"loss": float(epoch)}, step=epoch)
+            raise ArithmeticError("half way")
+
+    with pytest.raises(ArithmeticError):
+        first()
+    [failed] = runs_of(store)
+    assert failed.data.tags["failure"] == "ArithmeticError: half way"
+    with store.run("one", resume=failed.info.run_id) as run:
+        assert store.client.get_run(run.id).info.status == "RUNNING"
+        run.log_params({"device": "b", "new": 1})
+        for epoch in range(4):
+            run.log_metrics({"loss": float(epoch)}, step=epoch)
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    assert "failure" not in found.data.tags
+    assert found.data.params == {"device": "a", "new": "1"}
+    history = store.client.get_metric_history(run.id, "loss")
+    assert [(m.step, m.value) for m in history] == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_what_the_store_refuses_is_not_finished(store: Store) -> None:
+    """A key that MLflow refuses ends the run FAILED, and raises what MLflow says."""
+
+    def refused() -> None:
+        with store.run("one") as run:
+            run.log_metrics({"a=b": 1.0})
+
+    with pytest.raises(outbox.Rejected, match="a=b"):
+        refused()
+    assert runs_of(store)[0].info.status == "FAILED"
+
+
+def test_a_signal_during_the_end_waits_for_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the last metrics are written: they are, the run is FINISHED, then it raises."""
+    write = store.client.log_batch
+
+    def interrupted(run_id: str, metrics: tuple[object, ...] = (), **other: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        write(run_id, metrics=metrics, **other)
+
+    def end() -> None:
+        with store.run("one") as run:
+            monkeypatch.setattr(store.client, "log_batch", interrupted)
+            run.log_metrics({"loss": 1.0})
+
+    with pytest.raises(KeyboardInterrupt):
+        end()
+    [found] = runs_of(store)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})

@@ -1,0 +1,65 @@
+"""The state of a training run after an epoch: what it takes to go on as if never interrupted.
+
+Weights, optimizer, and the seeds of dropout are Keras variables. The order of the batches is
+drawn from (seed, epoch), so the number of the epoch is all of it that has to be kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run has done so far.
+
+    Attributes:
+        history: For each metric its values, one an epoch.
+        seconds: Wall time of `fit` so far.
+    """
+
+    history: dict[str, list[float]]
+    seconds: float
+
+    @property
+    def epochs(self) -> int:
+        return max((len(values) for values in self.history.values()), default=0)
+
+
+def save(path: Path, model: Any, progress: Progress) -> None:
+    """Writes the state of a compiled model; a kill in the middle leaves the one of before."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()  # during fit JAX keeps the values elsewhere
+    arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
+    about = {"history": progress.history, "seconds": progress.seconds}
+    new = path.with_suffix(".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new.open("wb") as file:
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+    os.replace(new, path)
+
+
+def load(path: Path, model: Any) -> Progress | None:
+    """Gives a compiled model, just built, the state that `save` has written; None without one."""
+    if not path.exists():
+        return None
+    with np.load(path) as file:
+        about = json.loads(str(file["about"]))
+        for i, variable in enumerate(_variables(model)):
+            variable.assign(file[str(i)])
+    return Progress(about["history"], about["seconds"])
+
+
+def _variables(model: Any) -> Sequence[Any]:
+    """Everything that training changes, seeds and the inner optimizer of a wrapper included."""
+    model.optimizer.build(model.trainable_variables)
+    found = [*model.variables, *model.optimizer.variables]
+    return list({id(variable): variable for variable in found}.values())

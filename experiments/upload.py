@@ -1,0 +1,50 @@
+"""Sends what a store did not take while a run lasted: `python -m experiments.upload FILE ...`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.outbox import Rejected, read_spill
+
+if TYPE_CHECKING:
+    from experiments.tracking import Store
+
+
+def upload(store: Store, path: Path) -> None:
+    """Writes the operations of the file to the run that it is named after; removes the file."""
+    store.write(path.stem, read_spill(path))
+    path.unlink()
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # the files among them
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 1 if a file could not be sent, which then stays."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.upload", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="RUN_ID.jsonl")
+    parser.add_argument("--uri", help="MLflow store; by default as experiments.train chooses it")
+    parser.add_argument("--study", default="l2keras", help="any study of that store")
+    options = parser.parse_args(arguments)
+    missing = [str(path) for path in options.files if not path.is_file()]
+    if missing:
+        parser.error(f"expected files that a run has left. Received: {', '.join(missing)}.")
+    from experiments.tracking import Store
+
+    store = Store(options.uri, options.study)
+    failed = 0
+    for path in options.files:
+        try:
+            upload(store, path)
+        except Rejected as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            failed = 1
+        else:
+            print(f"sent to run {path.stem} of {store.uri}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
