@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -48,7 +49,7 @@ def set_up(config: Config) -> str:
             f"device=gpu needs a GPU that {backend} can see. Received: none. "
             "Install the driver and the GPU build of the backend, or use device=auto."
         )
-    _check_shares(config.training.batch_size, replicas(config))
+    _check_shares(config, config.training.batch_size)
     _set_precision(config)
     keras.utils.set_random_seed(config.seed)
     return ", ".join(gpus) if gpus and config.device is not Device.cpu else "cpu"
@@ -142,30 +143,68 @@ def replicas(config: Config) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def _check_shares(batch_size: int, devices: list[str]) -> None:
-    if devices and batch_size % len(devices):
+def _check_shares(config: Config, batch_size: int) -> None:
+    """Raises ConfigError for what the devices that share a batch cannot do."""
+    import keras
+
+    devices = replicas(config)
+    if len(devices) < 2:
+        return
+    if batch_size % len(devices):
         raise ConfigError(
             "`training.batch_size` must be a multiple of the number of devices that share it. "
             f"Received: a batch of {batch_size} on {', '.join(devices)}. Choose a multiple of "
             f"{len(devices)} (and data.num_train not below it), or distribute=none."
         )
+    if keras.backend.backend() != "tensorflow":
+        return
+    needed = {"gradient_accumulation_steps": 1}  # it merges the devices inside a condition
+    if "CPU" in devices[0]:  # seen to fail there; not tried on GPUs
+        needed |= {"jit": False, "steps_per_execution": 1}
+    for key, value in needed.items():
+        received = getattr(config.training, key)
+        if received != value:
+            raise ConfigError(
+                f"`training.{key}` must be {value} where TensorFlow shares a batch. Received: "
+                f"training.{key}={received} on {', '.join(devices)}. Leave it, or distribute=none."
+            )
 
 
 def distribution_scope(config: Config, batch_size: int) -> AbstractContextManager[Any]:
     """Build and compile in this scope: data-parallel over `replicas`, if there are any.
 
     Raises:
-        ConfigError: `batch_size` is no multiple of their number.
+        ConfigError: they cannot share batches of `batch_size`, or not in this way.
     """
     import keras
 
+    _check_shares(config, batch_size)
     devices = replicas(config)
-    _check_shares(batch_size, devices)
     if devices and keras.backend.backend() == "jax":
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     elif devices:
-        import tensorflow as tf
-
-        scope: AbstractContextManager[Any] = tf.distribute.MirroredStrategy(devices).scope()
+        scope: AbstractContextManager[Any] = _mirrored(tuple(devices)).scope()
         return scope
     return nullcontext()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> Any:
+    """One strategy for all trainings of a process: the messages of two would get mixed up."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def is_replicated() -> bool:
+    """Whether the model built now gets a copy on each of several devices, as on TensorFlow.
+
+    JAX has one model over all of them, whose statistics are those of the whole batch anyway.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import layers, ops
 
+from experiments import device
 from experiments.data import Dataset
 from experiments.fits import check_fits
 from experiments.schema import ModelConfig
@@ -108,7 +109,8 @@ def _conv(x: Any, channels: int, size: int, regularizer: Any, name: str, strides
         kernel_regularizer=regularizer,
         name=f"{name}_conv",
     )(x)
-    return layers.BatchNormalization(name=f"{name}_norm")(x)
+    # Statistics of the whole batch, where devices share it.
+    return layers.BatchNormalization(synchronized=device.is_replicated(), name=f"{name}_norm")(x)
 
 
 def _transformer(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:

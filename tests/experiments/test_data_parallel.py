@@ -26,12 +26,14 @@ from experiments.data import load_data
 from experiments.schema import Config, ConfigError, Device, Distribute
 from experiments.trial import run_trial
 
-def train(name, lam, distribute, batch_size=32, num_train=96):
+def train(name, lam, distribute, model="mlp", num_train=96, **training):
     config = Config(device=Device.cpu, distribute=distribute)
-    config.data.num_train, config.model.width = num_train, 8
+    config.data.num_train, config.model.name, config.model.width = num_train, model, 8
     config.regularization.name, config.regularization.lam = name, lam
     config.optimizer.learning_rate, config.optimizer.momentum = 0.1, 0.9
-    config.training.epochs, config.training.batch_size = 3, batch_size
+    config.training.epochs = 3
+    for key, value in training.items():
+        setattr(config.training, key, value)
     device.set_up(config)
     data = load_data(config.data, config.seed, config.training.dtype.value)
     result = run_trial(config, data, keep_trajectory=True)
@@ -41,16 +43,23 @@ def train(name, lam, distribute, batch_size=32, num_train=96):
     keys = ("loss", "data_loss", "val_loss", "val_data_loss", "penalty")
     return result.trajectory.tolist(), {key: result.history[key] for key in keys}
 
-def refusal(batch_size, num_train):
+def refusal(**given):
     try:
-        train("none", 0.0, Distribute.mirrored, batch_size, num_train)
+        train("none", 0.0, Distribute.mirrored, **given)
     except ConfigError as error:
         return str(error)
 
 methods = json.loads(sys.argv[1])
-one = {name: train(name, lam, Distribute.none) for name, lam in methods.items()}
-two = {name: train(name, lam, Distribute.mirrored) for name, lam in methods.items()}
-print(json.dumps({"one": one, "two": two, "odd": refusal(33, 96), "few": refusal(64, 51)}))
+trained = {}
+for distribute in (Distribute.none, Distribute.mirrored):
+    found = {name: train(name, lam, distribute) for name, lam in methods.items()}
+    found["normalized"] = train("half_l2", 0.01, distribute, model="cnn")
+    trained[distribute.value] = found
+refused = [
+    refusal(batch_size=33), refusal(batch_size=64, num_train=51), refusal(jit=True),
+    refusal(steps_per_execution=2), refusal(gradient_accumulation_steps=2),
+]
+print(json.dumps({"one": trained["none"], "two": trained["mirrored"], "refused": refused}))
 """
 # learning_rate * lambda = 0.05 a step, or 0.1 for what counts lambda twice.
 METHODS = {"none": 0.0, "half_l2": 0.5, "builtin_l2": 0.25, "decoupled": 0.5, "coupled": 0.5}
@@ -65,9 +74,9 @@ def trained() -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "normalized"])
 def test_two_devices_train_as_one(trained: Any, method: str) -> None:
-    """Weights after every epoch, losses and penalty on two devices are those of one, to 1e-5."""
+    """Weights, losses and penalty on two devices are those of one, to 1e-5; BatchNorm's too."""
     (one, one_history), (two, two_history) = trained["one"][method], trained["two"][method]
     norm = np.linalg.norm(one[-1])
     assert np.linalg.norm(np.subtract(one[-1], two[-1])) < 1e-5 * norm
@@ -91,13 +100,14 @@ def test_the_loss_holds_the_penalty_once(trained: Any, method: str) -> None:
     np.testing.assert_allclose(gap, history["penalty"], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("case", "batch"), [("odd", 33), ("few", 51)])
-def test_a_batch_that_cannot_be_shared_is_refused(trained: Any, case: str, batch: int) -> None:
-    """An odd batch on two devices raises, also where too few examples make it odd."""
-    assert (
-        f"multiple of the number of devices that share it. Received: a batch of {batch} on "
-        in (trained[case])
-    )
+def test_what_cannot_be_shared_is_refused(trained: Any) -> None:
+    """A batch that two devices cannot halve, or a step that TensorFlow cannot share, raises."""
+    odd, few, jit, steps, accumulation = trained["refused"]
+    assert "multiple of the number of devices that share it. Received: a batch of 33 on" in odd
+    assert "Received: a batch of 51 on" in few
+    assert "`training.jit` must be False" in jit
+    assert "`training.steps_per_execution` must be 1" in steps
+    assert "`training.gradient_accumulation_steps` must be 1" in accumulation
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -47,10 +48,12 @@ RAY = pytest.param("ray", marks=pytest.mark.slow)
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Without a token of our own ray writes one into the home folder.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     return subprocess.run(
         [sys.executable, *command],
         cwd=paths.PROJECT,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled", **environment},
+        env={**os.environ, **token, **environment},
         capture_output=True,
         text=True,
         timeout=500,
