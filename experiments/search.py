@@ -98,10 +98,11 @@ def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner
         )
     except Exception as error:  # of SQLAlchemy, of any driver, of optuna
-        why = str(error).strip().partition("\n")[0]
+        why = str(error).strip().partition("\n")[0].rstrip(".")
         raise ConfigError(
             "`tune.storage` must be a database that optuna can open. "
-            f"Received: {type(error).__name__}: {why}"
+            f"Received: {type(error).__name__}: {why}. "
+            "For PostgreSQL pass postgresql+psycopg2://user@host/database and install psycopg2."
         ) from error
 
 
