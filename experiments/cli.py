@@ -16,7 +16,7 @@ from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import schema
+from experiments import launchers, schema
 from experiments.data import check_data_config, input_kind
 from experiments.fits import check_fits
 from experiments.optimizers import check_optimizer_config
@@ -53,11 +53,12 @@ def register(name: str, config: type[schema.Config], module: str) -> None:
             "template": help_text(config, module),
         },
     )
+    launchers.register()
 
 
 def groups() -> dict[str, list[str]]:
     """The config groups and their options, from the folders."""
-    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir())
+    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name != "hydra")
     return {folder.name: sorted(p.stem for p in folder.glob("*.yaml")) for folder in folders}
 
 
@@ -69,6 +70,10 @@ def help_text(config: type[schema.Config], module: str) -> str:
     for key, item, _ in schema.keys(config):
         shown = f"{key}={_shown(item)}"
         lines.append(f"  {shown:44} {item.metadata['help']}")
+    lines += [
+        "",
+        f"A sweep on many cores or machines: hydra/launcher={'|'.join(launchers.PACKAGES)}",
+    ]
     lines += ["", "The config without running it: --cfg job. Flags of Hydra: --hydra-help."]
     return "\n".join(lines).replace("$", r"$$") + "\n"
 
@@ -95,6 +100,8 @@ def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> No
     valid = [key for key, _, _ in schema.keys(config)]
     for override in overrides:
         key = override.key_or_group
+        if key == "hydra/launcher":
+            launchers.check_installed(str(override.value()))
         if key.partition("/")[0] == "hydra" or key.startswith("hydra."):
             continue
         if override.is_delete():

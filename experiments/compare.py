@@ -21,7 +21,8 @@ from experiments.schema import CompareConfig
 if TYPE_CHECKING:
     import numpy as np
 
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
 
 
 def compare(node: DictConfig) -> None:
@@ -30,12 +31,13 @@ def compare(node: DictConfig) -> None:
     comparison.check_comparison(config)
     print("loading the backend ...", file=sys.stderr)
 
-    from experiments import device, report
+    from experiments import comparison_page, device
     from experiments.tracking import Store, ui_command
 
     device_name = device.set_up(config)
     store = Store(config.tracking.uri, config.tracking.study)
-    with store.run(f"compare {report.describe(config)}", tags={"kind": "comparison"}) as parent:
+    name = f"compare {comparison_page.describe(config)}"
+    with store.run(name, tags={"kind": "comparison"}) as parent:
         parent.log_params(cli.flatten(node))
         parent.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
         results = train_arms(store, parent, node, config, device_name)
@@ -109,13 +111,13 @@ def record_summary(
     parent: Run, config: CompareConfig, results: list[ArmResult], device_name: str
 ) -> Path:
     """Table, figures and page into the parent run; the page also into runs/. Returns its path."""
-    from experiments import report
+    from experiments import comparison_page
     from experiments.train import versions
 
-    figures = report.figures(results, config)
+    figures = comparison_page.figures(results, config)
     provenance = {**versions(), "device": device_name, "MLflow run": parent.id}
     command = shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]])
-    html = report.page(results, config, figures, command, provenance)
+    html = comparison_page.page(results, config, figures, command, provenance)
     rows = [comparison.row(r) for r in comparison.table_order(results, comparison.grid(config))]
     parent.log_table(comparison.COLUMNS, rows, "comparison.json")
     parent.log_metrics(dict(summary_metrics(config, results)))
@@ -145,14 +147,14 @@ def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator
 
 def show(config: CompareConfig, results: list[ArmResult]) -> None:
     """The table and the findings, in the terminal."""
-    from experiments import progress, report
+    from experiments import comparison_page, progress
 
     ordered = comparison.table_order(results, comparison.grid(config))
-    title = f"{report.describe(config)}: one lambda, written {len(comparison.LABELS)} ways"
+    title = f"{comparison_page.describe(config)}: one lambda, written {len(comparison.LABELS)} ways"
     groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda r: r.arm.lam)]
     rows = [[comparison.row(result) for result in group] for group in groups]
     progress.print_table(title, comparison.COLUMNS, rows)
-    for sentence in report.findings(results, config):
+    for sentence in comparison_page.findings(results, config):
         print(f"- {sentence}")
 
 

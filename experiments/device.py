@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from experiments.schema import Backend, Config, ConfigError, Device, MixedPrecision
+from experiments.schema import Backend, Config, ConfigError, Device, Distribute, MixedPrecision
 
 
 def set_up(config: Config) -> str:
@@ -19,9 +19,15 @@ def set_up(config: Config) -> str:
         The name of the device, for the record of the run.
 
     Raises:
-        ConfigError: the backend is loaded with another name already, or there is no GPU.
+        ConfigError: the backend is loaded with another name already, there is no GPU, or the
+            batch cannot be shared as `distribute` says.
     """
     backend = choose_backend(config.backend)
+    if config.distribute is Distribute.mirrored and backend != "tensorflow":
+        raise ConfigError(
+            f"distribute=mirrored is TensorFlow's. Received: backend={backend}. "
+            "JAX shares a batch among its GPUs under distribute=auto; torch has no such choice."
+        )
     if config.device is Device.cpu and backend == "jax":
         os.environ["JAX_PLATFORMS"] = "cpu"
     if config.device is Device.cpu and backend == "torch":
@@ -42,6 +48,7 @@ def set_up(config: Config) -> str:
             f"device=gpu needs a GPU that {backend} can see. Received: none. "
             "Install the driver and the GPU build of the backend, or use device=auto."
         )
+    _check_shares(config.training.batch_size, replicas(config))
     _set_precision(config)
     keras.utils.set_random_seed(config.seed)
     return ", ".join(gpus) if gpus and config.device is not Device.cpu else "cpu"
@@ -117,17 +124,48 @@ def _set_precision(config: Config) -> None:
     keras.config.set_dtype_policy(policy)
 
 
-def distribution_scope() -> AbstractContextManager[Any]:
-    """Build and fit in this scope: data-parallel over every visible GPU, if there are several."""
+def replicas(config: Config) -> list[str]:
+    """The devices that share each batch, as `distribute` says; empty if nothing is shared."""
     import keras
 
     backend = keras.backend.backend()
-    if backend == "tensorflow":
+    if config.distribute is Distribute.none or backend == "torch":
+        return []
+    if backend == "jax":
+        found = _jax_gpus(config.device)
+    else:
         import tensorflow as tf
 
-        if len(tf.config.get_visible_devices("GPU")) > 1:
-            scope: AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
-            return scope
-    if backend == "jax" and len(_jax_gpus(Device.auto)) > 1:
+        found = [device.name for device in tf.config.list_logical_devices("GPU")]
+        if config.distribute is Distribute.mirrored:
+            return found or [device.name for device in tf.config.list_logical_devices("CPU")]
+    return found if len(found) > 1 else []
+
+
+def _check_shares(batch_size: int, devices: list[str]) -> None:
+    if devices and batch_size % len(devices):
+        raise ConfigError(
+            "`training.batch_size` must be a multiple of the number of devices that share it. "
+            f"Received: a batch of {batch_size} on {', '.join(devices)}. Choose a multiple of "
+            f"{len(devices)} (and data.num_train not below it), or distribute=none."
+        )
+
+
+def distribution_scope(config: Config, batch_size: int) -> AbstractContextManager[Any]:
+    """Build and compile in this scope: data-parallel over `replicas`, if there are any.
+
+    Raises:
+        ConfigError: `batch_size` is no multiple of their number.
+    """
+    import keras
+
+    devices = replicas(config)
+    _check_shares(batch_size, devices)
+    if devices and keras.backend.backend() == "jax":
         keras.distribution.set_distribution(keras.distribution.DataParallel())
+    elif devices:
+        import tensorflow as tf
+
+        scope: AbstractContextManager[Any] = tf.distribute.MirroredStrategy(devices).scope()
+        return scope
     return nullcontext()

@@ -84,8 +84,11 @@ def _entry(store: Store, told: str, run: Any) -> Entry:
     )
 
 
-def settled(entries: Entries, rerun: Rerun, label: str) -> Outcome | None:
-    """Why a config is not to be trained now, or None if it is."""
+def settled(entries: Entries, rerun: Rerun, label: str, *, claimed: bool = False) -> Outcome | None:
+    """Why a config is not to be trained now, or None if it is.
+
+    Where it is `claimed` by this process, no other one is at work on it.
+    """
     if rerun is Rerun.all or not entries:
         return None
     told = entries[0].config_hash
@@ -93,7 +96,7 @@ def settled(entries: Entries, rerun: Rerun, label: str) -> Outcome | None:
         if entry.status == "FINISHED":
             return Outcome(label, told, "SKIPPED", entry.run_id, entry.metrics)
     for entry in entries:
-        if entry.elsewhere:
+        if entry.elsewhere and not claimed:
             why = f"at work on {entry.host}, it seems; rerun=all trains it all the same"
             return Outcome(label, told, "RUNNING", entry.run_id, entry.metrics, failure=why)
     if rerun is Rerun.none:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ from experiments.paths import PROJECT
 
 
 def tags() -> dict[str, str]:
-    """Commit of the checkout and whether its tree was dirty ("unknown" outside git), command, host.
+    """Commit of the checkout and whether its tree was dirty ("unknown" outside git), the command.
 
     The keys with "mlflow." are what MLflow's own columns show.
     """
@@ -21,6 +22,7 @@ def tags() -> dict[str, str]:
         "git_commit": commit,
         "git_dirty": dirty,
         "host": platform.node(),
+        "pid": str(os.getpid()),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": command(),
         "mlflow.source.git.commit": commit,

@@ -1,142 +1,185 @@
-"""From the results of a comparison to sentences, a table and one self-contained HTML page."""
+"""From the runs of a study to tables, figures and a page: `python -m experiments.report`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from experiments import findings, progress, records, study, study_page
+from experiments.records import Record, StudyError
+from experiments.study import Study
+from experiments.study_curves import PANELS
 
-from experiments import comparison, plots
-from experiments.comparison import TITLES, ArmResult
-from experiments.schema import CompareConfig
+if TYPE_CHECKING:
+    from experiments.tracking import Store
 
-TEMPLATES = Path(__file__).parent / "templates"
+PAGE = "report.html"
+FOLDER = "report"  # artifact folder of the parent
+TERMINAL_ROWS = 12
+VERSIONS = "version."
 
 
 @dataclass(frozen=True)
-class FigureOnPage:
-    """A figure with the words around it; `name` is its file's."""
+class Report:
+    """What was written: the page, the files of the figures, and the study that they show."""
 
-    name: str
-    title: str
-    caption: str
-    svg: str
-
-
-def figures(results: Sequence[ArmResult], config: CompareConfig) -> list[FigureOnPage]:
-    """The three figures of a comparison, at the lambda that suits HalfL2 best."""
-    lams = comparison.grid(config)
-    lam = comparison.best_lambda(results, lams)
-    return [
-        FigureOnPage(
-            "accuracy_over_lambda",
-            "The built-in's curve is HalfL2's, shifted by a factor of two",
-            "Each point is one run; the horizontal axis is the number that was written. "
-            "keras L2(lambda) does at lambda what HalfL2 does at 2*lambda.",
-            plots.accuracy_over_lambda(results, lams),
-        ),
-        FigureOnPage(
-            "distance_over_steps",
-            "How far the weights are from HalfL2's",
-            "All weights, after every epoch. Below the grey line two runs differ by rounding only; "
-            "exactly equal weights are drawn at the bottom.",
-            plots.distance_over_steps(results, lam, comparison.tolerance(config)),
-        ),
-        FigureOnPage(
-            "norm_over_steps",
-            "What lambda does to the norm of the weights",
-            "Kernels and embeddings; biases and normalization parameters are not decayed.",
-            plots.norm_over_steps(results, lam),
-        ),
-    ]
+    page: Path
+    figures: Sequence[Path]
+    study: Study
 
 
-def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
-    """One sentence for each method: how its weights stand to HalfL2's over the whole grid."""
-    lams = comparison.grid(config)
-    sentences = []
-    for name, title in TITLES.items():
-        chosen = comparison.of(results, name, lams)
-        if name in ("none", comparison.REFERENCE) or not chosen:
-            continue
-        kinds = list(dict.fromkeys(_kind(result) for result in chosen))
-        farthest = max(result.distance for result in chosen)
-        sentences.append(f"{title}: {'; '.join(kinds)} (largest distance {farthest:.1e}).")
-    best = comparison.best_lambda(results, lams)
-    if math.isfinite(best):
-        scores = {
-            r.arm.lam: abs(r.score) for r in comparison.of(results, comparison.REFERENCE, lams)
-        }
-        none = [f"{abs(r.score):.3f} without any" for r in results if r.arm.name == "none"]
-        shown = ", ".join([f"{scores[best]:.3f} at lambda = {best:g}", *none])
-        metric = "test accuracy" if results[0].score >= 0 else "test data loss"
-        sentences.append(f"HalfL2's best {metric} on this grid: {shown}. One seed: not a ranking.")
-    return sentences
+def write(
+    store: Store, parent: str | None, members: Collection[str] | None, folder: Path
+) -> Report:
+    """Writes the page and its figures, and logs them to the parent.
+
+    Args:
+        store: At the study to read.
+        parent: The id of the sweep's run; None for the whole study, logged nowhere.
+        members: The config hashes of the sweep, which are kept with the parent; None for its
+            children and the members that were kept before.
+        folder: Where the files go.
+
+    Raises:
+        StudyError: there is no training run.
+    """
+    everything = records.read(store)
+    if parent is not None and members is not None:
+        store.client.log_text(parent, json.dumps(sorted(members)), records.MEMBERS)
+    chosen = everything if parent is None else records.members(store, everything, parent)
+    trials = [record for record in chosen if record.is_trial]
+    if not trials:
+        raise StudyError(
+            "A report needs training runs. Received: none in the study or under the parent. "
+            "`python -m experiments.train -m seed=0,1,2` makes some."
+        )
+    found = study.build(trials)
+    folder.mkdir(parents=True, exist_ok=True)
+    histories = records.histories(store, study_page.plotted(found), PANELS)
+    shown = study_page.sections(found, histories, folder)
+    commands = _commands(everything, trials, parent)
+    html = study_page.page(_name(store), found, shown, commands, _provenance(trials, store.uri))
+    page = folder / PAGE
+    page.write_text(html, encoding="utf-8")
+    names = [figure.name for section in shown for figure in section.figures]
+    figures = [folder / f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    report = Report(page, figures, found)
+    if parent is not None:
+        _log(store, parent, report)
+    return report
 
 
-def _kind(result: ArmResult) -> str:
-    """The verdict without its numbers, so that a grid of equal verdicts is one phrase."""
-    if result.verdict.startswith("same as"):
-        return "same as HalfL2(2*lambda), twice what was asked"
-    if result.verdict.startswith("equal"):
-        return result.verdict.replace("equal", "equal to HalfL2(lambda)", 1)
-    return result.verdict
+def default_folder(store: Store) -> Path:
+    """Beside the store if that is a file, else in runs/."""
+    return store.folder.parent / "report" / _name(store)
 
 
-def page(
-    results: Sequence[ArmResult],
-    config: CompareConfig,
-    shown: Sequence[FigureOnPage],
-    command: str,
-    provenance: Mapping[str, str],
-) -> str:
-    """The page as HTML: no script, no link to anything outside itself."""
-    lams = comparison.grid(config)
-    methods = len({result.arm.name for result in results})
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape())
-    return environment.get_template("compare.html.j2").render(
-        title=f"One lambda, {methods} ways to write it: {describe(config)}",
-        setting=_setting(config),
-        findings=findings(results, config),
-        figures=shown,
-        columns=comparison.COLUMNS,
-        rows=_rows(results, lams),
-        tolerance=f"{comparison.tolerance(config):.1e}",
-        command=command,
-        provenance="\n".join(f"{key}: {value}" for key, value in provenance.items()),
+def _name(store: Store) -> str:
+    return str(store.client.get_experiment(store.experiment_id).name)
+
+
+def _commands(
+    everything: Sequence[Record], trials: Sequence[Record], parent: str | None
+) -> list[str]:
+    """The sweeps that the runs belong to, then what made those without one, each once."""
+    sweeps = {record.id: record.command for record in everything if record.command}
+    asked = [sweeps[parent]] if parent in sweeps else []
+    made = [sweeps.get(record.parent or "") or record.command for record in trials]
+    own = shlex.join(["python", "-m", *sys.orig_argv[2:]] if "-m" in sys.orig_argv else sys.argv)
+    return [command for command in dict.fromkeys([*asked, *made, own]) if command]
+
+
+def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
+    """What the results depend on beside the configs: commits and versions, each value once."""
+    keys = sorted({key for record in trials for key in record.params if key.startswith(VERSIONS)})
+    found = {"store": uri}
+    for key in ("git_commit", "git_dirty"):
+        found[key] = ", ".join(sorted({r.tags[key] for r in trials if key in r.tags}))
+    for key in (*keys, "running_backend", "device_name"):
+        found[key] = ", ".join(sorted({r.params[key] for r in trials if key in r.params}))
+    hours = sum(r.end - r.start for r in trials if r.end is not None) / 3600
+    return {**found, "time in all runs": f"{hours:.2f} h"}
+
+
+def _log(store: Store, parent: str, report: Report) -> None:
+    """Page, figures, table and summary metrics, on the parent: what the UI shows first."""
+    client, found = store.client, report.study
+    for path in (report.page, *report.figures):
+        client.log_artifact(parent, str(path), FOLDER)
+    rows = [[s.label, *row] for s in found.settings for _, row in findings.leaderboard(s)]
+    columns = ["setting", *findings.columns(found.settings[0])] if found.settings else []
+    client.log_dict(parent, {"columns": columns, "data": rows}, "leaderboard.json")
+    shown_as_table = json.dumps([{"path": "leaderboard.json", "type": "table"}])
+    client.set_tag(parent, "mlflow.loggedArtifacts", shown_as_table)
+    for key, value in findings.summary_metrics(found).items():
+        client.log_metric(parent, key, value)
+
+
+def show(found: Study) -> None:
+    """The leaderboard, the sentences and what is missing, in the terminal."""
+    single = len(found.settings) == 1
+    for setting in found.settings:
+        # Of several settings the best of each method only.
+        rows = [row for _, row in findings.leaderboard(setting, TERMINAL_ROWS if single else 0)]
+        progress.print_table(setting.label or "leaderboard", findings.columns(setting), [rows])
+    lines = findings.sentences(found.settings[0]) if single else findings.headlines(found)
+    for line in lines:
+        print(f"- {line}")
+    for record in found.failed:
+        name, status, why, _ = findings.failure(record)
+        print(f"- missing: {name}: {status}, {why}")
+
+
+def _parent(store: Store, asked: str | None) -> str | None:
+    """The parent that was asked for, else the only sweep of the study."""
+    sweeps = records.sweeps(store)
+    if asked is None and len(sweeps) > 1:
+        print(f"The study has {len(sweeps)} sweeps; for one of them: --parent RUN_ID.")
+    return asked or (sweeps[0] if len(sweeps) == 1 else None)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m experiments.report",
+        description="Writes the page, the figures (SVG, PNG) and the tables of a study: the metric "
+        "over lambda with 95 %% intervals over seeds, learning rate x lambda, losses, norms, "
+        "paired differences between methods, what failed, the commands.",
     )
-
-
-def describe(config: CompareConfig) -> str:
-    """Data, model and optimizer in three words."""
-    optimizer = "momentum" if config.optimizer.momentum else config.optimizer.name
-    return f"{config.data.name}, {config.model.name}, {optimizer}"
-
-
-def _setting(config: CompareConfig) -> str:
-    data, optimizer, training = config.data, config.optimizer, config.training
-    examples = "all" if data.num_train is None else str(data.num_train)
-    return (
-        f"Every run starts from the same weights and sees the same batches: {data.name} with "
-        f"{examples} training examples and {data.label_noise:.0%} of their labels redrawn, "
-        f"{config.model.name} of width {config.model.width} and depth {config.model.depth}, "
-        f"{optimizer.name} with learning rate {optimizer.learning_rate:g} "
-        f"({optimizer.schedule.value}) and momentum {optimizer.momentum:g}, "
-        f"{training.epochs} epochs of batches of {training.batch_size}, "
-        f"{training.dtype.value}, seed {config.seed}."
+    found.add_argument(
+        "study", nargs="?", help="tracking.study; default: that of the newest sweep, else l2keras"
     )
+    found.add_argument(
+        "--uri", help="MLflow store; default: $MLFLOW_TRACKING_URI, else sqlite in runs/"
+    )
+    found.add_argument(
+        "--parent", metavar="RUN_ID", help="one sweep; default: all runs of the study"
+    )
+    found.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="default: report/<study>/ beside the store"
+    )
+    return found
 
 
-def _rows(results: Sequence[ArmResult], lams: Sequence[float]) -> list[dict[str, object]]:
-    best = comparison.best_lambda(results, lams)
-    rows: list[dict[str, object]] = []
-    previous: float | None = None
-    for result in comparison.table_order(results, lams):
-        classes = ["group"] if result.arm.lam != previous else []
-        classes += ["best"] if result.arm.lam == best else []
-        rows.append({"classes": " ".join(classes), "cells": comparison.row(result)})
-        previous = result.arm.lam
-    return rows
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads, writes, prints; 2 where there is nothing to read."""
+    options = parser().parse_args(arguments)
+    try:
+        store = records.open_study(options.uri, options.study)
+        folder = options.output or default_folder(store)
+        report = write(store, _parent(store, options.parent), None, folder)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    show(report.study)
+    print(f"page: {report.page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -31,6 +31,12 @@ class Rerun(Enum):
     none = "none"
 
 
+class Distribute(Enum):
+    auto = "auto"
+    mirrored = "mirrored"
+    none = "none"
+
+
 class Schedule(Enum):
     constant = "constant"
     cosine = "cosine"
@@ -130,6 +136,10 @@ class Config:
     seed: int = _key(0, "of the initial weights, the label noise and the order of the batches")
     device: Device = _key(Device.auto, "auto (every visible GPU, else CPU), cpu or gpu")
     backend: Backend | None = _key(None, "tensorflow, jax or torch; null: $KERAS_BACKEND")
+    distribute: Distribute = _key(
+        Distribute.auto,
+        "auto (every visible GPU, if several), mirrored (TensorFlow; also logical CPUs) or none",
+    )
     rerun: Rerun = _key(
         Rerun.failed, "of runs recorded already: failed (goes on with them), all (anew), none"
     )

@@ -8,14 +8,15 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from experiments import ledger, progress, provenance
 from experiments.outcome import Outcome, describe
+from experiments.run import Run
 from experiments.schema import Config, Rerun, run_label, varying
 from experiments.signals import Terminated
-from experiments.tracking import FAILURE_TAG, Run, Store, ui_command
+from experiments.tracking import FAILURE_TAG, Store, ui_command
 
 SWEEP_TAG = "sweep_hash"
 WATCH_SECONDS = 5.0
@@ -130,7 +131,10 @@ class Sweep:
         return outcomes
 
     def _record(self, store: Store, parent: Run, outcomes: Sequence[Outcome]) -> None:
-        """The counts, and the report, in the parent."""
+        """The counts, the table and the figures, in the parent."""
+        from experiments import report
+        from experiments.records import StudyError
+
         failed = sum(outcome.failed for outcome in outcomes)
         finished = sum(outcome.status in ("FINISHED", "SKIPPED") for outcome in outcomes)
         parent.log_summary(
@@ -139,6 +143,12 @@ class Sweep:
         if failed:
             parent.final_status = "FAILED"
             parent.set_tags({FAILURE_TAG: f"{failed} of {len(outcomes)} runs failed"})
+        parent.flush()  # the report reads them
+        with suppress(StudyError):  # no run has come so far that it could be shown
+            hashes = [outcome.config_hash for outcome in outcomes]
+            written = report.write(store, parent.id, hashes, report.default_folder(store))
+            report.show(written.study)
+            print(f"page: {written.page}")
 
 
 def _adopt(store: Store, parent: Run, known: Mapping[str, ledger.Entries]) -> None:

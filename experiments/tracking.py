@@ -6,33 +6,26 @@ ends FINISHED, FAILED (with its traceback) or KILLED (Ctrl-C, SIGTERM), never in
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlparse
 
 from filelock import FileLock
 
 from experiments import outbox, provenance, signals
-from experiments.outbox import Outbox, Rejected
+from experiments.outbox import Rejected
 from experiments.outcome import describe
 from experiments.paths import RUNS
+from experiments.run import Run
 from experiments.signals import Terminated
 
-if TYPE_CHECKING:
-    from l2keras import AuditReport
-
-DIGEST_TAG = "decay_digest"
 FAILURE_TAG = "failure"
-PATIENCE = 180.0  # seconds that the end of a run waits for a store that is away
 _SQLITE = "sqlite:///"
 # What MLflow answers where trying again is of no use.
 _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS",
@@ -190,103 +183,6 @@ class Store:
             self.client.log_artifact(run_id, content[0], content[1])
         else:
             self.client.set_terminated(run_id, content)
-
-
-class Run:
-    """One MLflow run. What it logs is written by the outbox, soon."""
-
-    def __init__(self, store: Store, run_id: str, known: Any = None) -> None:
-        self.store = store
-        self.id = run_id
-        self.final_status = "FINISHED"  # where no exception ends it
-        self.spill = store.folder / "unsent" / f"{run_id}.jsonl"
-        self._spool = store.folder / "unsent" / run_id
-        self._params: set[str] = set(known.data.params) if known else set()
-        self._steps = {k: _steps(store, run_id, k) for k in known.data.metrics} if known else {}
-        self._outbox = Outbox(lambda operations: store.write(run_id, operations), self.spill)
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Writes parameters, such as a flattened config; None is written as "null".
-
-        What a resumed run has already, stays.
-        """
-        new = {k: "null" if v is None else str(v) for k, v in params.items()}
-        new = {key: value for key, value in new.items() if key not in self._params}
-        self._outbox.put("params", new)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Metrics of one step; a step that a resumed run has already is not written again."""
-        now = int(time.time() * 1000)
-        new = {k: v for k, v in metrics.items() if step not in self._steps.get(k, ())}
-        self._outbox.put("metrics", [[key, float(v), now, step] for key, v in new.items()])
-
-    def log_summary(self, metrics: Mapping[str, float]) -> None:
-        """Metrics that take the place of those that an earlier launch has written."""
-        now = int(time.time() * 1000)
-        self._outbox.put("metrics", [[key, float(v), now, 0] for key, v in metrics.items()])
-
-    def log_model(self, model: Any) -> None:
-        """Writes a Keras model as model.keras."""
-        path = self._spool / "model.keras"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        model.save(path)
-        self.log_file(path)
-
-    def log_text(self, text: str, artifact: str) -> None:
-        self._outbox.put("text", [artifact, text])
-
-    def log_table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -> None:
-        """Writes a table that the MLflow UI shows as one; `name` ends in .json."""
-        self.log_dict({"columns": list(columns), "data": [list(row) for row in rows]}, name)
-        # What MLflow's own log_table sets, which takes a detour over pandas.
-        self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"}])})
-
-    def log_dict(self, content: Mapping[str, Any], name: str) -> None:
-        self.log_text(json.dumps(content, indent=2), name)
-
-    def log_decay(self, report: AuditReport) -> None:
-        """What is decayed, to compare runs by: the digest as a tag, the table as text and data."""
-        self.set_tags({DIGEST_TAG: report.digest})
-        self.log_text(report.to_text(width=120) + "\n", "decay_audit.txt")
-        self.log_dict(report.to_dict(), "decay_audit.json")
-
-    def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Writes a file; it must stay where it is until `flush` or the end of the run."""
-        self._outbox.put("file", [str(path), folder])
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        self._outbox.put("tags", dict(tags))
-
-    def flush(self, patience: float = PATIENCE) -> bool:
-        """Waits until the store has everything; False if it has not after `patience` seconds."""
-        return self._outbox.flush(patience, signals.requested)
-
-    def end(self, status: str, patience: float = PATIENCE) -> None:
-        """Writes what is left and the status; what the store does not take goes into a file.
-
-        Raises:
-            Rejected: the store has refused something of a run that was to be FINISHED.
-        """
-        with signals.held():
-            sent = self._outbox.close(("status", status), patience, signals.requested)
-        if sent:
-            shutil.rmtree(self._spool, ignore_errors=True)
-            return
-        print(
-            f"The store did not take everything of run {self.id} ({self._outbox.trouble}). "
-            f"It is kept. Send it with: python -m experiments.upload {self.spill} "
-            f"--uri {self.store.uri}",
-            file=sys.stderr,
-        )
-        if self._outbox.rejection is not None:
-            with suppress(Exception):  # the run itself may be gone
-                self.store.client.set_terminated(self.id, "FAILED")
-            if status == "FINISHED":
-                raise self._outbox.rejection
-
-
-def _steps(store: Store, run_id: str, key: str) -> set[int]:
-    return {metric.step for metric in store.client.get_metric_history(run_id, key)}
 
 
 def _artifact_location(uri: str) -> str | None:

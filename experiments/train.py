@@ -15,7 +15,8 @@ from experiments.outcome import Outcome
 from experiments.schema import Config, run_label
 
 if TYPE_CHECKING:
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
     from experiments.trial import TrialResult
 
 METHOD_TAG = "method"
@@ -46,7 +47,7 @@ def train(node: DictConfig) -> Outcome:
     try:
         with identity.claim(store.folder, ledger.claim_name(store, told)):
             entries = ledger.find(store, [told])[told]  # another process may have been faster
-            done = ledger.settled(entries, config.rerun, label)
+            done = ledger.settled(entries, config.rerun, label, claimed=True)
             resume = ledger.resumable(entries, config.rerun)
             return done or _train(store, node, config, device_name, told, resume)
     except identity.Busy:

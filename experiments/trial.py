@@ -77,7 +77,8 @@ def run_trial(
         config.regularization.name, config.regularization.lam, config.optimizer.learning_rate
     )
     keras.utils.clear_session(free_memory=False)
-    with device.distribution_scope():
+    batch_size = min(training.batch_size, len(data.x_train))
+    with device.distribution_scope(config, batch_size):
         model = _compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
     if on_report is not None:

@@ -74,7 +74,8 @@ class WeightDecay(keras.callbacks.Callback):
         lazy: For embeddings on TensorFlow, under SGD, Adagrad, RMSprop or Adadelta without
             momentum: rows are decayed when `Embedding` next looks them up, and all of them at
             the end of every epoch. Equal to the dense form, and much cheaper for a large table.
-            A checkpoint in the middle of an epoch needs `settle()` first.
+            What reads the table in the middle of an epoch beside the step (a checkpoint,
+            `evaluate` or `predict` in another callback) needs `settle()` first.
 
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go
@@ -195,7 +196,7 @@ class WeightDecay(keras.callbacks.Callback):
             self._train_function.uninstall()
 
     def settle(self) -> None:
-        """Gives every lazily decayed row what it missed; before a checkpoint in mid-epoch."""
+        """Gives every lazily decayed row what it missed; before the table is read in mid-epoch."""
         if self._tables is not None:
             self._tables.settle()
 

@@ -165,6 +165,23 @@ def test_the_walks_over_the_model_do_not_grow_with_it(depth: int) -> None:
     assert 1 <= len(walks) <= 4
 
 
+@pytest.mark.parametrize("depth", [3, 30])
+def test_a_schedule_of_lam_is_evaluated_as_often_whatever_the_model(depth: int) -> None:
+    """Once now and at seven steps for the digest, not for each variable: it may cost an op."""
+    steps = []
+
+    def lam(step: Any) -> Any:
+        steps.append(float(step))
+        return 0.5 / (1 + step)
+
+    layers = [keras.layers.Dense(3) for _ in range(depth)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile("sgd", "mse")
+    report = l2keras.audit(model, [l2keras.WeightDecay(lam, layer_decay=0.5)])
+    assert [row.lam for row in report.rows[-4::2]] == [0.25, 0.5]
+    assert len(steps) <= 9  # one more checks that it is a lam
+
+
 SMALL = {
     "MobileNetV2": 32,
     "EfficientNetB0": 32,

@@ -32,7 +32,6 @@ class StudySweeper(BasicSweeper):
         """Ends the process: with status 1 if a run failed, 2 for a mistake in the configuration."""
         try:
             jobs = self._jobs(arguments)
-            check_together(jobs)
         except ConfigError as error:
             sys.exit(cli.one_line(error))
         launcher = self.launcher
@@ -62,13 +61,13 @@ class StudySweeper(BasicSweeper):
         )
         [points] = self.split_arguments(overrides, None)
         composed: dict[tuple[str, ...], DictConfig] = {}
-        jobs: dict[str, Job] = {}
+        jobs = []
         for point in points:
             node = self._compose(point, composed)
-            config: Config = cli.typed(node)
             told = identity.config_hash(cli.flatten(node))
-            jobs.setdefault(told, Job(tuple(point), told, config))
-        return list(jobs.values())
+            jobs.append(Job(tuple(point), told, cli.typed(node)))
+        check_together(jobs)
+        return list({job.config_hash: job for job in reversed(jobs)}.values())[::-1]
 
     def _compose(
         self, point: Sequence[str], composed: dict[tuple[str, ...], DictConfig]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras._audit.rows import CallbackDecay, Finding
-from l2keras._decay.rules import Target
+from l2keras._decay.rules import Lam, Target, lam_at
 from l2keras._keras import optimizers
 
 # A callable has no description but its values: these steps tell most of them apart.
@@ -50,14 +50,34 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     peak = max(rule.peaks.values(), default=callback.peak_learning_rate)
     forms = [name for name in ("cautious", "stable") if getattr(callback, name)]
     forms += [] if callback.toward is None else [f"toward {Path(callback.toward).name}"]
+    values = {id(lam): _values(lam, step) for _, lam in rule.lams}
     return {
-        id(target.variable): _decay_of(target, step, rate, peak, forms)
+        id(target.variable): _decay_of(target, values[id(target.lam)], rate, peak, forms)
         for target in rule.targets(model)
     }
 
 
+@dataclass(frozen=True)
+class _Values:
+    """What a lam comes to: evaluated once, however many variables it is for."""
+
+    now: float
+    config: str | None = None  # of a schedule
+    probed: tuple[float, ...] = ()  # of a callable
+
+
+def _values(lam: Lam, step: int) -> _Values:
+    now = float(lam_at(lam, step))
+    if isinstance(lam, LearningRateSchedule):
+        config = json.dumps(lam.get_config(), sort_keys=True, default=str)
+        return _Values(now, config=f"{type(lam).__name__} {config}")
+    if callable(lam):
+        return _Values(now, probed=tuple(float(lam_at(lam, probe)) for probe in _PROBED_STEPS))
+    return _Values(now)
+
+
 def _decay_of(
-    target: Target, step: int, rate: float | None, peak: float | None, forms: list[str]
+    target: Target, values: _Values, rate: float | None, peak: float | None, forms: list[str]
 ) -> CallbackDecay:
     if target.rule.coupling == "independent":
         counts_for = None if peak is None else 1 / peak
@@ -67,23 +87,19 @@ def _decay_of(
     else:
         counts_for = 1.0
     return CallbackDecay(
-        lam=float(target.lam_at(step)),
+        lam=target.scale * values.now,
         coupling=target.rule.coupling,
         counts_for=counts_for,
-        schedule=_schedule(target),
+        schedule=_schedule(values, target.scale),
         form=", ".join(forms),
     )
 
 
-def _schedule(target: Target) -> str | None:
+def _schedule(values: _Values, scale: float) -> str | None:
     """What tells one schedule of lam from another, whatever step it has come to."""
-    lam = target.lam
-    if isinstance(lam, LearningRateSchedule):
-        config = json.dumps(lam.get_config(), sort_keys=True, default=str)
-        return f"{target.scale:g} {type(lam).__name__} {config}"
-    if callable(lam):
-        return " ".join(f"{float(target.lam_at(step)):.6g}" for step in _PROBED_STEPS)
-    return None
+    if values.config is not None:
+        return f"{scale:g} {values.config}"
+    return " ".join(f"{scale * value:.6g}" for value in values.probed) or None
 
 
 def _refused(callback: Any, error: Exception) -> Finding:

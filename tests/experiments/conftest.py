@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from experiments import cli, paths
 from experiments.schema import CompareConfig, Config, TuneConfig
 from experiments.tracking import Store
+from tests.experiments import servers
 
 Compose = Callable[..., DictConfig]
 
@@ -39,6 +40,15 @@ def uri(tmp_path: Path) -> str:
 @pytest.fixture
 def store(uri: str) -> Store:
     return Store(uri, "study")
+
+
+@pytest.fixture
+def tracking_server(tmp_path: Path) -> Iterator[servers.TrackingServer]:
+    """A real MLflow server on a store of its own, which a test may stop and start again."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with servers.tracking_server(folder) as server:
+        yield server
 
 
 def runs_of(store: Store, parent: Any = None) -> list[Any]:

@@ -13,10 +13,10 @@ LIBRARY = sorted((paths.PROJECT / "l2keras").glob("*.py"))
 # What may be imported where; a module that is not named may import none of these.
 ALLOWED = {
     "mlflow": {"tracking"},
-    "hydra": {"cli", "train", "compare"},
-    "matplotlib": {"plots"},
+    "hydra": {"cli", "train", "compare", "launchers"},
+    "matplotlib": {"comparison_plots"},
     "rich": {"progress"},
-    "jinja2": {"report"},
+    "jinja2": {"comparison_page"},
     "sklearn": {"sources"},
     "mlxtend": {"sources"},
 }

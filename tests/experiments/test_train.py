@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import cli, paths, train
+from experiments import cli, paths, train, trial
 from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.experiments.conftest import SMALL, Compose, runs_of
@@ -23,18 +23,19 @@ from tests.experiments.conftest import SMALL, Compose, runs_of
 PRESETS = sorted(path.stem for path in (paths.CONFIGS / "experiment").glob("*.yaml"))
 
 
-def test_a_run_is_recorded(composed: Compose, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_recorded(composed: Compose, uri: str, tmp_path: Path) -> None:
     """One run: parameters, metrics, the resolved config and a model that loads and predicts."""
-    loss = train.train(composed("config", f"tracking.uri={uri}", *SMALL))
+    outcome = train.train(composed("config", f"tracking.uri={uri}", *SMALL))
     store = Store(uri, "l2keras")
     [run] = runs_of(store)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["val_data_loss"] == pytest.approx(loss)
+    assert (outcome.status, outcome.run_id) == ("FINISHED", run.info.run_id)
+    assert run.data.metrics["val_data_loss"] == outcome.metrics["val_data_loss"]
+    assert not list((tmp_path / "store" / "state").rglob("*.*"))  # no checkpoint, no lock is left
     assert run.data.params["regularization.name"] == "half_l2"
     assert "lam: 0.01" in Path(store.client.download_artifacts(run.info.run_id, "config.yaml")).read_text()  # fmt: skip  # noqa: E501  # one call
     model = keras.models.load_model(store.client.download_artifacts(run.info.run_id, "model.keras"))
     assert model.predict(np.zeros((2, 8, 8, 1), "float32"), verbose=0).shape == (2, 10)
-    assert "val_accuracy=" in capsys.readouterr().out
 
 
 def test_the_digest_tells_what_was_decayed(composed: Compose, uri: str) -> None:
@@ -60,10 +61,12 @@ def test_the_digest_tells_what_was_decayed(composed: Compose, uri: str) -> None:
 
 
 def test_the_same_command_twice(composed: Compose, uri: str) -> None:
-    """The same command twice gives the same metrics, to the last bit."""
-    node = composed("config", f"tracking.uri={uri}", "tracking.log_model=false", *SMALL)
+    """The same command twice gives the same metrics, to the last bit, if it is to be rerun."""
+    neutral = [f"tracking.uri={uri}", "tracking.log_model=false", "rerun=all"]
+    node = composed("config", *neutral, *SMALL)
     train.train(node)
     train.train(node)
+    assert train.train(composed("config", *neutral[:2], *SMALL)).status == "SKIPPED"
     first, second = runs_of(Store(uri, "l2keras"))
     for run in (first, second):
         del run.data.metrics["seconds"]
@@ -117,6 +120,44 @@ def test_a_model_that_does_not_fit_is_refused_before_a_run(composed: Compose, ur
     assert not Path(uri.removeprefix("sqlite:///")).exists()
 
 
+def test_a_nan_loss_is_a_failure(composed: Compose, uri: str) -> None:
+    """A run that diverges is FAILED, says so, and keeps the metrics until then."""
+    diverging = [*SMALL, "regularization.lam=1e6"]
+    with pytest.raises(train.DivergedError, match="the loss is nan"):
+        train.train(composed("config", f"tracking.uri={uri}", *diverging))
+    [run] = runs_of(Store(uri, "l2keras"))
+    assert run.info.status == "FAILED"
+    assert run.data.tags["failure"] == "DivergedError: the loss is nan after an epoch"
+    assert np.isnan(run.data.metrics["loss"])
+
+
+def test_a_failed_run_is_gone_on_with(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failure the same command goes on in the same run, from the last epoch's state."""
+    node = composed("config", f"tracking.uri={uri}", *SMALL, "training.epochs=3")
+    epochs: list[int] = []
+    original = trial.EpochRecorder.on_epoch_end
+
+    def fail_once(self: Any, epoch: int, logs: Any = None) -> None:
+        epochs.append(epoch)
+        if epochs == [0, 1]:
+            raise OSError("the disk is full")
+        original(self, epoch, logs)
+
+    monkeypatch.setattr("experiments.trial.EpochRecorder.on_epoch_end", fail_once)
+    with pytest.raises(OSError, match="disk"):
+        train.train(node)
+    outcome = train.train(node)
+    assert epochs == [0, 1, 1, 2]
+    store = Store(uri, "l2keras")
+    [run] = runs_of(store)
+    assert (run.info.status, run.info.run_id) == ("FINISHED", outcome.run_id)
+    for key in ("loss", "val_accuracy", "weight_norm"):
+        history = store.client.get_metric_history(run.info.run_id, key)
+        assert [metric.step for metric in history] == [0, 1, 2]
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "experiments.train", *arguments]
     return subprocess.Popen(
@@ -132,11 +173,12 @@ def test_a_multirun_then_sigterm(uri: str, tmp_path: Path) -> None:
     )  # fmt: skip
     output, _ = jobs.communicate(timeout=300)
     assert jobs.returncode == 0, output
+    assert "2 of 2 runs finished" in output
     store = Store(uri, "l2keras")
-    assert sorted(run.data.params["regularization.name"] for run in runs_of(store)) == [
-        "decoupled",
-        "half_l2",
-    ]
+    [parent] = [run for run in runs_of(store) if run.data.tags["kind"] == "sweep"]
+    children = runs_of(store, parent)
+    names = sorted(run.data.params["regularization.name"] for run in children)
+    assert names == ["decoupled", "half_l2"]
 
     endless = start("training.epochs=1000000", f"tracking.uri={uri}", f"hydra.run.dir={tmp_path}")
     deadline = time.monotonic() + 240
@@ -147,7 +189,7 @@ def test_a_multirun_then_sigterm(uri: str, tmp_path: Path) -> None:
         time.sleep(0.5)
     os.kill(endless.pid, signal.SIGTERM)
     output, _ = endless.communicate(timeout=60)
-    assert endless.returncode != 0
+    assert endless.returncode == 128 + signal.SIGTERM
     run = store.client.get_run(newest.info.run_id)
     assert run.info.status == "KILLED", output
     assert len(store.client.get_metric_history(run.info.run_id, "val_data_loss")) >= 1

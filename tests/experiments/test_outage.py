@@ -1,0 +1,107 @@
+"""A tracking server that goes away in mid run, and comes back, or does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import outbox, paths, run, upload
+from experiments.tracking import Store
+from tests.experiments.conftest import runs_of
+from tests.experiments.servers import TrackingServer
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(outbox, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr("experiments.tracking.RUNS", tmp_path / "runs")
+
+
+def test_an_outage_loses_nothing(tracking_server: TrackingServer) -> None:
+    """Metrics, a file and the status of a run during which the server was away all arrive, once."""
+    store = Store(tracking_server.uri, "study")
+    with store.run("one") as one:
+        one.log_metrics({"loss": 0.0}, step=0)
+        assert one.flush()
+        tracking_server.stop()
+        for step in range(1, 50):
+            one.log_metrics({"loss": float(step)}, step=step)
+            time.sleep(0.02)
+        one.log_text("written while it was away", "note.txt")
+        threading.Timer(1.0, tracking_server.start).start()
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    history = store.client.get_metric_history(one.id, "loss")
+    assert [(m.step, m.value) for m in history] == [(i, float(i)) for i in range(50)]
+    assert [f.path for f in store.client.list_artifacts(one.id)] == ["note.txt"]
+    assert not one.spill.exists()
+
+
+def test_a_server_that_stays_away(
+    tracking_server: TrackingServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """What it did not take is in a file; the command that is printed brings it, when it is back."""
+    monkeypatch.setattr(run, "PATIENCE", 1.0)
+    store = Store(tracking_server.uri, "study")
+    kept = tmp_path / "kept.txt"
+    kept.write_text("a file")
+    with store.run("one") as one:
+        one.log_params({"lam": 0.1})
+        assert one.flush()
+        tracking_server.stop()
+        one.log_metrics({"loss": 1.0})
+        one.log_file(kept)
+    command = capsys.readouterr().err.partition("Send it with: python -m experiments.upload ")[2]
+    assert one.spill.exists()
+    tracking_server.start()
+    assert store.client.get_run(one.id).info.status == "RUNNING"
+    assert upload.main(command.split()) == 0
+    [found] = runs_of(store)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})
+    assert [f.path for f in store.client.list_artifacts(one.id)] == ["kept.txt"]
+    assert not one.spill.exists()
+
+
+def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there is told, before MLflow is loaded."""
+    with pytest.raises(SystemExit, match="2"):
+        upload.main(["nowhere.jsonl"])
+    assert "Received: nowhere.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_minute_without_the_server(tracking_server: TrackingServer, tmp_path: Path) -> None:
+    """A real run of the command, the server a minute away in its middle: every epoch is there."""
+    epochs = 2000
+    command = [
+        sys.executable, "-m", "experiments.train", f"training.epochs={epochs}", "model.width=8",
+        "data.num_train=200", f"tracking.uri={tracking_server.uri}", f"hydra.run.dir={tmp_path}",
+    ]  # fmt: skip
+    store = Store(tracking_server.uri, "l2keras")
+    with subprocess.Popen(command, cwd=paths.PROJECT, text=True, stderr=subprocess.PIPE) as process:
+        while not (runs_of(store) and runs_of(store)[0].data.metrics):
+            assert process.poll() is None
+            time.sleep(0.5)
+        process.send_signal(signal.SIGSTOP)  # so that the outage falls into the run, not after it
+        tracking_server.stop()
+        process.send_signal(signal.SIGCONT)
+        time.sleep(60)
+        assert os.path.exists(f"/proc/{process.pid}")
+        tracking_server.start()
+        _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    for key in ("loss", "val_accuracy", "weight_norm"):
+        history = store.client.get_metric_history(found.info.run_id, key)
+        assert [metric.step for metric in history] == list(range(epochs)), key
