@@ -26,7 +26,8 @@ from experiments.search import Tried
 from experiments.tuning import LAM, OBJECTIVE, RATE, SQLITE
 
 if TYPE_CHECKING:
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
 
 
 def tune(node: DictConfig) -> float:

@@ -17,7 +17,8 @@ from experiments.search import Tried
 from experiments.tuning import LAM, OBJECTIVE, RATE
 
 if TYPE_CHECKING:
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
 
 STUDY_TAG = "tuning"  # on the parent: the name of optuna's study
 COLUMNS = ("trial", "lambda", "learning rate", OBJECTIVE, "epochs", "seconds", "state")
