@@ -81,7 +81,7 @@ def overrides(config: Config) -> dict[str, Any]:
     }
     for item in fields(Config):
         value = getattr(config, item.name)
-        if item.name == "tracking":
+        if item.name in ("tracking", "rerun"):  # what happens to a run, not what it is
             continue
         if item.name in (*_GROUPS, "training"):
             changed = _changed(item.name, value)

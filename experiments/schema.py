@@ -182,7 +182,9 @@ class TuningConfig:
     warmup_epochs: int = _key(5, "epochs of a trial before it may be pruned")
     timeout: float | None = _key(None, "seconds after which no further trial starts; null: none")
     storage: str | None = _key(
-        None, "URL of optuna's database; null: optuna.db beside a sqlite store, else in runs/"
+        None,
+        "URL of optuna's database, such as postgresql+psycopg2://user@host/database; "
+        "null: optuna.db beside a sqlite store, else in runs/",
     )
     preset: str | None = _key(
         None, "name of the preset to write; null: tuned_<data>_<model>_<method>_<optimizer>"

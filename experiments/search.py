@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
+from experiments import identity
 from experiments.paths import RUNS
 from experiments.schema import ConfigError, TuneConfig
 from experiments.tuning import LAM, OBJECTIVE, RATE, SQLITE
@@ -53,36 +53,31 @@ class Tried:
     error: str
 
 
+def storage_folder(url: str) -> Path:
+    """Where the files beside a study go: beside a sqlite database, else in runs/."""
+    return Path(url.removeprefix(SQLITE)).parent if url.startswith(SQLITE) else RUNS
+
+
 @contextmanager
 def locked(url: str, name: str) -> Iterator[None]:
-    """One process of this machine at a time; the lock of a killed one is free again.
+    """One process of this machine at a time; the claim of a killed one is free again.
 
     Raises:
-        ConfigError: another process is at work on the study, or there is no place for a lock.
+        ConfigError: another process is at work on the study, or there is no place for a claim.
     """
-    try:
-        lock = _lock(url, name, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise ConfigError(
-            f"Another process is tuning study {name}. Wait for it, or stop it and launch this again"
-            " to go on from there; for a study beside it set another tracking.study."
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"`tune.storage` must be where this user may write. Received: {error}."
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(identity.claim(storage_folder(url) / "state", f"tune-{name}", 0))
+        except identity.Busy:
+            raise ConfigError(
+                f"Another process is tuning study {name}. Wait for it, or stop it and launch this "
+                "again to go on from there; for a study beside it set another tracking.study."
+            ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"`tune.storage` must be where this user may write. Received: {error}."
+            ) from None
         yield
-    finally:
-        lock.release()
-
-
-def _lock(url: str, name: str, timeout: float) -> FileLock:
-    """A lock beside a sqlite database; of any other database in runs/."""
-    beside = Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else RUNS / "optuna"
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{beside}.{name}.lock", timeout=timeout)
 
 
 def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:
@@ -96,16 +91,18 @@ def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:
     if config.tune.pruning:
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=config.tune.warmup_epochs)
     try:
-        with _lock(url, "open", timeout=60):  # two studies must not both create one database
+        # Two studies at once must not both create the database.
+        with identity.claim(storage_folder(url) / "state", "optuna", patience=60):
             storage = optuna.storages.RDBStorage(url)
         return optuna.create_study(
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner
         )
     except Exception as error:  # of SQLAlchemy, of any driver, of optuna
-        why = str(error).strip().partition("\n")[0]
+        why = str(error).strip().partition("\n")[0].rstrip(".")
         raise ConfigError(
             "`tune.storage` must be a database that optuna can open. "
-            f"Received: {type(error).__name__}: {why}"
+            f"Received: {type(error).__name__}: {why}. "
+            "For PostgreSQL pass postgresql+psycopg2://user@host/database and install psycopg2."
         ) from error
 
 

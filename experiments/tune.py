@@ -14,21 +14,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli, presets, search, tracking, tuning, tuning_runs
-from experiments.paths import RUNS
+from experiments import cli, presets, search, signals, tracking, tuning, tuning_runs
 from experiments.schema import ConfigError, TuneConfig
 from experiments.search import Tried
 from experiments.tuning import LAM, OBJECTIVE, RATE, SQLITE
 
 if TYPE_CHECKING:
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
 
 
 def tune(node: DictConfig) -> float:
@@ -45,7 +44,7 @@ def tune(node: DictConfig) -> float:
             tuning_runs.kill_orphans(store, parent)
             try:
                 search_on(study, config, store, parent)
-            except (KeyboardInterrupt, tracking.Terminated):
+            except (KeyboardInterrupt, signals.Terminated):
                 print("stopped: the same command goes on from here", file=sys.stderr)
                 raise
             trials = search.tried(study)
@@ -64,9 +63,7 @@ def storage_url(config: TuneConfig) -> str:
     if config.tune.storage:
         return config.tune.storage
     store = tracking.store_uri(config.tracking.uri)
-    local = store.startswith(SQLITE)
-    folder = Path(store.removeprefix(SQLITE)).parent if local else RUNS
-    return f"{SQLITE}{folder / 'optuna.db'}"
+    return f"{SQLITE}{search.storage_folder(store) / 'optuna.db'}"
 
 
 def search_on(study: optuna.Study, config: TuneConfig, store: Store, parent: Run) -> None:
@@ -79,7 +76,8 @@ def search_on(study: optuna.Study, config: TuneConfig, store: Store, parent: Run
 
     trainer = Trainer(config, store, parent, device.set_up(config))
     start = time.monotonic()
-    with progress.bar(left, "tuning", config.training.progress) as advance:
+    live = sys.stderr.isatty()  # elsewhere there is a line for each trial
+    with progress.bar(left, "tuning", config.training.progress and live) as advance:
         for _ in range(left):
             if config.tune.timeout and time.monotonic() - start > config.tune.timeout:
                 print(f"tune.timeout={config.tune.timeout:g} s is over", file=sys.stderr)
@@ -88,9 +86,9 @@ def search_on(study: optuna.Study, config: TuneConfig, store: Store, parent: Run
             trials = search.tried(study)
             best = tuning_runs.record_progress(parent, trial, trials)
             advance({OBJECTIVE: best}, label=f"trial {trial.number} {trial.state}, best")
-            if not sys.stderr.isatty():  # no bar there: a line for each trial
+            if not live:
                 done = f"{search.num_done(trials)}/{config.tune.num_trials}"
-                print(f"{done} {line(trial)}; best {best:.4g}", file=sys.stderr)
+                print(f"{done} {line(trial)}; best {best:.4g}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class Trainer:
 
         label = f"trial {trial.number} lam={trial.params[LAM]:.4g} seed={seed}"
         tags = {"trial": str(trial.number)}
-        with self.store.run(label, parent=self.parent, tags=tags) as run:
+        with self.store.run(label, parent=self.parent.id, tags=tags) as run:
             node = OmegaConf.structured(config)
             try:
                 result = record_trial(run, node, config, data, self.device_name, on_epoch)

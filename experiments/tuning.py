@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
-from experiments.schema import Config, ConfigError, TuneConfig
+from experiments.identity import config_hash
+from experiments.schema import Config, ConfigError, TuneConfig, keys, value
 
 LAM = "regularization.lam"
 RATE = "optimizer.learning_rate"
 OBJECTIVE = "val_data_loss"
 SQLITE = "sqlite:///"
 
-# What does not change the result of a trial. A study of another name is another study.
+# What a launch may change and still go on with the same study.
 CHANGING = ("tune.num_trials", "tune.timeout", "tune.storage", "tune.preset")
-_VOLATILE = (*CHANGING, "tracking.uri", "tracking.log_model", "training.progress")
 
 
 def check_tuning(config: TuneConfig) -> None:
@@ -58,25 +55,20 @@ def _check_range(key: str, limits: Sequence[float]) -> None:
 
 
 def study_name(config: TuneConfig) -> str:
-    """What is tuned in words, and a digest of all that changes the result of a trial."""
-    ignored = {*_VOLATILE, LAM, *([RATE] if config.tune.learning_rate else [])}
-    identity = {key: value for key, value in _flat(asdict(config)) if key not in ignored}
-    text = json.dumps(identity, sort_keys=True, default=lambda choice: choice.value)
-    return f"{words(config)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    """What is tuned in words, and the hash of all that changes the result of a trial.
+
+    A study of another `tracking.study` is another one too.
+    """
+    searched = (LAM, *([RATE] if config.tune.learning_rate else []))
+    flat = {key: value(config, key) for key, _, _ in keys(TuneConfig)}
+    told = {key: flat[key] for key in flat if key not in (*CHANGING, *searched)}
+    return f"{words(config)}-{config_hash({**told, 'study': config.tracking.study})}"
 
 
 def words(config: Config) -> str:
     """Data, model, method and optimizer, as the name of a file."""
     optimizer = "momentum" if config.optimizer.momentum else config.optimizer.name
     return f"{config.data.name}_{config.model.name}_{config.regularization.name}_{optimizer}"
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def run_config(config: TuneConfig, params: dict[str, float], seed: int) -> Config:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli, search, tracking, tuning
+from experiments import cli, search, tuning
 from experiments.schema import Config, TuneConfig
 from experiments.search import Tried
 from experiments.tuning import LAM, OBJECTIVE, RATE
 
 if TYPE_CHECKING:
-    from experiments.tracking import Run, Store
+    from experiments.run import Run
+    from experiments.tracking import Store
 
 STUDY_TAG = "tuning"  # on the parent: the name of optuna's study
 COLUMNS = ("trial", "lambda", "learning rate", OBJECTIVE, "epochs", "seconds", "state")
@@ -25,36 +26,18 @@ COLUMNS = ("trial", "lambda", "learning rate", OBJECTIVE, "epochs", "seconds", "
 
 @contextmanager
 def parent_run(store: Store, node: DictConfig, config: TuneConfig, name: str) -> Iterator[Run]:
-    """The parent of all trials: the run of the first launch, opened again, or a new one."""
+    """The parent of all trials: the run of the first launch, gone on with, or a new one."""
     chosen = f"tags.{STUDY_TAG} = '{name}'"
     found = store.client.search_runs([store.experiment_id], chosen, max_results=1)
-    if found:
-        with reopened(store, found[0].info.run_id) as run:
-            yield run
-        return
+    earlier = found[0].info.run_id if found else None
+    tags = {"kind": "tuning", STUDY_TAG: name}
     node = node.copy()
     node.tune.storage = None  # its URL may hold a password
-    with store.run(f"tune {tuning.words(config)}", tags={"kind": "tuning", STUDY_TAG: name}) as run:
+    with store.run(f"tune {tuning.words(config)}", tags=tags, resume=earlier) as run:
         # What the next launch may change is no parameter: MLflow's cannot change.
         run.log_params({k: v for k, v in cli.flatten(node).items() if k not in tuning.CHANGING})
         run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
         yield run
-
-
-@contextmanager
-def reopened(store: Store, run_id: str) -> Iterator[Run]:
-    """A run of an earlier launch, RUNNING again for the length of the block."""
-    run = tracking.Run(store, run_id)
-    store.client.update_run(run_id, status="RUNNING")
-    try:
-        yield run
-    except (KeyboardInterrupt, tracking.Terminated):
-        run.end("KILLED")
-        raise
-    except BaseException:
-        run.end("FAILED")
-        raise
-    run.end("FINISHED")
 
 
 def kill_orphans(store: Store, parent: Run) -> None:
@@ -82,7 +65,6 @@ def record_progress(parent: Run, trial: Tried, trials: Sequence[Tried]) -> float
     shown = {"trial." + OBJECTIVE: trial.value, "best." + OBJECTIVE: lowest}
     finite = {key: value for key, value in shown.items() if math.isfinite(value)}
     parent.log_metrics(finite, step=trial.number)
-    parent.flush()
     return lowest
 
 
@@ -90,7 +72,7 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
     """The best, the table, the figures and the preset into the parent run."""
     from experiments import search_figures
 
-    parent.log_metrics({f"best.{key}": value for key, value in best.params.items()})
+    parent.log_summary({f"best.{key}": value for key, value in best.params.items()})
     parent.set_tags({f"best.{key}": f"{value:.6g}" for key, value in best.params.items()})
     parent.set_tags({"best.trial": str(best.number), "num_trials": str(len(trials))})
     parent.log_table(COLUMNS, [row(trial) for trial in trials], "tuning.json")
@@ -101,6 +83,7 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
             path = Path(folder) / f"{figure.name}.png"
             path.write_bytes(figure.png)
             parent.log_file(path)
+        parent.flush()  # before the folder goes
 
 
 def row(trial: Tried) -> list[str]:
