@@ -14,7 +14,14 @@ LIBRARY = sorted((paths.PROJECT / "l2keras").glob("*.py"))
 ALLOWED = {
     "mlflow": {"tracking"},
     "hydra": {"cli", "train", "compare", "launchers", "tune"},
-    "matplotlib": {"comparison_plots", "drawing", "search_figures", "study_curves", "study_maps", "study_plots"},
+    "matplotlib": {
+        "comparison_plots",
+        "drawing",
+        "search_figures",
+        "study_curves",
+        "study_maps",
+        "study_plots",
+    },
     "rich": {"progress"},
     "jinja2": {"page"},
     "scipy": {"statistics"},
