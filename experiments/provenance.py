@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -30,8 +31,9 @@ def tags() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command of this process, as typed."""
-    return shlex.join(["python", *sys.orig_argv[1:]])
+    """The command of this process, as typed but for the passwords in URLs."""
+    typed = shlex.join(["python", *sys.orig_argv[1:]])
+    return re.sub(r"(://[^/@:\s]+):[^/@\s]+@", r"\1:...@", typed)
 
 
 @functools.cache

@@ -55,6 +55,16 @@ def test_a_run_that_ends_well(store: Store) -> None:
     assert [f.path for f in store.client.list_artifacts(run.id)] == ["note.txt"]
 
 
+def test_a_password_is_not_recorded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that a run keeps has no password of a database in it."""
+    url = "tune.storage=postgresql+psycopg2://user:secret@host/database"
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "experiments.tune", url])
+    with store.run("one"):
+        pass
+    command = runs_of(store)[0].data.tags["mlflow.source.name"]
+    assert command.endswith("tune.storage=postgresql+psycopg2://user:...@host/database")
+
+
 def test_artifacts_lie_beside_the_database(store: Store, tmp_path: Path) -> None:
     """A sqlite store keeps its artifacts in the folder of the database."""
     with store.run("one") as run:
