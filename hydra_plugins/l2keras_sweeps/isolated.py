@@ -24,6 +24,7 @@ from omegaconf import DictConfig, open_dict
 
 from experiments import progress
 from experiments.outcome import Outcome
+from experiments.signals import Terminated
 
 STOP_SECONDS = 45.0  # for jobs to write what they have, after Ctrl-C and SIGTERM
 
@@ -173,16 +174,20 @@ def _work(payload: bytes, pipe: Any) -> None:
     with open_dict(node):
         node.hydra.job.id = node.hydra.job.num = index
     HydraConfig.instance().set_config(node)
-    with progress.on_board(_RemoteBoard(pipe)):
-        run_job(
-            hydra_context=hydra_context,
-            task_function=job,
-            config=node,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+    status = 0
+    try:
+        with progress.on_board(_RemoteBoard(pipe)):
+            run_job(
+                hydra_context=hydra_context,
+                task_function=job,
+                config=node,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+    except (KeyboardInterrupt, Terminated):  # the launcher says so
+        status = 1
     pipe.close()
-    os._exit(0)  # nothing is left to do; TensorFlow's threads would take a second to end
+    os._exit(status)  # nothing is left to do; TensorFlow's threads would take a second to end
 
 
 ConfigStore.instance().store(
