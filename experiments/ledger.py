@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from experiments import identity
 from experiments.outcome import Outcome
 from experiments.schema import Rerun
-from experiments.tracking import FAILURE_TAG, Store
+from experiments.tracking import FAILURE_TAG, Store, patiently
 
 HASH_TAG = "config_hash"
 PARENT_TAG = "mlflow.parentRunId"
@@ -57,13 +58,16 @@ def find(store: Store, hashes: Iterable[str]) -> dict[str, list[Entry]]:
 def _search(store: Store, condition: str) -> Iterable[Any]:
     token: str | None = None
     while True:
-        page = store.client.search_runs(
-            [store.experiment_id], condition, max_results=1000, page_token=token
-        )
+        page = patiently(functools.partial(_page, store, condition, token))
         yield from page
         token = page.token
         if not token:
             return
+
+
+def _page(store: Store, condition: str, token: str | None) -> Any:
+    ids = [store.experiment_id]
+    return store.client.search_runs(ids, condition, max_results=1000, page_token=token)
 
 
 def _entry(store: Store, told: str, run: Any) -> Entry:

@@ -84,6 +84,8 @@ def show(outcome: Outcome) -> None:
 def line(outcome: Outcome) -> str:
     """A run in one line."""
     words = [f"{outcome.label}:", outcome.status, outcome.failure or summary(outcome.metrics)]
+    if outcome.status == "SKIPPED":
+        words.append("(it was finished before; rerun=all trains it again)")
     if outcome.seconds:
         words.append(f"({outcome.seconds:.1f} s)")
     return " ".join(word for word in words if word)

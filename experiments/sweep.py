@@ -8,10 +8,10 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from experiments import ledger, progress, provenance
+from experiments import ledger, progress, provenance, upload
 from experiments.outcome import Outcome, describe
 from experiments.run import Run
 from experiments.schema import Config, Rerun, run_label, varying
@@ -55,6 +55,7 @@ class Sweep:
         """Launches what is left; shows and records what came of all. True if any run failed."""
         config = self.jobs[0].config
         store = Store(config.tracking.uri, config.tracking.study)
+        upload.send_pending(store)
         known = ledger.find(store, [job.config_hash for job in self.jobs])
         settled = self._settled(known)
         todo = [job for job in self.jobs if job.config_hash not in settled]
@@ -132,9 +133,6 @@ class Sweep:
 
     def _record(self, store: Store, parent: Run, outcomes: Sequence[Outcome]) -> None:
         """The counts, the table and the figures, in the parent."""
-        from experiments import report
-        from experiments.records import StudyError
-
         failed = sum(outcome.failed for outcome in outcomes)
         finished = sum(outcome.status in ("FINISHED", "SKIPPED") for outcome in outcomes)
         parent.log_summary(
@@ -144,11 +142,8 @@ class Sweep:
             parent.final_status = "FAILED"
             parent.set_tags({FAILURE_TAG: f"{failed} of {len(outcomes)} runs failed"})
         parent.flush()  # the report reads them
-        with suppress(StudyError):  # no run has come so far that it could be shown
-            hashes = [outcome.config_hash for outcome in outcomes]
-            written = report.write(store, parent.id, hashes, report.default_folder(store))
-            report.show(written.study)
-            print(f"page: {written.page}")
+        if finished:
+            _report(store, parent, [outcome.config_hash for outcome in outcomes])
 
 
 def _adopt(store: Store, parent: Run, known: Mapping[str, ledger.Entries]) -> None:
@@ -175,6 +170,22 @@ def _from_store(
     return Outcome(
         job.label, job.config_hash, best.status, best.run_id, best.metrics, failure=best.failure
     )
+
+
+def _report(store: Store, parent: Run, hashes: Sequence[str]) -> None:
+    """Leaderboard and page. The runs are safe, whatever becomes of them."""
+    from experiments import report
+
+    try:
+        written = report.write(store, parent.id, hashes, report.default_folder(store))
+        report.show(written.study)
+        print(f"page: {written.page}")
+    except Exception as error:
+        print(
+            f"No report was made ({describe(error)}). To try again: "
+            f"python -m experiments.report {store.study} --parent {parent.id}",
+            file=sys.stderr,
+        )
 
 
 def _show(outcomes: Sequence[Outcome], store: Store) -> None:

@@ -6,11 +6,13 @@ ends FINISHED, FAILED (with its traceback) or KILLED (Ctrl-C, SIGTERM), never in
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from urllib.parse import urlparse
 
 from filelock import FileLock
 
-from experiments import outbox, provenance, signals
+from experiments import outbox, provenance, run, signals
 from experiments.outbox import Rejected
 from experiments.outcome import describe
 from experiments.paths import RUNS
@@ -47,6 +49,21 @@ def ui_command(uri: str) -> str:
     if uri == f"{_SQLITE}{RUNS / 'mlflow.db'}" and not os.environ.get("MLFLOW_TRACKING_URI"):
         return "make ui"
     return f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """What `call` returns; a store that is away is asked again, for `PATIENCE` seconds."""
+    from mlflow.exceptions import MlflowException
+
+    end, pause = time.monotonic() + run.PATIENCE, outbox.FIRST_PAUSE
+    while True:
+        try:
+            return call()
+        except MlflowException as error:
+            if error.error_code in _FINAL or time.monotonic() > end:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, outbox.LONGEST_PAUSE)
 
 
 def load_client() -> Any:
@@ -121,33 +138,34 @@ class Store:
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
         with signals.stoppable():
-            run = self._open(name, tags, resume)
+            opened = self._open(name, tags, resume)
             try:
-                yield run
+                yield opened
             except (KeyboardInterrupt, Terminated):
-                run.end("KILLED", outbox.HURRY_SECONDS)
+                opened.end("KILLED", outbox.HURRY_SECONDS)
                 raise
             except Rejected:
-                run.end("FAILED")
+                opened.end("FAILED")
                 raise
             except BaseException as error:
-                run.set_tags({FAILURE_TAG: describe(error)})
-                run.log_text(traceback.format_exc(), "traceback.txt")
-                run.end("FAILED")
+                opened.set_tags({FAILURE_TAG: describe(error)})
+                opened.log_text(traceback.format_exc(), "traceback.txt")
+                opened.end("FAILED")
                 raise
-            run.end(run.final_status)
+            opened.end(opened.final_status)
 
     def _open(self, name: str, tags: Mapping[str, str], resume: str | None) -> Run:
+        client = self.client
         if resume is None:
-            created = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
-            return Run(self, str(created.info.run_id))
-        found = self.client.get_run(resume)
-        self.client.update_run(resume, status="RUNNING")
+            create = functools.partial(client.create_run, run_name=name, tags=dict(tags))
+            return Run(self, str(patiently(lambda: create(self.experiment_id)).info.run_id))
+        found = patiently(lambda: client.get_run(resume))
+        patiently(lambda: client.update_run(resume, status="RUNNING"))
         if FAILURE_TAG in found.data.tags:
             self.client.delete_tag(resume, FAILURE_TAG)
-        run = Run(self, resume, known=found)
-        run.set_tags(tags)
-        return run
+        opened = Run(self, resume, known=found)
+        opened.set_tags(tags)
+        return opened
 
     def write(self, run_id: str, operations: Sequence[outbox.Operation]) -> None:
         """Writes operations of an outbox; for metrics and params, twice is as good as once.

@@ -35,11 +35,13 @@ def train(node: DictConfig) -> Outcome:
         DivergedError: the loss is nan or infinite after an epoch.
     """
     config: Config = cli.typed(node)
-    from experiments import device, ledger
+    from experiments import device, ledger, upload
     from experiments.tracking import Store
 
     device_name = device.set_up(config)
     store = Store(config.tracking.uri, config.tracking.study)
+    if config.tracking.parent is None:  # a sweep has done so
+        upload.send_pending(store)
     told, label = identity.config_hash(cli.flatten(node)), run_label(config)
     done = ledger.settled(ledger.find(store, [told])[told], config.rerun, label)
     if done is not None:
@@ -137,9 +139,12 @@ def versions() -> dict[str, str]:
 
 def job(node: DictConfig) -> Outcome:
     """One job of Hydra's. In a sweep its failure is an outcome like any other."""
+    from experiments.tracking import store_uri, ui_command
+
     signals.check()
     if HydraConfig.get().mode == RunMode.RUN:
         outcome = train(node)
+        print(f"study {node.tracking.study!r}: {ui_command(store_uri(node.tracking.uri))}")
     else:
         try:
             outcome = train(node)

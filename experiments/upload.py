@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
 def upload(store: Store, path: Path) -> None:
     """Writes the operations of the file to the run that it is named after; removes the file."""
     store.write(path.stem, read_spill(path))
-    path.unlink()
+    path.unlink(missing_ok=True)
     shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # the files among them
+
+
+def send_pending(store: Store) -> None:
+    """Sends what earlier runs have left, as far as it is this store's and it takes it."""
+    for path in sorted((store.folder / "unsent").glob("*.jsonl")):
+        with suppress(Exception):  # it stays where it is
+            upload(store, path)
+            print(f"sent what was left of run {path.stem}", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:

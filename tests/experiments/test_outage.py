@@ -72,6 +72,35 @@ def test_a_server_that_stays_away(
     assert not one.spill.exists()
 
 
+def test_what_was_left_is_sent_by_the_next_launch(
+    tracking_server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever launches next, on the same machine, sends what is left; what is not its own stays."""
+    monkeypatch.setattr(run, "PATIENCE", 0.5)
+    store = Store(tracking_server.uri, "study")
+    with store.run("one") as one:
+        assert one.flush()
+        tracking_server.stop()
+        one.log_metrics({"loss": 1.0})
+    foreign = one.spill.with_name("0" * 32 + ".jsonl")
+    foreign.write_text('["status", "FINISHED"]\n')
+    tracking_server.start()
+    upload.send_pending(store)
+    [found] = runs_of(store)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})
+    assert foreign.exists()
+
+
+def test_a_run_that_begins_in_an_outage_waits(tracking_server: TrackingServer) -> None:
+    """A run that is to begin while the server is away begins when it is back."""
+    store = Store(tracking_server.uri, "study")
+    tracking_server.stop()
+    threading.Timer(1.0, tracking_server.start).start()
+    with store.run("one"):
+        pass
+    assert runs_of(store)[0].info.status == "FINISHED"
+
+
 def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is not there is told, before MLflow is loaded."""
     with pytest.raises(SystemExit, match="2"):
