@@ -194,10 +194,10 @@ def test_a_thousand_runs_are_read_in_seconds(store: Store, name: str, tmp_path: 
         for trial in thousand():
             trial.store(store, parent.id)
     report.main([name, "--uri", store.uri, "--output", str(tmp_path)])  # imports, fonts
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: others may be at work on the machine
     found = records.open_study(store.uri, name)
     written = report.write(found, parent.id, None, tmp_path)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert len(written.study.runs) == 1000
     assert seconds < 5, f"{seconds:.1f} s"
 
