@@ -19,6 +19,7 @@ from experiments.study import Cell, Setting
 from experiments.study_plots import COLUMNS
 
 WIDE = 20  # columns of numbers that fit side by side
+NUMBERS = 120  # a figure with more cells shows colours only: so many numbers nobody reads
 
 
 def with_grid(setting: Setting) -> list[str]:
@@ -41,11 +42,12 @@ def heat_map(setting: Setting) -> Figure:
     figure = drawing.new_figure(9, 0.6 + rows * (1.2 + 0.36 * len(setting.learning_rates)))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     shades = _shades(setting, methods)
+    numbers = most <= WIDE and sum(len(setting.of(method)) for method in methods) <= NUMBERS
     for axes, method in itertools.zip_longest(grid.flat, methods):
         if method is None:
             axes.set_visible(False)
         else:
-            _panel(axes, setting, method, shades)
+            _panel(axes, setting, method, shades, numbers)
     for axes in grid[:, 0]:
         axes.set_ylabel("learning rate")
     extend = "min" if setting.higher_is_better else "max"
@@ -64,14 +66,16 @@ def _shades(setting: Setting, methods: Sequence[str]) -> ScalarMappable:
     return ScalarMappable(Normalize(min(finite), float(np.quantile(finite, 0.8))), "cividis_r")
 
 
-def _panel(axes: Axes, setting: Setting, method: str, shades: ScalarMappable) -> None:
+def _panel(
+    axes: Axes, setting: Setting, method: str, shades: ScalarMappable, numbers: bool
+) -> None:
     cells = setting.of(method)
     lams, rates = sorted({cell.lam for cell in cells}), setting.learning_rates
     means = np.full((len(rates), len(lams)), math.nan)
     for cell in cells:
         row, column = rates.index(cell.learning_rate), lams.index(cell.lam)
         means[row, column] = cell.interval(setting.metric).mean
-        if len(lams) <= WIDE:
+        if numbers:
             text = f"{means[row, column]:{'.3f' if setting.higher_is_better else '.3g'}}"
             _write(axes, column, row, text, shades)
     image = axes.imshow(means, cmap=shades.cmap, aspect="auto", origin="lower")
