@@ -52,5 +52,5 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         figure.set_layout_engine(None)
     element = svg(figure, salt=name)
     (folder / f"{name}.svg").write_text(f'<?xml version="1.0"?>\n{element}', encoding="utf-8")
-    figure.savefig(folder / f"{name}.png", format="png", dpi=144, facecolor="white")
+    figure.savefig(folder / f"{name}.png", format="png", dpi=144, pil_kwargs={"compress_level": 1})
     return element

@@ -81,8 +81,13 @@ class Record:
         return math.copysign(math.inf, value) if abs(value) > 1e308 else value
 
 
-def open_study(uri: str | None, study: str | None) -> Store:
-    """The store at an existing study; by default that of the newest sweep, else `l2keras`.
+def open_study(uri: str | None, study: str | None, parent: str | None = None) -> Store:
+    """The store at an existing study.
+
+    Args:
+        uri: Of the store; None for the configured one.
+        study: By default that of `parent`, else of the newest sweep, else `l2keras`.
+        parent: The id of a run.
 
     Raises:
         StudyError: no such store or study; nothing is created.
@@ -97,7 +102,8 @@ def open_study(uri: str | None, study: str | None) -> Store:
         )
     any_store = Store(uri, ANY_STUDY)
     experiments = {e.name: e.experiment_id for e in any_store.client.search_experiments()}
-    name = study or _newest_sweep(any_store, experiments) or "l2keras"
+    wanted = SWEEPS if parent is None else f"attributes.run_id = '{parent}'"
+    name = study or _newest(any_store, experiments, wanted) or "l2keras"
     if name not in experiments:
         near = difflib.get_close_matches(name, experiments, n=3, cutoff=0.4)
         known = sorted(set(experiments) - {ANY_STUDY})
@@ -106,10 +112,11 @@ def open_study(uri: str | None, study: str | None) -> Store:
     return Store(uri, name)
 
 
-def _newest_sweep(store: Store, experiments: Mapping[str, str]) -> str | None:
+def _newest(store: Store, experiments: Mapping[str, str], wanted: str) -> str | None:
+    """The study of the newest run that a filter finds."""
     newest = store.client.search_runs(
         list(experiments.values()),
-        filter_string=SWEEPS,
+        filter_string=wanted,
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )

@@ -63,7 +63,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     histories = records.histories(store, study_page.plotted(found), PANELS)
     shown = study_page.sections(found, histories, folder)
-    commands = _commands(everything, trials, parent)
+    commands = [*_commands(everything, trials, parent), _own_command(store, parent)]
     html = study_page.page(_name(store), found, shown, commands, _provenance(trials, store.uri))
     page = folder / PAGE
     page.write_text(html, encoding="utf-8")
@@ -87,12 +87,20 @@ def _name(store: Store) -> str:
 def _commands(
     everything: Sequence[Record], trials: Sequence[Record], parent: str | None
 ) -> list[str]:
-    """The sweeps that the runs belong to, then what made those without one, each once."""
+    """The sweeps that the runs belong to, and what made the runs without one, each once."""
     sweeps = {record.id: record.command for record in everything if record.command}
     asked = [sweeps[parent]] if parent in sweeps else []
     made = [sweeps.get(record.parent or "") or record.command for record in trials]
-    own = shlex.join(["python", "-m", *sys.orig_argv[2:]] if "-m" in sys.orig_argv else sys.argv)
-    return [command for command in dict.fromkeys([*asked, *made, own]) if command]
+    return [command for command in dict.fromkeys([*asked, *made]) if command]
+
+
+def _own_command(store: Store, parent: str | None) -> str:
+    """The command that makes this page again."""
+    from experiments.tracking import store_uri
+
+    where = [] if store.uri == store_uri(None) else ["--uri", store.uri]
+    which = [] if parent is None else ["--parent", parent]
+    return shlex.join(["python", "-m", "experiments.report", _name(store), *which, *where])
 
 
 def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
@@ -170,14 +178,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Reads, writes, prints; 2 where there is nothing to read."""
     options = parser().parse_args(arguments)
     try:
-        store = records.open_study(options.uri, options.study)
+        store = records.open_study(options.uri, options.study, options.parent)
         folder = options.output or default_folder(store)
-        report = write(store, _parent(store, options.parent), None, folder)
+        parent = _parent(store, options.parent)
+        report = write(store, parent, None, folder)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     show(report.study)
     print(f"page: {report.page}")
+    if parent is not None:
+        print(f"logged to the MLflow run {parent} of study {_name(store)!r}")
     return 0
 
 

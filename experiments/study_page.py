@@ -59,7 +59,10 @@ def sections(study: Study, histories: Histories, folder: Path) -> list[Section]:
     overview = _isolation(settings, folder)
     if len(study.settings) == 1:
         return [_section("What came out", settings[0], [overview], histories, folder)]
-    found = [Section("What came out", findings.headlines(study), [overview])]
+    lines = findings.headlines(study)
+    if len(study.settings) > DETAILED:
+        lines.append(f"Figures: of the first {DETAILED} of {len(study.settings)} settings.")
+    found = [Section("What came out", lines, [overview])]
     for setting in settings:
         found.append(_section(setting.label, setting, [], histories, folder))
     return found

@@ -53,7 +53,9 @@ def parent(store: Store) -> str:
     return run.id
 
 
-def test_a_sweep_reports_on_its_parent(store: Store, parent: str, tmp_path: Path) -> None:
+def test_a_sweep_reports_on_its_parent(
+    store: Store, parent: str, name: str, tmp_path: Path
+) -> None:
     """The parent gets metrics, page, figures and table, of runs that it skipped too."""
     hashes = [trial.config_hash for trial in TRIALS]
     written = report.write(store, parent, hashes, tmp_path / "out")
@@ -70,7 +72,8 @@ def test_a_sweep_reports_on_its_parent(store: Store, parent: str, tmp_path: Path
     assert table["data"][0][1:6] == ["half_l2", "0.1", "0.5", "3", "0.80 ± 0.25"]
     assert len(table["columns"]) == len(table["data"][0])
     html = written.page.read_text("utf-8")
-    assert "make the sweep" in html
+    assert html.count("make the sweep") == 1
+    assert f"python -m experiments.report {name} --parent {parent}" in html
     assert "more than noise" in html
     assert "ValueError: nan" in html
 
@@ -102,8 +105,10 @@ def test_a_study_without_one_sweep_is_read_whole(
     assert "The study has 2 sweeps; for one of them: --parent RUN_ID." in printed
     assert "coupled has the highest mean" in printed
     assert "half_l2 comes to 0.80 ± 0.25" in printed
-    assert report.main([*arguments, "--parent", other.id]) == 0
-    assert "half_l2" not in capsys.readouterr().out
+    assert report.main(["--uri", store.uri, "--output", str(tmp_path), "--parent", other.id]) == 0
+    printed = capsys.readouterr().out
+    assert "half_l2" not in printed
+    assert f"logged to the MLflow run {other.id} of study {name!r}" in printed
 
 
 def test_the_default_folder(store: Store, name: str, tmp_path: Path) -> None:
@@ -189,10 +194,10 @@ def test_a_thousand_runs_are_read_in_seconds(store: Store, name: str, tmp_path: 
         for trial in thousand():
             trial.store(store, parent.id)
     report.main([name, "--uri", store.uri, "--output", str(tmp_path)])  # imports, fonts
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: others may be at work on the machine
     found = records.open_study(store.uri, name)
     written = report.write(found, parent.id, None, tmp_path)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert len(written.study.runs) == 1000
     assert seconds < 5, f"{seconds:.1f} s"
 

@@ -112,6 +112,12 @@ def test_a_lambda_that_hangs_on_the_rate_is_shown_as_written() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.1", "0.2"]
 
 
+def test_scattered_pairs_are_no_heat_map() -> None:
+    """Lambdas and rates drawn at random have no grid, and so no map that is mostly holes."""
+    [setting] = study_of(Trial(lam=0.1 * i, learning_rate=0.01 * i) for i in range(1, 6)).settings
+    assert study_maps.with_grid(setting) == []
+
+
 def test_differences_are_drawn_with_their_verdict() -> None:
     """A point at the mean difference, and in words what it is worth."""
     trials = [
