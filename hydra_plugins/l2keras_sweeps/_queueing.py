@@ -11,7 +11,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import (  # type: i
 )
 
 
-class QueueingLocalLauncher(LocalLauncher):  # type: ignore[misc]  # Any, without types
+class QueueingLocalLauncher(LocalLauncher):
     """Launches each job by itself, so that it waits for a free core and fails alone."""
 
     def launch(

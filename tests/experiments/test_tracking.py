@@ -155,17 +155,24 @@ def test_a_deleted_study_is_refused(store: Store, uri: str) -> None:
         Store(uri, "study")
 
 
-def test_four_processes_create_one_store(uri: str) -> None:
-    """Four processes that meet a database that is not there yet all write to it."""
+def test_four_processes_write_one_store_from_the_first_instant(uri: str) -> None:
+    """Four processes that meet a database that is not there yet lose no metric of theirs."""
     program = (
         "import sys; from experiments.tracking import Store\n"
-        "with Store(sys.argv[1], 'study').run('one') as run: run.log_metrics({'x': 1.0})"
+        "with Store(sys.argv[1], 'study').run('one') as run:\n"
+        "    for step in range(100):\n"
+        "        run.log_metrics({'x': float(step)}, step=step)\n"
+        "        if step % 5 == 0: assert run.flush()"
     )
     command = [sys.executable, "-c", program, uri]
     processes = [subprocess.Popen(command, cwd=paths.PROJECT) for _ in range(4)]
     assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    runs = runs_of(Store(uri, "study"))
-    assert [(r.info.status, r.data.metrics) for r in runs] == [("FINISHED", {"x": 1.0})] * 4
+    store = Store(uri, "study")
+    runs = runs_of(store)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    for run in runs:
+        history = store.client.get_metric_history(run.info.run_id, "x")
+        assert [metric.value for metric in history] == list(range(100))
 
 
 def test_a_killed_creation_leaves_no_broken_store(uri: str) -> None:
