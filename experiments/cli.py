@@ -151,7 +151,7 @@ def typed(config: DictConfig) -> Any:
     check_data_config(resolved.data)
     check_fits(resolved.model.name, input_kind(resolved.data.name), resolved.data.name)
     check_optimizer_config(resolved.optimizer)
-    check_method(resolved.regularization.name)
+    check_method(resolved.regularization)
     return resolved
 
 

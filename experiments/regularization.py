@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.schema import ConfigError
+from experiments.schema import ConfigError, RegularizationConfig
 
 
 @dataclass(frozen=True)
@@ -26,70 +26,67 @@ class Method:
     optimizer_weight_decay: float | None = None
 
 
-def _none(lam: float, peak: float) -> Method:
+def _none(lam: float) -> Method:
     return Method(effective_lam=0.0)
 
 
-def _builtin_l2(lam: float, peak: float) -> Method:
+def _builtin_l2(lam: float) -> Method:
     import keras
 
     return Method(2 * lam, regularizer=keras.regularizers.L2(lam))
 
 
-def _half_l2(lam: float, peak: float) -> Method:
+def _half_l2(lam: float) -> Method:
     import l2keras
 
     return Method(lam, regularizer=l2keras.HalfL2(lam))
 
 
-def _decoupled(lam: float, peak: float) -> Method:
-    import l2keras
-
-    return Method(lam, callbacks=(l2keras.WeightDecay(lam),))
-
-
-def _coupled(lam: float, peak: float) -> Method:
-    import l2keras
-
-    return Method(lam, callbacks=(l2keras.WeightDecay(lam, coupling="coupled"),))
-
-
-def _independent(lam: float, peak: float) -> Method:
-    import l2keras
-
-    decay = l2keras.WeightDecay(lam, coupling="independent", peak_learning_rate=peak)
-    return Method(lam / peak, callbacks=(decay,))
-
-
-def _optimizer_weight_decay(lam: float, peak: float) -> Method:
+def _optimizer_weight_decay(lam: float) -> Method:
     return Method(lam, optimizer_weight_decay=lam)
 
 
-METHODS: dict[str, Callable[[float, float], Method]] = {
+COUPLINGS = ("decoupled", "coupled", "independent")  # of WeightDecay
+_OTHERS: dict[str, Callable[[float], Method]] = {
     "none": _none,
     "builtin_l2": _builtin_l2,
     "half_l2": _half_l2,
-    "decoupled": _decoupled,
-    "coupled": _coupled,
-    "independent": _independent,
     "optimizer_weight_decay": _optimizer_weight_decay,
 }
+METHODS = (*COUPLINGS, *_OTHERS)
 
 
-def check_method(name: str) -> None:
-    """Raises ConfigError for a name that is not in `METHODS`."""
-    if name not in METHODS:
+def check_method(config: RegularizationConfig) -> None:
+    """Raises ConfigError for a name that is not in `METHODS`, and what it cannot do."""
+    if config.name not in METHODS:
         raise ConfigError(
-            f"`regularization.name` must be one of {sorted(METHODS)}. Received: {name!r}."
+            f"`regularization.name` must be one of {sorted(METHODS)}. Received: {config.name!r}."
+        )
+    if config.decay_all and config.name not in COUPLINGS:
+        raise ConfigError(
+            f"`regularization.decay_all` is for {', '.join(COUPLINGS)}. "
+            f"Received: decay_all=true with regularization.name={config.name}. Choose one of them."
         )
 
 
-def build_method(name: str, lam: float, peak_learning_rate: float) -> Method:
-    """The method `name` at `lam`, as a user would paste it.
+def build_method(config: RegularizationConfig, peak_learning_rate: float) -> Method:
+    """The method at its lambda, as a user would paste it.
 
     Args:
-        name: A key of `METHODS`.
-        lam: The coefficient as written: `builtin_l2` hands it to `keras.regularizers.L2`.
+        config: Its `lam` is the coefficient as written: `builtin_l2` hands it to
+            `keras.regularizers.L2`.
         peak_learning_rate: The optimizer's, which "independent" is relative to.
     """
-    return METHODS[name](lam, peak_learning_rate)
+    if config.name not in COUPLINGS:
+        return _OTHERS[config.name](config.lam)
+    import l2keras
+
+    independent = config.name == "independent"
+    decay = l2keras.WeightDecay(
+        config.lam,
+        coupling=config.name,
+        include="*" if config.decay_all else None,
+        peak_learning_rate=peak_learning_rate if independent else None,
+    )
+    lam = config.lam / peak_learning_rate if independent else config.lam
+    return Method(lam, callbacks=(decay,))

@@ -103,6 +103,7 @@ class OptimizerConfig:
 class RegularizationConfig:
     name: str = _key("none", "method, see the options of the group")
     lam: float = _key(0.0, "lambda; builtin_l2 pastes it as keras.regularizers.L2(lam)")
+    decay_all: bool = _key(False, "decay biases and norms too; for the forms of WeightDecay")
 
 
 @dataclass

@@ -73,9 +73,7 @@ def run_trial(
     """
     training = config.training
     steps = pipeline.steps_per_epoch(len(data.x_train), training.batch_size)
-    method = build_method(
-        config.regularization.name, config.regularization.lam, config.optimizer.learning_rate
-    )
+    method = build_method(config.regularization, config.optimizer.learning_rate)
     keras.utils.clear_session(free_memory=False)
     batch_size = min(training.batch_size, len(data.x_train))
     with device.distribution_scope(config, batch_size):

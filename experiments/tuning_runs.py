@@ -52,8 +52,7 @@ def record_pruned(run: Run, config: Config) -> None:
     from experiments.regularization import build_method
     from experiments.train import lambda_params
 
-    method = config.regularization
-    built = build_method(method.name, method.lam, config.optimizer.learning_rate)
+    built = build_method(config.regularization, config.optimizer.learning_rate)
     run.log_params(lambda_params(built.effective_lam))
     run.set_tags({"pruned": "true"})
 

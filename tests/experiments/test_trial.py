@@ -9,7 +9,7 @@ import pytest
 
 from experiments import device
 from experiments.data import load_data
-from experiments.regularization import METHODS, build_method
+from experiments.regularization import METHODS, build_method, check_method
 from experiments.schema import (
     Backend,
     Config,
@@ -17,6 +17,7 @@ from experiments.schema import (
     Device,
     Dtype,
     MixedPrecision,
+    RegularizationConfig,
     Schedule,
 )
 from experiments.trial import TrialResult, run_trial
@@ -187,4 +188,18 @@ def test_the_backend_cannot_change_in_a_process(monkeypatch: pytest.MonkeyPatch)
 
 def test_independent_is_relative_to_the_peak() -> None:
     """independent at lam is decoupled at lam / peak."""
-    assert build_method("independent", 0.01, 0.5).effective_lam == pytest.approx(0.02)
+    config = RegularizationConfig("independent", 0.01)
+    assert build_method(config, 0.5).effective_lam == pytest.approx(0.02)
+
+
+def test_all_variables_can_be_decayed() -> None:
+    """decay_all shrinks biases too, and is refused where the method could not follow."""
+    config = config_of("decoupled", 0.5)
+    kernels = {row.path for row in train(config).report.rows if row.lam}
+    config.regularization.decay_all = True
+    both = {row.path for row in train(config).report.rows if row.lam}
+    assert {path.rpartition("/")[2] for path in kernels} == {"kernel"}
+    assert {path.rpartition("/")[2] for path in both} == {"kernel", "bias"}
+    config.regularization.name = "half_l2"
+    with pytest.raises(ConfigError, match="decay_all=true with regularization"):
+        check_method(config.regularization)
