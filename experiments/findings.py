@@ -15,7 +15,8 @@ BESIDE = {"val_data_loss": "val data loss", "data_loss": "train data loss", "wei
 
 def headlines(study: Study) -> list[str]:
     """One sentence for each setting: the best method, and which are not told from it."""
-    return [f"{setting.label}: {_headline(setting)}" for setting in study.settings]
+    lines = [f"{setting.label}: {_headline(setting)}" for setting in study.settings]
+    return [*lines, *_across(study)]
 
 
 def _headline(setting: Setting) -> str:
@@ -26,7 +27,22 @@ def _headline(setting: Setting) -> str:
     close = [c.method for c in others if setting.difference(best, c).verdict != "clear"]
     rest = f"; not told apart from it: {', '.join(close)}" if close else ""
     rest = "; better than every other by more than noise" if others and not close else rest
-    return f"{best.method} comes first, {best.interval(setting.metric)} {at(best)}{rest}."
+    place = at(best) if math.isnan(best.timescale) else f"{at(best)}, {timescale(best)}"
+    return f"{best.method} comes first, {best.interval(setting.metric)} {place}{rest}."
+
+
+def _across(study: Study) -> Iterator[str]:
+    """The best of each setting against the best of all, where all have the same data."""
+    leading = [(setting, setting.leaders[0]) for setting in study.settings if setting.leaders]
+    same = len({setting.metric for setting, _ in leading}) == 1
+    if not same or any(key.startswith("data.") for key in study.varying):
+        return
+    first = leading[0][0].ranked(cell for _, cell in leading)[0]
+    [top] = [setting for setting, cell in leading if cell is first]
+    for setting, cell in leading:
+        if cell is not first:
+            found = _in_words(setting.difference(first, cell), setting)
+            yield f"{top.label} against {setting.label}, each at its best: {found}."
 
 
 def sentences(setting: Setting) -> list[str]:
@@ -41,6 +57,7 @@ def sentences(setting: Setting) -> list[str]:
         f"{best.method} has the {word} mean {setting.metric}: {with_seeds(number)}, {at(best)}.",
         *(_behind(setting, best, other) for other in others),
         *(line for method in setting.methods for line in _as_good(setting, method)),
+        *(line for method in setting.methods for line in _by_learning_rate(setting, method)),
         *_at_the_edge(setting),
     ]
 
@@ -48,6 +65,10 @@ def sentences(setting: Setting) -> list[str]:
 def at(cell: Cell) -> str:
     """Where a cell is."""
     return f"at lambda = {cell.effective_lam:.3g}, learning rate {cell.learning_rate:.3g}"
+
+
+def timescale(cell: Cell) -> str:
+    return f"timescale 1/(eta*lambda) = {cell.timescale:.3g} epochs"
 
 
 def with_seeds(number: Interval) -> str:
@@ -94,6 +115,24 @@ def _as_good(setting: Setting, method: str) -> Iterator[str]:
             f"{method}: its best lambda, {best.effective_lam:.3g}, is not told apart from {lams}: "
             "within noise."
         )
+
+
+def _by_learning_rate(setting: Setting, method: str) -> Iterator[str]:
+    """The best lambda, as it was written, at each learning rate; with those not told from it."""
+    if not setting.has_grid(method):
+        return
+    found = []
+    for rate in sorted({cell.learning_rate for cell in setting.of(method)}):
+        there = [cell for cell in setting.of(method) if cell.learning_rate == rate]
+        best = setting.best_of(there)
+        if best is None:
+            found.append(f"at {rate:.3g} every run diverged")
+            continue
+        verdicts = {cell.lam: setting.difference(best, cell).verdict for cell in there}
+        near = [lam for lam, verdict in verdicts.items() if verdict != "clear" and lam != best.lam]
+        beside = f" (or {', '.join(f'{lam:.3g}' for lam in sorted(near))})" if near else ""
+        found.append(f"at {rate:.3g} it is {best.lam:.3g}{beside}")
+    yield f"{method}: the best lambda, as written, by learning rate: {'; '.join(found)}."
 
 
 def _at_the_edge(setting: Setting) -> Iterator[str]:

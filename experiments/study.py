@@ -45,6 +45,11 @@ class Cell:
         found = next(iter(self.runs.values())).number("lambda")
         return self.lam if math.isnan(found) else found
 
+    @property
+    def timescale(self) -> float:
+        """1 / (eta * lambda) in epochs; nan without decay."""
+        return next(iter(self.runs.values())).number("timescale_epochs")
+
     def values(self, metric: str) -> dict[int, float]:
         return {seed: record.number(metric) for seed, record in self.runs.items()}
 
@@ -84,6 +89,12 @@ class Setting:
 
     def of(self, method: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.method == method]
+
+    def has_grid(self, method: str) -> bool:
+        """Whether it has several lambdas and learning rates, at least half of all pairs tried."""
+        cells = self.of(method)
+        lams, rates = {c.lam for c in cells}, {c.learning_rate for c in cells}
+        return min(len(lams), len(rates)) > 1 and 2 * len(cells) >= len(lams) * len(rates)
 
     def ranked(self, cells: Iterable[Cell]) -> list[Cell]:
         """Best mean first; what diverged comes last."""

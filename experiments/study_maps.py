@@ -23,14 +23,8 @@ NUMBERS = 120  # a figure with more cells shows colours only: so many numbers no
 
 
 def with_grid(setting: Setting) -> list[str]:
-    """The methods with several lambdas and learning rates, at least half of all pairs tried."""
-    found = []
-    for method in setting.methods:
-        cells = setting.of(method)
-        lams, rates = {c.lam for c in cells}, {c.learning_rate for c in cells}
-        if min(len(lams), len(rates)) > 1 and 2 * len(cells) >= len(lams) * len(rates):
-            found.append(method)
-    return found
+    """The methods that have a grid of lambdas and learning rates."""
+    return [method for method in setting.methods if setting.has_grid(method)]
 
 
 def heat_map(setting: Setting) -> Figure:

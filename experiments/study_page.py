@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import drawing, findings, study_curves, study_maps, study_plots
+from experiments import (
+    drawing,
+    findings,
+    study_curves,
+    study_maps,
+    study_plots,
+    study_timescales,
+)
 from experiments.page import FigureOnPage, render
 from experiments.records import Record
 from experiments.study import Cell, Setting, Study
@@ -62,7 +69,7 @@ def sections(study: Study, histories: Histories, folder: Path) -> list[Section]:
     lines = findings.headlines(study)
     if len(study.settings) > DETAILED:
         lines.append(f"Figures: of the first {DETAILED} of {len(study.settings)} settings.")
-    found = [Section("What came out", lines, [overview])]
+    found = [Section("What came out", lines, [overview, *_timescales(study, folder)])]
     for setting in settings:
         found.append(_section(setting.label, setting, [], histories, folder))
     return found
@@ -101,6 +108,18 @@ def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
         "of one lambda are set apart a little, so that they can be seen.",
         drawing.save(study_plots.isolation(settings), folder, "isolation"),
     )
+
+
+def _timescales(study: Study, folder: Path) -> Iterator[FigureOnPage]:
+    if study_timescales.asked(study):
+        yield FigureOnPage(
+            "timescales",
+            "What stays: lambda, or the timescale?",
+            "Each setting's best method at its best learning rate, over lambda and over "
+            "1/(eta*lambda) in epochs. Curves with their best, the filled marker, at one place on "
+            "an axis agree on what that axis shows.",
+            drawing.save(study_timescales.timescales(study.settings), folder, "timescales"),
+        )
 
 
 def _figures(setting: Setting, histories: Histories, folder: Path) -> Iterator[FigureOnPage]:

@@ -106,7 +106,9 @@ def record_trial(
         advance(metrics)
 
     result = run_trial(config, data, on_epoch=on_epoch, on_report=run.log_decay, **kept)
+    updates = result.steps_per_epoch / config.training.gradient_accumulation_steps
     run.log_params(lambda_params(result.effective_lam))
+    run.log_params(timescale_params(result.effective_lam, config, updates))
     run.log_metrics({"seconds": result.seconds}, step=config.training.epochs - 1)
     if config.tracking.log_model:
         run.log_model(result.model)
@@ -117,6 +119,17 @@ def lambda_params(lam: float) -> dict[str, float]:
     """`lambda` in the half convention, to 7 digits, and its logarithm for linear axes."""
     lam = float(f"{lam:.7g}")
     return {"lambda": lam, **({"log10_lambda": math.log10(lam)} if lam > 0 else {})}
+
+
+def timescale_params(lam: float, config: Config, updates: float) -> dict[str, float]:
+    """Over how many epochs of so many `updates` decay at the peak rate averages the weights."""
+    import l2keras
+
+    rate = config.optimizer.learning_rate
+    if not 0 < lam * rate <= 1:  # no decay, or every step changes the sign
+        return {}
+    steps = l2keras.timescale(lam, steps_per_epoch=1, learning_rate=rate)
+    return {"timescale_epochs": float(f"{steps / updates:.7g}")}
 
 
 def versions() -> dict[str, str]:

@@ -26,7 +26,22 @@ from experiments.sweep import Job, Sweep
 
 
 class StudySweeper(BasicSweeper):
-    """Hydra's product of overrides; finished runs are skipped, the rest hang under one parent."""
+    """Hydra's product of overrides; finished runs are skipped, the rest hang under one parent.
+
+    Args:
+        max_batch_size: Hydra's; all jobs are launched at once.
+        params: Of every job, as in Hydra's own sweeper: keys and what they are swept over.
+        grids: Further params, of which each makes a product of its own: the sweep is their union.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        grids: Sequence[dict[str, str]] | None = None,
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.grids = grids or [{}]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Ends the process: with status 1 if a run failed, 2 for a mistake in the configuration."""
@@ -43,23 +58,24 @@ class StudySweeper(BasicSweeper):
             return [_outcome(job, result) for job, result in zip(todo, returned, strict=True)]
 
         tells = getattr(launcher, "shows_progress", isinstance(launcher, BasicLauncher))
-        name = describe_sweep(self._given(arguments))
+        name = describe_sweep([*self._parse_config(), *arguments])
         with signals.stoppable():
             failed = Sweep(jobs, name, launch, watch=not tells).run()
         sys.exit(1 if failed else 0)
 
-    def _given(self, arguments: Sequence[str]) -> list[str]:
-        # What is typed goes before what a preset sets, as Hydra's own sweeper has it.
-        return [*self._parse_config(), *arguments]
+    def _given(self, arguments: Sequence[str]) -> list[list[str]]:
+        """The overrides of each grid; what is typed comes last, so that it wins."""
+        grids = [[f"{key}={value}" for key, value in grid.items()] for grid in self.grids]
+        return [[*self._parse_config(), *grid, *arguments] for grid in grids]
 
     def _jobs(self, arguments: Sequence[str]) -> list[Job]:
         """Every job, composed and checked; equal ones once."""
         assert self.hydra_context is not None  # setup has set it
         loader = self.hydra_context.config_loader
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides(
-            self._given(arguments)
-        )
-        [points] = self.split_arguments(overrides, None)
+        points: list[list[str]] = []
+        for given in self._given(arguments):
+            parser = OverridesParser.create(config_loader=loader)
+            points += self.split_arguments(parser.parse_overrides(given), None)[0]
         composed: dict[tuple[str, ...], DictConfig] = {}
         jobs = []
         for point in points:
@@ -125,5 +141,10 @@ def _outcome(job: Job, result: JobReturn) -> Outcome:
 ConfigStore.instance().store(
     group="hydra/sweeper",
     name="study",
-    node={"_target_": f"{__name__}.StudySweeper", "max_batch_size": None, "params": None},
+    node={
+        "_target_": f"{__name__}.StudySweeper",
+        "max_batch_size": None,
+        "params": None,
+        "grids": None,
+    },
 )

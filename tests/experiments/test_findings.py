@@ -144,3 +144,33 @@ def test_the_parents_metrics() -> None:
     assert found["decoupled.ci95_half_width"] == pytest.approx(4.302653 * 0.09 / 3**0.5, rel=1e-6)
     split = [Trial(others={"training.batch_size": size}) for size in ("16", "32")]
     assert "batch_size 16/half_l2.best_lambda" in findings.summary_metrics(study_of(*split))
+
+
+def test_the_best_lambda_by_learning_rate() -> None:
+    """At each learning rate the best lambda as written, with those that are not told from it."""
+    trials = [
+        *seeds(Trial("coupled", 0.1, 0.5), [0.80, 0.81, 0.82]),
+        *seeds(Trial("coupled", 0.2, 0.5), [0.70, 0.72, 0.71]),
+        *seeds(Trial("coupled", 0.1, 0.05), [0.60, 0.50, 0.61]),
+        *seeds(Trial("coupled", 0.2, 0.05), [0.55, 0.60, 0.57]),
+    ]
+    assert (
+        "coupled: the best lambda, as written, by learning rate: at 0.05 it is 0.2 (or 0.1); "
+        "at 0.5 it is 0.1." in findings.sentences(setting_of(*trials))
+    )
+
+
+def by_key(key: str) -> Study:
+    return study_of(
+        *seeds(Trial(others={key: "16"}), [0.70, 0.80, 0.90]),
+        *seeds(Trial(others={key: "64"}), [0.61, 0.70, 0.79]),
+    )
+
+
+def test_settings_on_the_same_data_are_compared() -> None:
+    """The best of each setting against the best of all, seed by seed; not across data."""
+    assert findings.headlines(by_key("training.batch_size"))[2:] == [
+        "batch_size=16 against batch_size=64, each at its best: 0.100 ± 0.025 better over 3 paired "
+        "seeds: more than noise."
+    ]
+    assert len(findings.headlines(by_key("data.num_train"))) == 2

@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from experiments import drawing, study, study_curves, study_maps, study_page, study_plots
+from experiments import (
+    drawing,
+    study,
+    study_curves,
+    study_maps,
+    study_page,
+    study_plots,
+    study_timescales,
+)
 from experiments.study import Study
 from tests.experiments.synthetic import Trial, seeds
 
@@ -199,3 +207,34 @@ def test_a_page_of_what_diverged(tmp_path: Path) -> None:
     html = page_of(study_of([Trial(accuracy=float("nan")), Trial("none", accuracy=0.5)]), tmp_path)
     assert "half_l2: every run diverged." in html
     assert "Every run diverged." in page_of(study_of([Trial(accuracy=float("nan"))]), tmp_path)
+
+
+def lengths() -> list[Trial]:
+    """Two batch sizes, best at one lambda and at timescales that differ by four."""
+    return [
+        trial
+        for size, epochs in (("16", 1.0), ("64", 4.0))
+        for lam, mean in ((0.1, 0.7), (0.2, 0.9), (0.4, 0.5))
+        for trial in seeds(
+            Trial(lam=lam, others={
+                "training.batch_size": size, "timescale_epochs": str(epochs / lam)
+            }),
+            [mean - 0.01, mean + 0.01],
+        )
+    ]  # fmt: skip
+
+
+def test_timescales_are_drawn_beside_lambdas(tmp_path: Path) -> None:
+    """Curves that peak at one lambda peak at two timescales, where batches or training grow."""
+    found = study_of(lengths())
+    assert study_timescales.asked(found)
+    over_lambda, over_time = study_timescales.timescales(found.settings).axes
+    peaks = [
+        [points(line)[0][0] for line in axes.lines if line.get_markersize() == 8]
+        for axes in (over_lambda, over_time)
+    ]
+    assert peaks == [[0.2, 0.2], pytest.approx([5.0, 20.0])]
+    first = study_page.sections(found, {}, tmp_path)[0]
+    assert "timescale 1/(eta*lambda) = 20 epochs" in first.findings[1]
+    assert (tmp_path / "timescales.png").exists()
+    assert not study_timescales.asked(study_of(GRID))
