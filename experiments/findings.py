@@ -218,6 +218,23 @@ def summary_metrics(study: Study) -> dict[str, float]:
     return found
 
 
+def curves(study: Study) -> Iterator[tuple[str, int, float]]:
+    """For the parent run: each method's mean over lambda, as (metric, step, value).
+
+    The step counts the lambdas from 0, as MLflow has whole numbers there and draws a bar in the
+    place of a line that ends below 1; the curve `log10_lambda` tells which lambda it is.
+    """
+    for setting in study.settings:
+        section = f"{_key(setting.label)}{setting.metric} over lambda"
+        lams = sorted({cell.effective_lam for cell in setting.cells if cell.effective_lam})
+        yield from ((f"{section}/log10_lambda", i, math.log10(lam)) for i, lam in enumerate(lams))
+        for method in setting.methods:
+            for cell in setting.isolation(method):
+                mean = cell.interval(setting.metric).mean
+                if cell.effective_lam and math.isfinite(mean):
+                    yield f"{section}/{method}", lams.index(cell.effective_lam), mean
+
+
 def _key(label: str) -> str:
     """A setting's label in the characters that MLflow takes."""
     words = label.replace("=", " ").replace(",", "")

@@ -125,7 +125,7 @@ def _newest(store: Store, experiments: Mapping[str, str], wanted: str) -> str | 
 
 
 def sweeps(store: Store) -> list[str]:
-    """The ids of the study's sweeps."""
+    """The ids of the study's sweeps, newest first."""
     found = store.client.search_runs([store.experiment_id], filter_string=SWEEPS)
     return [run.info.run_id for run in found]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import findings, progress, records, study, study_page
+from experiments import findings, progress, records, study, study_page, views
 from experiments.records import Record, StudyError
 from experiments.study import Study
 from experiments.study_curves import PANELS
@@ -116,7 +116,7 @@ def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
 
 
 def _log(store: Store, parent: str, report: Report) -> None:
-    """Page, figures, table and summary metrics, on the parent: what the UI shows first."""
+    """Page, figures, table, metrics on the parent, views of its runs: what the UI shows first."""
     client, found = store.client, report.study
     for path in (report.page, *report.figures):
         client.log_artifact(parent, str(path), FOLDER)
@@ -127,6 +127,12 @@ def _log(store: Store, parent: str, report: Report) -> None:
     client.set_tag(parent, "mlflow.loggedArtifacts", shown_as_table)
     for key, value in findings.summary_metrics(found).items():
         client.log_metric(parent, key, value)
+    info = client.get_run(parent).info
+    for key, step, value in findings.curves(found):
+        # The same time again, so that a report written twice leaves each point once.
+        client.log_metric(parent, key, value, timestamp=info.start_time, step=step)
+    for view in views.of_sweep(parent, info.run_name, found):
+        client.set_experiment_tag(store.experiment_id, *view.tag(info.start_time))
 
 
 def show(found: Study) -> None:

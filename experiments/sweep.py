@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from experiments import ledger, progress, provenance, upload
+from experiments import ledger, progress, provenance, upload, views
 from experiments.outcome import Outcome, describe
 from experiments.run import Run
 from experiments.schema import Config, Rerun, run_label, varying
@@ -71,7 +71,7 @@ class Sweep:
                 raise
             outcomes = self._gather(store, settled, returned, known)
             self._record(store, parent, outcomes)
-        _show(outcomes, store)
+        _show(outcomes, store, parent.id)
         return any(outcome.failed for outcome in outcomes)
 
     def _settled(self, known: Mapping[str, ledger.Entries]) -> dict[str, Outcome]:
@@ -188,7 +188,7 @@ def _report(store: Store, parent: Run, hashes: Sequence[str]) -> None:
         )
 
 
-def _show(outcomes: Sequence[Outcome], store: Store) -> None:
+def _show(outcomes: Sequence[Outcome], store: Store, parent: str) -> None:
     """What failed and why, and where the rest is."""
     failed = [outcome for outcome in outcomes if outcome.failed]
     good = sum(outcome.status in ("FINISHED", "SKIPPED") for outcome in outcomes)
@@ -204,6 +204,15 @@ def _show(outcomes: Sequence[Outcome], store: Store) -> None:
         elif outcome.details:
             print(outcome.details)
     print(f"MLflow UI: {ui_command(store.uri)}")
+    if good:
+        show_views(store, parent)
+
+
+def show_views(store: Store, parent: str, ui: str = views.LOCAL_UI) -> None:
+    """Prints where the UI shows the sweep's runs and charts."""
+    ui = store.uri.rstrip("/") if store.uri.startswith("http") else ui
+    for kind in (views.RUNS, views.CHARTS):
+        print(f"  {kind}: {views.address(ui, store.experiment_id, parent, kind)}")
 
 
 @contextmanager

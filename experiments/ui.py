@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 from urllib.parse import urlparse
 
+from experiments import records, sweep
 from experiments.tracking import store_uri
 
 
@@ -14,10 +17,33 @@ def main() -> None:
     uri = store_uri(None)
     if urlparse(uri).scheme in ("http", "https"):
         print(f"The store is a tracking server with a page of its own: {uri}")
+        show_newest_sweep(uri)
         return
+    show_newest_sweep(address(sys.argv[1:]))
+    sys.stdout.flush()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # starts faster
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *sys.argv[1:]]
     os.execv(sys.executable, command)
+
+
+def address(flags: Sequence[str]) -> str:
+    """Where `mlflow ui` will listen with these flags."""
+    found = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    found.add_argument("--host", "-h", default=os.environ.get("MLFLOW_HOST", "127.0.0.1"))
+    found.add_argument("--port", "-p", default=os.environ.get("MLFLOW_PORT", "5000"))
+    known, _ = found.parse_known_args(flags)
+    return f"http://{known.host}:{known.port}"
+
+
+def show_newest_sweep(ui: str) -> None:
+    """Prints where the UI at `ui` shows the newest sweep of the store, if there is one."""
+    try:
+        store = records.open_study(None, None)
+    except records.StudyError:  # a store without runs
+        return
+    for parent in records.sweeps(store)[:1]:
+        print(f"The newest sweep, of study {store.study!r}, once the UI is up:")
+        sweep.show_views(store, parent, ui)
 
 
 if __name__ == "__main__":
