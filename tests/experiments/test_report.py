@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -111,12 +110,12 @@ def test_a_study_without_one_sweep_is_read_whole(
     assert f"logged to the MLflow run {other.id} of study {name!r}" in printed
 
 
-def test_the_default_folder(store: Store, name: str, tmp_path: Path) -> None:
-    """Without --output the page is in runs/report/<study>/."""
+def test_the_default_folder(store: Store, name: str) -> None:
+    """Without --output the page is in report/<study>/ beside the store."""
     Trial().store(store)
-    with mock.patch.object(paths, "RUNS", tmp_path):
-        assert report.main([name, "--uri", store.uri]) == 0
-    assert (tmp_path / "report" / name / "report.html").exists()
+    assert report.main([name, "--uri", store.uri]) == 0
+    database = Path(store.uri.removeprefix("sqlite:///"))
+    assert (database.parent / "report" / name / "report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,7 @@ def test_help_tells_every_argument(capsys: pytest.CaptureFixture[str]) -> None:
         report.main(["--help"])
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
-    for word in ("study", "--uri", "--parent", "--output", "95 %", "runs/report/<study>/"):
+    for word in ("study", "--uri", "--parent", "--output", "95 %", "report/<study>/"):
         assert word in printed
 
 
