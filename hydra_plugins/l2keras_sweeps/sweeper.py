@@ -46,7 +46,7 @@ class StudySweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Ends the process: with status 1 if a run failed, 2 for a mistake in the configuration."""
         try:
-            jobs = self._jobs(arguments)
+            jobs = self.jobs(arguments)
         except ConfigError as error:
             sys.exit(cli.one_line(error))
         launcher = self.launcher
@@ -68,7 +68,7 @@ class StudySweeper(BasicSweeper):
         grids = [[f"{key}={value}" for key, value in grid.items()] for grid in self.grids]
         return [[*self._parse_config(), *grid, *arguments] for grid in grids]
 
-    def _jobs(self, arguments: Sequence[str]) -> list[Job]:
+    def jobs(self, arguments: Sequence[str]) -> list[Job]:
         """Every job, composed and checked; equal ones once."""
         assert self.hydra_context is not None  # setup has set it
         loader = self.hydra_context.config_loader
