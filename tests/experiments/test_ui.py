@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from experiments import paths, ui, views
 from experiments.tracking import Store
@@ -18,6 +18,7 @@ from tests.experiments import browser, servers
 from tests.experiments.conftest import SMALL, runs_of
 
 METHODS, LAMBDAS = ("half_l2", "decoupled"), ("0.003", "0.03")
+EPOCHS = 2  # of SMALL
 WINDOW: ViewportSize = {"width": 1500, "height": 900}
 WAIT = 60_000  # milliseconds, on a machine that has other work
 
@@ -114,19 +115,25 @@ def test_the_table_has_method_lambda_and_accuracy_without_a_click(seen: Seen, pa
     assert accuracies == sorted(accuracies, reverse=True)
 
 
+def points(chart: Locator) -> int:
+    """How many points a chart shows; Plotly draws some of them twice, on one another."""
+    places = "points => points.map(p => p.getAttribute('transform'))"
+    return len(set(chart.locator("path.point").evaluate_all(places)))
+
+
 @needs_chromium
 def test_grouped_children_have_charts_without_a_click(seen: Seen, page: Page) -> None:
     """The printed address shows a point for each method and lambda, and curves over epochs."""
     page.goto(seen.view(views.CHARTS))
-    points = page.locator(".js-plotly-plot .scatterlayer .trace path.point")
-    expect(points).not_to_have_count(0, timeout=WAIT)
-    expect(page.get_by_text("Means over the seeds (4)")).to_be_visible()
-    expect(page.get_by_text(re.compile("Group: "))).to_have_count(len(METHODS) * len(LAMBDAS))
-    first = page.locator(".js-plotly-plot").nth(0)
-    expect(first.get_by_text("log10_lambda")).to_be_visible()
-    expect(first.locator("path.point")).to_have_count(len(METHODS) * len(LAMBDAS))
-    curves = page.locator(".js-plotly-plot").nth(1).locator("path.js-line")
-    expect(curves).not_to_have_count(0)
+    over_lambda = page.locator(".js-plotly-plot:has-text('log10_lambda')")
+    expect(over_lambda.locator("path.point")).not_to_have_count(0, timeout=WAIT)
+    means = len(METHODS) * len(LAMBDAS)  # of the two seeds
+    expect(page.get_by_role("gridcell", name="Group: ")).to_have_count(means)
+    assert over_lambda.locator("path.point").count() == means
+    curves = page.locator(".js-plotly-plot:has(path.js-line)").first
+    expect(curves).to_be_visible(timeout=WAIT)
+    assert points(curves) == means * EPOCHS
+    assert page.get_by_text("Means over the seeds", exact=True).count()
     assert not page.get_by_text("No charts").count()
 
 
@@ -134,13 +141,12 @@ def test_grouped_children_have_charts_without_a_click(seen: Seen, page: Page) ->
 def test_the_parent_has_a_curve_for_each_method(seen: Seen, page: Page) -> None:
     """The parent's charts are the mean accuracy over lambda, with a point for each lambda."""
     page.goto(views.run_address(seen.ui, seen.experiment_id, seen.parent.info.run_id))
-    expect(page.get_by_text("val_accuracy over lambda (3)")).to_be_visible(timeout=WAIT)
+    curves = page.locator(".js-plotly-plot:has(path.js-line)")
+    expect(curves).to_have_count(len(METHODS) + 1, timeout=WAIT)  # and which lambdas they are
+    assert [points(curve) for curve in curves.all()] == [len(LAMBDAS)] * (len(METHODS) + 1)
+    expect(page.get_by_text("val_accuracy over lambda", exact=True).first).to_be_visible()
     for name in METHODS:
-        expect(page.get_by_text(name, exact=True).first).to_be_visible()
-    lines = page.locator(".js-plotly-plot:has(path.js-line)")
-    expect(lines).to_have_count(len(METHODS) + 1)  # and which lambdas they are
-    for i in range(len(METHODS) + 1):
-        expect(lines.nth(i).locator("path.point")).to_have_count(len(LAMBDAS))
+        expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
 
 
 @needs_chromium
