@@ -18,6 +18,7 @@ from experiments.study import LEARNING_RATE, METHOD, Study
 TAG = "mlflow.sharedViewState."  # of the study; the rest of the tag's key names the view
 LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
 RUNS, CHARTS = "runs", "charts"
+_TRAINING = {"workflowType": "machine_learning"}  # else MLflow shows its menus for agents
 _SECTION = "lambda"
 
 
@@ -48,10 +49,10 @@ def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
     grouping = {"groupBy": _groups(study), "useGroupedValuesInCharts": True}
     charts = {"compareRunCharts": _charts(metric), "compareRunSections": _sections()}
     return (
-        View(f"{parent}-{RUNS}", f"{name}: {RUNS}", table),
+        View(f"{parent}-{RUNS}", f"Runs of {name}", table),
         View(
             f"{parent}-{CHARTS}",
-            f"{name}: {CHARTS}",
+            f"Charts of {name}",
             {**table, **grouping, **charts, "isAccordionReordered": True},
         ),
     )
@@ -59,7 +60,7 @@ def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
 
 def address(ui: str, experiment_id: str, parent: str, kind: str) -> str:
     """Where the view `kind` (RUNS or CHARTS) of a sweep is, in the UI at `ui`."""
-    query = {"workflowType": "machine_learning", "viewStateShareKey": f"{parent}-{kind}"}
+    query = {**_TRAINING, "viewStateShareKey": f"{parent}-{kind}"}
     if kind == CHARTS:
         query["compareRunsMode"] = "CHART"
     return f"{ui}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
@@ -67,7 +68,7 @@ def address(ui: str, experiment_id: str, parent: str, kind: str) -> str:
 
 def run_address(ui: str, experiment_id: str, run_id: str) -> str:
     """Where the charts of one run are."""
-    return f"{ui}/#/experiments/{experiment_id}/runs/{run_id}/model-metrics"
+    return f"{ui}/#/experiments/{experiment_id}/runs/{run_id}/model-metrics?{urlencode(_TRAINING)}"
 
 
 def compare_address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
