@@ -23,9 +23,10 @@ from tests.experiments import browser, servers
 
 FOLDER = paths.PROJECT / "docs"
 WINDOW: ViewportSize = {"width": 1400, "height": 800}
+PAGE: ViewportSize = {"width": 1200, "height": 1150}  # down to the end of the first figure
 SWEEP = ["optimizer=adam", "regularization=half_l2,decoupled", "seed=0,1,2",
          "regularization.lam=0.001,0.01,0.1,1", "training.epochs=10"]  # fmt: skip
-COLORS = 128  # enough for a page without photographs
+COLORS = 256  # enough for a page without photographs
 # MLflow opens its assistant over a third of the window on the first visit.
 NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 
@@ -70,6 +71,7 @@ def shoot(chromium: Browser, store: Store, ui: str) -> None:
     page.wait_for_selector(".js-plotly-plot path.point")
     page.wait_for_selector(".js-plotly-plot path.js-line")
     save(page, "mlflow_charts")
+    page.set_viewport_size(PAGE)
     page.goto((report.default_folder(store) / report.PAGE).as_uri())
     save(page, "report")
     context.close()
