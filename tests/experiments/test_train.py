@@ -81,8 +81,10 @@ def test_every_preset_runs(composed: Compose, uri: str, preset: str) -> None:
     text = (paths.CONFIGS / "experiment" / f"{preset}.yaml").read_text()
     for word in ("# Question:", "# Scientific:", "Nuisance:", "Fixed:", "# Command: python -m"):
         assert word in text
-    train.train(composed("config", f"experiment={preset}", f"tracking.uri={uri}", *SMALL))
-    assert runs_of(Store(uri, "l2keras"))[0].info.status == "FINISHED"
+    node = composed("config", f"experiment={preset}", f"tracking.uri={uri}", *SMALL)
+    train.train(node)
+    [run] = runs_of(Store(uri, node.tracking.study))
+    assert run.info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("group", sorted(set(cli.groups()) - {"experiment"}))
