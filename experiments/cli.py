@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -170,17 +174,38 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     return flat
 
 
-def run(main: Callable[[], Any], config: type[schema.Config]) -> None:
-    """Runs a Hydra main; a mistake in the configuration is one line and exit status 2."""
+def run(main: Callable[[], Any], config: type[schema.Config]) -> NoReturn:
+    """Runs a Hydra main and ends the process.
+
+    A mistake in the configuration is one line and exit status 2; Ctrl-C and SIGTERM have the
+    status that shells give them.
+    """
+    status: Any = 0
     try:
         check_overrides(sys.argv[1:], config)
         main()
     except schema.ConfigError as error:
-        sys.exit(one_line(error))
+        status = one_line(error)
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        status = 128 + signal.SIGINT
     except Terminated:
-        sys.exit(128 + signal.SIGTERM)
+        status = 128 + signal.SIGTERM
+    except SystemExit as end:
+        status = end.code
+    _end(status)
+
+
+def _end(status: Any) -> NoReturn:
+    """Ends the process at once: to free TensorFlow's graphs one by one can take it minutes."""
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    with suppress(BrokenPipeError):  # `| head` has seen enough
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status or 0)
 
 
 def task(function: Callable[[DictConfig], Any], config: DictConfig) -> Any:
