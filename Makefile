@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-slow bench lint format clean
+.PHONY: help run ui test test-slow bench screenshots lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -22,7 +22,7 @@ test: $(VENV)/.test lint  ## set up and run every test, on TensorFlow, JAX and t
 	KERAS_BACKEND=jax $(BIN)/python -m pytest --ignore=tests/experiments
 	KERAS_BACKEND=torch $(BIN)/python -m pytest --ignore=tests/experiments
 
-test-slow: $(VENV)/.test  ## every model of keras.applications (minutes)
+test-slow: $(VENV)/.test  ## what takes longer: kills, servers, clusters, every model of keras.applications
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
@@ -30,6 +30,10 @@ bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.fit_overhead
 	$(BIN)/python -m benchmarks.audit_time
 	$(BIN)/python -m benchmarks.lazy_embedding
+	$(BIN)/python -m benchmarks.tracking_cost
+
+screenshots: $(VENV)/.test  ## the README's pictures of a sweep
+	$(BIN)/python -m docs.screenshots
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
