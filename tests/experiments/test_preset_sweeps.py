@@ -110,4 +110,4 @@ def test_grids_are_joined(jobs_of: Jobs) -> None:
         rates.setdefault(name, set()).add(job.config.optimizer.learning_rate)
     assert found["coupled"] == {0.001, 0.003, 0.01, 0.03}
     assert found["decoupled"] == {0.1, 0.3, 1.0, 3.0}
-    assert rates["none"] == rates["coupled"] == rates["decoupled"] == {0.003, 0.01, 0.03}
+    assert rates["none"] == rates["coupled"] == rates["decoupled"] == {0.001, 0.003, 0.01}
