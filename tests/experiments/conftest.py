@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,3 +59,19 @@ def runs_of(store: Store, parent: Any = None) -> list[Any]:
     if parent is None:
         return found
     return [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+
+
+def mistake(module: str, *overrides: str) -> str:
+    """What the command says to a mistake: in one line, status 2, before anything heavy loads."""
+    program = (
+        "import atexit, runpy, sys\n"
+        "heavy = {'tensorflow', 'keras', 'mlflow', 'sklearn', 'matplotlib', 'torch', 'jax'}\n"
+        "atexit.register(lambda: print(sorted(heavy & set(sys.modules))))\n"
+        f"sys.argv = {[module, *overrides]!r}\n"
+        f"runpy.run_module({module!r}, run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=paths.PROJECT)
+    assert (result.returncode, result.stdout) == (2, "[]\n"), result.stderr
+    assert result.stderr.count("\n") == 1
+    return result.stderr

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import cli, identity, ledger, paths, train
+from experiments import cli, identity, ledger, train
 from experiments.outcome import Outcome
 from experiments.sweep import Job, Sweep
 from experiments.tracking import Store
-from tests.experiments.conftest import SMALL, Compose, runs_of
+from tests.experiments.conftest import SMALL, Compose, mistake, runs_of
 
 Run = Callable[..., bool]
 
@@ -175,22 +173,12 @@ def test_a_job_without_a_trace_is_told(
     assert "seed=0: FAILED it came to no run" in printed.out
 
 
-def mistaken(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-X", "importtime", "-m", "experiments.train", "-m", *arguments]
-    done = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True)
-    assert "tensorflow" not in done.stderr.replace("tensorflow.yaml", "")
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-    return done.returncode, "\n".join(lines)
-
-
 def test_mistakes_anywhere_in_a_sweep_are_answered_before_it(tmp_path: Path) -> None:
     """One impossible job of many: one line, status 2, no backend, no run."""
     folder = f"hydra.sweep.dir={tmp_path}"
     store = f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
-    status, text = mistaken("regularization.lam=0.1,-1", store, folder)
-    assert (status, text.count("\n")) == (2, 0)
-    assert "Received: regularization.lam=[-1.0]" in text
-    status, text = mistaken("tracking.study=a,b", store, folder)
-    assert status == 2
-    assert "`tracking.study` must be the same for all runs of a sweep" in text
+    told = mistake("experiments.train", "-m", "regularization.lam=0.1,-1", store, folder)
+    assert "Received: regularization.lam=[-1.0]" in told
+    told = mistake("experiments.train", "-m", "tracking.study=a,b", store, folder)
+    assert "`tracking.study` must be the same for all runs of a sweep" in told
     assert not (tmp_path / "mlflow.db").exists()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import fields
 
 import pytest
 
-from experiments import cli, paths, tuning
+from experiments import cli, tuning
 from experiments.schema import Config, ConfigError, TuneConfig
-from tests.experiments.conftest import Compose
+from tests.experiments.conftest import Compose, mistake
 
 
 def configured(composed: Compose, *overrides: str) -> TuneConfig:
@@ -54,21 +52,8 @@ def test_the_defaults_can_be_searched(composed: Compose) -> None:
 
 def test_a_mistake_is_answered_before_a_backend() -> None:
     """An inverted range ends the command with status 2 and one line, no heavy package loaded."""
-    program = (
-        "import runpy, sys\n"
-        "sys.argv = ['tune', 'tune.lam=[1,0.1]']\n"
-        "try:\n"
-        "    runpy.run_module('experiments.tune', run_name='__main__')\n"
-        "except SystemExit as end:\n"
-        "    heavy = {'tensorflow', 'keras', 'mlflow', 'sklearn', 'matplotlib', 'torch', 'jax'}\n"
-        "    print(end.code, sorted(heavy & set(sys.modules)))\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=paths.PROJECT
-    )
-    assert result.stdout == "2 []\n", result.stderr
-    assert result.stderr.count("\n") == 1
-    assert "Received: tune.lam=[1.0, 0.1]" in result.stderr
+    told = mistake("experiments.tune", "tune.lam=[1,0.1]")
+    assert "Received: tune.lam=[1.0, 0.1]" in told
 
 
 @pytest.mark.parametrize(
