@@ -21,6 +21,7 @@ ALLOWED = {
         "study_curves",
         "study_maps",
         "study_plots",
+        "study_timescales",
     },
     "rich": {"progress"},
     "jinja2": {"page"},
