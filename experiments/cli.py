@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -200,6 +201,7 @@ def _end(status: Any) -> NoReturn:
     if isinstance(status, str):
         print(status, file=sys.stderr)
         status = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as Python itself: ends joblib's workers
     atexit._run_exitfuncs()
     logging.shutdown()
     with suppress(BrokenPipeError):  # `| head` has seen enough
