@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_its_overrides_are_valid() -> None:
     from experiments import cli
     from experiments.schema import CompareConfig, Config
 
+    cli.register("train", Config, "experiments.train")  # which makes the launchers known
     for module, words in re.findall(r"experiments\.(train|compare) (.*)", README):
-        overrides = [word for word in words.split() if "=" in word]
+        command = shlex.split(words.partition("`")[0].rstrip("\\"), comments=True)
+        overrides = [word for word in command if "=" in word]
         cli.check_overrides(overrides, CompareConfig if module == "compare" else Config)
