@@ -44,7 +44,7 @@ def test_it_needs_keras_and_numpy_only(wheel: Path) -> None:
         metadata = email.message_from_bytes(archive.read(name))
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(needed) == ["keras>=3.15", "numpy>=1.26"]
-    extras = {"tensorflow", "jax", "torch", "experiments", "test"}
+    extras = {"tensorflow", "jax", "torch", "experiments", "cluster", "test"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 
