@@ -1,0 +1,1 @@
+"""sweep: many lambdas trained at once, by stacking the weights."""

@@ -1,0 +1,224 @@
+"""A group of members, trained at once: their weights, stacked, and what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from l2keras import penalties
+from l2keras._keras import optimizers
+from l2keras._sweep import vectorize
+from l2keras._sweep.members import Member
+from l2keras._sweep.optimizer import Coefficients, by_member, decay_hook, stacked_optimizer
+from l2keras._sweep.template import Template
+
+CHUNK = 64  # steps in one call, so that Ctrl-C is heard
+
+
+@dataclass
+class State:
+    """The values of one member: of trainable, other and optimizer variables."""
+
+    trainable: list[np.ndarray]
+    other: list[np.ndarray]
+    optimizer: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        return self.trainable, self.other
+
+
+class Group:
+    """`size` members over the variables of a template. Loaded with one set after another.
+
+    Args:
+        template: The model that they share.
+        optimizer: A Keras optimizer; its copy steps the stacked variables.
+        members: All members of the sweep, see `Coefficients`.
+        size: Members in a group.
+        decayed: Which of `template.trainable` decay applies to.
+        train, test: (x, y) of all examples; `test` may be None.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        optimizer: Any,
+        members: Sequence[Member],
+        *,
+        size: int,
+        decayed: Sequence[bool],
+        train: tuple[Any, Any],
+        test: tuple[Any, Any] | None,
+    ) -> None:
+        self.size = size
+        self._template = template
+        self.trainable = [_stacked(v, size) for v in template.trainable]
+        self._other = [_stacked(v, size) for v in template.other]
+        self._metrics = [_stacked(v, size) for v in template.metrics]
+        self._decayed = [v for v, yes in zip(self.trainable, decayed, strict=True) if yes]
+        self._coefficients = Coefficients(members, size)
+        self.optimizer = stacked_optimizer(optimizer, self.trainable, self._coefficients)
+        self._fresh = [np.array(ops.convert_to_numpy(v)) for v in self.optimizer.variables]
+        floatx = keras.config.floatx()
+        self._sums = [keras.Variable(np.zeros(size), dtype=floatx, trainable=False)
+                      for _ in ("data_loss", "penalty")]  # fmt: skip
+        fixed = [*self.trainable, *self._other, *self._metrics, *self._sums]
+        fixed += self._coefficients.variables
+        self._fit = vectorize.Loop(self._train_step, [*fixed, *self.optimizer.variables], *train)
+        self._evaluate = None if test is None else vectorize.Loop(self._test_step, fixed, *test)
+        self._results: Any = None
+
+    def load(self, members: Sequence[Member], states: Sequence[State]) -> None:
+        """Begins with these members where their states are."""
+        self._coefficients.load(members)
+        for i, variable in enumerate(self.trainable):
+            variable.assign(np.stack([state.trainable[i] for state in states]))
+        for i, variable in enumerate(self._other):
+            variable.assign(np.stack([state.other[i] for state in states]))
+        for i, (variable, fresh) in enumerate(
+            zip(self.optimizer.variables, self._fresh, strict=True)
+        ):
+            own = [state.optimizer[i] for state in states if state.optimizer]
+            if not own:
+                variable.assign(fresh)
+            else:
+                variable.assign(np.stack(own) if self._is_stacked(variable) else own[0])
+
+    def states(self) -> list[State]:
+        """The members where they are now."""
+        trainable = [ops.convert_to_numpy(v) for v in self.trainable]
+        other = [ops.convert_to_numpy(v) for v in self._other]
+        slots = [(ops.convert_to_numpy(v), self._is_stacked(v)) for v in self.optimizer.variables]
+        return [
+            State(
+                [np.array(value[i]) for value in trainable],
+                [np.array(value[i]) for value in other],
+                [np.array(value[i] if stacked else value) for value, stacked in slots],
+            )
+            for i in range(self.size)
+        ]
+
+    def _is_stacked(self, variable: Any) -> bool:
+        """Whether an optimizer variable belongs to weights, and is no count or product."""
+        return len(variable.shape) > 0
+
+    def finish(self) -> None:
+        """What an optimizer does at the end of `fit`, such as taking averaged weights."""
+        self.optimizer.finalize_variable_values(self.trainable)
+
+    def fit(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """One epoch, and its metrics as `fit` logs them, each of shape (members,).
+
+        Args:
+            batches: int32 arrays of example numbers, shape (steps, batch) where all members see
+                the same, else (steps, members, batch); of one batch size each.
+        """
+        with optimizers.hooked([self.optimizer], self._hook()):
+            logs = self._run(self._fit, batches)
+        return {"loss": logs["data_loss"] + logs["penalty"], **logs}
+
+    def evaluate(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The metrics on the test examples, as `fit` logs them for `validation_data`."""
+        assert self._evaluate is not None
+        logs = self._run(self._evaluate, batches)
+        logs = {"loss": logs["data_loss"] + logs["penalty"], **logs}
+        return {f"val_{name}": values for name, values in logs.items()}
+
+    def _hook(self) -> Any:
+        return decay_hook(self._coefficients, {id(variable) for variable in self._decayed})
+
+    def _run(self, loop: vectorize.Loop, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        for variable, fresh in zip(self._metrics, self._template.fresh_metrics, strict=True):
+            variable.assign(np.broadcast_to(fresh, variable.shape))
+        for variable in self._sums:
+            variable.assign(np.zeros(self.size))
+        for indices in batches:
+            for start in range(0, len(indices), CHUNK):
+                loop(indices[start : start + CHUNK])
+        examples = sum(indices.shape[0] * indices.shape[-1] for indices in batches)
+        data_loss, penalty = (ops.convert_to_numpy(v) / examples for v in self._sums)
+        results = self._metric_results()
+        return {**results, "data_loss": data_loss, "penalty": penalty}
+
+    def _metric_results(self) -> Mapping[str, np.ndarray]:
+        if not self._metrics:
+            return {}
+        if self._results is None:
+            self._results = vectorize.compiled(
+                lambda values: vectorize.over_members(
+                    self._template.metric_results, values, axes=(0,)
+                )
+            )
+        results = self._results([variable.value for variable in self._metrics])
+        return {name: np.array(ops.convert_to_numpy(value)) for name, value in results.items()}
+
+    def _train_step(self, x: Any, y: Any) -> None:
+        rows = keras.tree.flatten(x)[0]
+        stacked_batch = self._is_stacked_batch(rows)
+        state = tuple(
+            [ops.convert_to_tensor(variable.value) for variable in part]
+            for part in (self.trainable, self._other, self._metrics)
+        )
+        losses, other, metrics, grads = vectorize.gradients(
+            self._template.train_step, state, x, y, stacked_batch=stacked_batch
+        )
+        self._add(losses, other, metrics, examples=rows.shape[1 if stacked_batch else 0])
+        self.optimizer.apply(self._with_penalty(list(grads)), self.trainable)
+
+    def _with_penalty(self, grads: list[Any]) -> list[Any]:
+        if "penalty" not in self._coefficients.used:
+            return grads
+        decayed = {id(variable) for variable in self._decayed}
+        for i, variable in enumerate(self.trainable):
+            if id(variable) in decayed:
+                lam = by_member(self._coefficients.lam("penalty"), variable)
+                grads[i] = grads[i] + penalties.penalty_gradient(variable, lam)
+        return grads
+
+    def _test_step(self, x: Any, y: Any) -> None:
+        rows = keras.tree.flatten(x)[0]
+        stacked_batch = self._is_stacked_batch(rows)
+        axis = 0 if stacked_batch else None
+        state = [
+            [ops.convert_to_tensor(variable.value) for variable in part]
+            for part in (self.trainable, self._other, self._metrics)
+        ]
+        losses, metrics = vectorize.over_members(
+            self._template.test_step, *state, x, y, axes=(0, 0, 0, axis, axis)
+        )
+        self._add(losses, [], metrics, examples=rows.shape[1 if stacked_batch else 0])
+
+    def _is_stacked_batch(self, rows: Any) -> bool:
+        example = keras.tree.flatten(self._template.example[0])[0]
+        return len(rows.shape) > len(example.shape)
+
+    def _add(self, losses: Any, other: Any, metrics: Any, examples: int) -> None:
+        """Adds a batch to the sums of the epoch, and keeps the new states."""
+        for variable, value in zip([*self._other[: len(other)], *self._metrics],
+                                   [*other, *metrics], strict=True):  # fmt: skip
+            variable.assign(value)
+        floatx = keras.config.floatx()
+        data_loss, penalty = self._sums
+        data_loss.assign_add(ops.cast(losses, floatx) * examples)
+        if "penalty" in self._coefficients.used:
+            penalty.assign_add(self._penalty() * examples)
+
+    def _penalty(self) -> Any:
+        """(lam / 2) * sum(W ** 2) of each member, shape (members,)."""
+        norms = vectorize.half_squared_norms([variable.value for variable in self._decayed])
+        return self._coefficients.lam("penalty") * norms
+
+
+def _stacked(variable: Any, size: int) -> Any:
+    return keras.Variable(
+        np.zeros((size, *variable.shape)),
+        dtype=keras.backend.standardize_dtype(variable.dtype),
+        trainable=bool(variable.trainable),
+        name=str(variable.name).replace("/", "_").replace(":", "_"),
+    )

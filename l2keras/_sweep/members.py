@@ -1,0 +1,35 @@
+"""The members of a sweep: what parts one from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+COUPLINGS = ("penalty", "coupled", "decoupled", "independent")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training among those that run at once.
+
+    Attributes:
+        lam: lambda in the half convention.
+        seed: Of the initial weights, of dropout, and of the order of the batches.
+        learning_rate: Float or `LearningRateSchedule`.
+        coupling: Where lambda acts: "penalty" in the loss, "coupled" in the gradient,
+            "decoupled" and "independent" on the weights.
+        peak: Of the learning rate, which "independent" is relative to.
+    """
+
+    lam: float
+    seed: int
+    learning_rate: Any
+    coupling: str = "penalty"
+    peak: float = 1.0
+
+    @property
+    def rate_label(self) -> str:
+        """The learning rate, as text."""
+        if isinstance(self.learning_rate, float):
+            return f"{self.learning_rate:g}"
+        return type(self.learning_rate).__name__

@@ -1,0 +1,103 @@
+"""What a sweep returns: a table, the weights, and each member as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from l2keras._sweep.members import Member
+from l2keras._sweep.template import Template
+from l2keras._sweep.training import Trained
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """The members of a sweep, in the order lam, learning rate, seed.
+
+    Attributes:
+        members: What parts them: `.lam`, `.learning_rate`, `.seed`, `.coupling`.
+        history: For each metric an array of shape (members, epochs); nan where a member had
+            ended. `loss` and `val_loss` contain the penalty, as in `fit`; `data_loss` and
+            `val_data_loss` do not.
+        status: For each member "finished", "stopped" (early stopping), "diverged" (its loss
+            became nan or infinite), "interrupted" or "waiting" (Ctrl-C came before).
+        weights: For each member what `get_weights()` of its model returns.
+        notes: What the user should know: how many members were trained at once, and why.
+    """
+
+    members: tuple[Member, ...]
+    history: dict[str, np.ndarray]
+    status: tuple[str, ...]
+    weights: tuple[list[np.ndarray], ...]
+    notes: tuple[str, ...]
+    _template: Template
+    _states: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
+
+    def member(self, i: int) -> Any:
+        """An ordinary built Keras model with the weights of member `i`, not compiled."""
+        return self._template.member(self._states[i])
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each epoch of each member, of plain values: `pandas.DataFrame` takes it."""
+        rows = []
+        for i, member in enumerate(self.members):
+            about = {"member": i, "lam": member.lam, "learning_rate": member.rate_label,
+                     "seed": member.seed}  # fmt: skip
+            for epoch in range(self._epochs(i)):
+                values = {name: float(column[i, epoch]) for name, column in self.history.items()}
+                rows.append({**about, "epoch": epoch, **values})
+        return rows
+
+    def _epochs(self, i: int) -> int:
+        """How many epochs a member has done."""
+        if not self.history:
+            return 0
+        return int(np.sum(self._done[i]))
+
+    @property
+    def _done(self) -> np.ndarray:
+        columns = [~np.isnan(column) for column in self.history.values()]
+        done: np.ndarray = np.logical_or.reduce(columns)
+        return done
+
+    def __str__(self) -> str:
+        """The last epoch of every member."""
+        names = [name for name in SHOWN if name in self.history]
+        lines = [f"{'lam':>10} {'eta':>10} {'seed':>5} {'epochs':>6} "
+                 + " ".join(f"{name:>14}" for name in names) + "  status"]  # fmt: skip
+        for i, member in enumerate(self.members):
+            last = self._epochs(i) - 1
+            values = [self.history[name][i, last] if last >= 0 else np.nan for name in names]
+            lines.append(
+                f"{member.lam:>10.4g} {member.rate_label:>10} {member.seed:>5} {last + 1:>6} "
+                + " ".join(f"{value:>14.5g}" for value in values)
+                + f"  {self.status[i]}"
+            )
+        return "\n".join([*lines, *self.notes])
+
+
+SHOWN = ("loss", "data_loss", "accuracy", "val_loss", "val_data_loss", "val_accuracy")
+
+
+def collect(
+    template: Template, trained: Sequence[Trained], epochs: int, notes: Sequence[str]
+) -> SweepResult:
+    """The result of members that have been trained."""
+    names = list(dict.fromkeys(name for one in trained for logs in one.history for name in logs))
+    history = {name: np.full((len(trained), epochs), np.nan) for name in names}
+    for i, one in enumerate(trained):
+        for epoch, logs in enumerate(one.history):
+            for name, value in logs.items():
+                history[name][i, epoch] = value
+    return SweepResult(
+        members=tuple(one.member for one in trained),
+        history=history,
+        status=tuple(one.status for one in trained),
+        weights=tuple(template.weights(one.state.weights) for one in trained),
+        notes=tuple(notes),
+        _template=template,
+        _states=tuple(one.state.weights for one in trained),
+    )

@@ -1,0 +1,125 @@
+"""The model that all members share: its variables, and its step as a function of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from l2keras import _validation
+from l2keras._keras.variables import is_built
+
+
+class Template:
+    """A model with its loss and metrics, called with the variables of any member.
+
+    Args:
+        build_model: Returns a Keras model; its weights follow `keras.utils.set_random_seed`.
+        loss, metrics: As for `compile`.
+        x, y: Two examples or more, for the shapes.
+        seed: Of the model that becomes the template.
+    """
+
+    def __init__(
+        self, build_model: Callable[[], Any], loss: Any, metrics: Any, x: Any, y: Any, seed: int
+    ) -> None:
+        self._build_model = build_model
+        self._x = x
+        self.example = x, y
+        self.model = self.build(seed)
+        self.model.compile(optimizer="sgd", loss=loss, metrics=metrics)
+        outputs = self.model(x, training=False)
+        self.model.compute_loss(x=x, y=y, y_pred=outputs)
+        self.model.compute_metrics(x, y, outputs)  # they make their variables when first called
+        self.model.reset_metrics()
+        self.trainable = list(self.model.trainable_variables)
+        self.other = list(self.model.non_trainable_variables)
+        metric_variables = {id(v): v for v in self.model.metrics_variables}
+        self.metrics = list(metric_variables.values())
+        self.fresh_metrics = [keras.ops.convert_to_numpy(v) for v in self.metrics]
+
+    def build(self, seed: int) -> Any:
+        """The model as `build_model` makes it after seeding with `seed`, with its variables."""
+        keras.utils.set_random_seed(seed)
+        model = self._build_model()
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                _validation.error(
+                    "`build_model` must return a Keras model.",
+                    f"{model!r} of type {type(model).__name__}",
+                    "Pass a function without arguments that builds one.",
+                )
+            )
+        if not is_built(model):
+            model(self._x, training=False)
+        return model
+
+    def initial(self, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Values of the trainable and of the other variables before training."""
+        model = self.build(seed)
+        shapes = [tuple(v.shape) for v in model.trainable_variables]
+        if shapes != [tuple(v.shape) for v in self.trainable]:
+            raise ValueError(
+                _validation.error(
+                    "`build_model` must build the same model at every call.",
+                    f"trainable variables of shapes {shapes} after others",
+                    "Leave anything that changes out of it.",
+                )
+            )
+        return _values(model.trainable_variables), _values(model.non_trainable_variables)
+
+    def member(self, weights: Sequence[Sequence[np.ndarray]]) -> Any:
+        """A model of its own with these trainable and other values."""
+        model = self._build_model()
+        if not is_built(model):
+            model(self._x, training=False)
+        variables = [*model.trainable_variables, *model.non_trainable_variables]
+        for variable, value in zip(variables, [*weights[0], *weights[1]], strict=True):
+            variable.assign(value)
+        return model
+
+    def weights(self, values: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+        """The same in the order of `get_weights`, which leaves the seeds of dropout out."""
+        variables = [*self.trainable, *self.other]
+        known = {id(v): a for v, a in zip(variables, [*values[0], *values[1]], strict=True)}
+        return [known[id(variable)] for variable in self.model.weights]
+
+    def train_step(self, trainable: Any, other: Any, metrics: Any, x: Any, y: Any) -> Any:
+        """(loss, new other, new metrics) of a member on a batch."""
+        return self._step(trainable, other, metrics, x, y, training=True)
+
+    def test_step(self, trainable: Any, other: Any, metrics: Any, x: Any, y: Any) -> Any:
+        """(loss, new metrics) of a member on a batch, as in `evaluate`."""
+        loss, _, metrics = self._step(trainable, other, metrics, x, y, training=False)
+        return loss, metrics
+
+    def _step(
+        self, trainable: Any, other: Any, metrics: Any, x: Any, y: Any, *, training: bool
+    ) -> Any:
+        pairs = [
+            *zip(self.trainable, trainable, strict=True),
+            *zip(self.other, other, strict=True),
+            *zip(self.metrics, metrics, strict=True),
+        ]
+        with keras.StatelessScope(state_mapping=pairs, collect_losses=True) as scope:
+            outputs = self.model(x, training=training)
+            loss = self.model.compute_loss(x=x, y=y, y_pred=outputs, training=training)
+            self.model.compute_metrics(x, y, outputs)
+        return (
+            loss,
+            [scope.get_current_value(variable) for variable in self.other],
+            [scope.get_current_value(variable) for variable in self.metrics],
+        )
+
+    def metric_results(self, metrics: Any) -> dict[str, Any]:
+        """The values of a member's metrics by name; the loss is not among them."""
+        pairs = list(zip(self.metrics, metrics, strict=True))
+        with keras.StatelessScope(state_mapping=pairs):
+            results = self.model.get_metrics_result()
+        return {name: value for name, value in results.items() if name != "loss"}
+
+
+def _values(variables: Sequence[Any]) -> list[np.ndarray]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]

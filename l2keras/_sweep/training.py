@@ -1,0 +1,194 @@
+"""Trains members group after group: epochs, early stopping, divergence, Ctrl-C."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from l2keras._sweep.feed import Feed
+from l2keras._sweep.group import Group, State
+from l2keras._sweep.members import Member
+
+COMPILE_SECONDS = 5.0  # about what another group size costs
+
+Logs = dict[str, float]
+OnEpoch = Callable[["Trained", Callable[[], State]], None]
+
+
+@dataclass
+class Trained:
+    """A member, how far it has come, and what came of it.
+
+    Attributes:
+        number: Its place among the members.
+        history: Metrics, one dict an epoch.
+        status: "waiting", "running", "finished", "stopped" (early), "diverged" or "interrupted".
+        state: Its weights, when its training began or ended.
+    """
+
+    number: int
+    member: Member
+    state: State
+    history: list[Logs] = field(default_factory=list)
+    status: str = "waiting"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a group is trained with.
+
+    Attributes:
+        make_group: size -> a `Group` of that size.
+        size: Members in a group.
+        epochs: Of every member.
+        train, test: The batches; `test` may be None.
+        early_stopping: A `keras.callbacks.EarlyStopping`, or None.
+        metrics: Of the compiled model, which `early_stopping` asks.
+        on_epoch: Called after every epoch of a member with it and its state, a function.
+        on_group_epoch: Called after each epoch of a group.
+    """
+
+    make_group: Callable[[int], Group]
+    size: int
+    epochs: int
+    train: Feed
+    test: Feed | None
+    early_stopping: Any = None
+    metrics: Sequence[Any] = ()
+    on_epoch: OnEpoch | None = None
+    on_group_epoch: Callable[[], None] = lambda: None
+
+
+def train(members: Sequence[Trained], plan: Plan) -> bool:
+    """Trains all; True if Ctrl-C ended it before. Every member is left in a consistent state."""
+    ordered = sorted(members, key=lambda one: str(plan.train.stream(one.member)))
+    groups = [ordered[i : i + plan.size] for i in range(0, len(ordered), plan.size)]
+    shared: dict[int, Group] = {}
+    try:
+        for group in groups:
+            _GroupTraining(group, plan, shared).run()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+class _GroupTraining:
+    """One group, from its first epoch to its last."""
+
+    def __init__(self, members: Sequence[Trained], plan: Plan, groups: dict[int, Group]) -> None:
+        self._plan = plan
+        self._groups = groups
+        stopping = plan.early_stopping
+        self._stoppers = {} if stopping is None else {one.number: _Stopper(stopping, plan.metrics)
+                                                      for one in members}  # fmt: skip
+        self._seat(members)
+
+    def _seat(self, members: Sequence[Trained]) -> None:
+        """Loads members into a group; the last is repeated where they do not fill it."""
+        size = self._plan.size if len(members) > self._plan.size // 2 else len(members)
+        if size not in self._groups:
+            self._groups[size] = self._plan.make_group(size)
+        self._group = self._groups[size]
+        self._members = list(members)
+        self._seats = [*members, *[members[-1]] * (size - len(members))]
+        self._group.load([one.member for one in self._seats], [one.state for one in self._seats])
+
+    def run(self) -> None:
+        """Trains them. Whatever ends it, their states are kept."""
+        for one in self._members:
+            one.status = "running"
+        try:
+            for epoch in range(self._plan.epochs):
+                began = time.perf_counter()
+                self._epoch(epoch)
+                self._plan.on_group_epoch()
+                if not self._active():
+                    return
+                self._make_room(epoch, time.perf_counter() - began)
+            self._group.finish()
+            self._keep(self._active(), "finished")
+        finally:
+            self._keep(self._active(), "interrupted")
+
+    def _active(self) -> list[Trained]:
+        return [one for one in self._members if one.status == "running"]
+
+    def _epoch(self, epoch: int) -> None:
+        sitting = [one.member for one in self._seats]
+        logs = self._group.fit(self._plan.train.batches(sitting, epoch))
+        if self._plan.test is not None:
+            logs |= self._group.evaluate(self._plan.test.batches(sitting, epoch))
+        snapshot = functools.cache(self._group.states)
+        for one in self._active():
+            seat = self._members.index(one)
+            own = {name: float(values[seat]) for name, values in logs.items()}
+            one.history.append(own)
+            if not np.isfinite(own["loss"]):
+                self._keep([one], "diverged")
+            elif self._stops(one, epoch, lambda seat=seat: snapshot()[seat]):
+                self._keep([one], "stopped")
+            if self._plan.on_epoch is not None:
+                self._plan.on_epoch(one, lambda seat=seat: snapshot()[seat])
+
+    def _stops(self, one: Trained, epoch: int, state: Callable[[], State]) -> bool:
+        stopper = self._stoppers.get(one.number)
+        return stopper is not None and stopper.stops(epoch, one.history[-1], state)
+
+    def _keep(self, ended: Sequence[Trained], status: str) -> None:
+        """Takes the states of members that train no further out of the group."""
+        states = self._group.states() if ended else []
+        for one in ended:
+            stopper = self._stoppers.get(one.number)
+            best = stopper.best if stopper and status != "interrupted" else None
+            one.state = best or states[self._members.index(one)]
+            one.status = status
+
+    def _make_room(self, epoch: int, seconds: float) -> None:
+        """Goes on in a smaller group where that saves more than compiling it takes."""
+        active = self._active()
+        idle = 1 - len(active) / self._group.size
+        if idle < 0.5 or (self._plan.epochs - 1 - epoch) * seconds * idle < COMPILE_SECONDS:
+            return
+        states = self._group.states()
+        for one in active:
+            one.state = states[self._members.index(one)]
+        self._seat(active)
+
+
+class _Stopper:
+    """Keras' EarlyStopping on one member, to which it is the model.
+
+    Args:
+        callback: A `keras.callbacks.EarlyStopping`.
+        metrics: Of the compiled model: they know whether more is better.
+    """
+
+    def __init__(self, callback: Any, metrics: Sequence[Any]) -> None:
+        self._callback = copy.copy(callback)
+        if callback.mode == "auto" and callback.monitor.endswith(("data_loss", "penalty")):
+            self._callback.mode = "min"
+        self.metrics = metrics
+        self.stop_training = False
+        self._callback.set_model(self)
+        self._callback.on_train_begin()
+
+    def stops(self, epoch: int, logs: Logs, state: Callable[[], State]) -> bool:
+        self._state = state
+        self._callback.on_epoch_end(epoch, logs)
+        return self.stop_training
+
+    def get_weights(self) -> State:
+        """What Keras keeps as the best weights."""
+        return self._state()
+
+    @property
+    def best(self) -> State | None:
+        """The state of the best epoch, where it is to be restored."""
+        best: State | None = self._callback.best_weights
+        return best
