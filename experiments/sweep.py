@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+from omegaconf import DictConfig
+
 from experiments import ledger, progress, provenance, upload, views
 from experiments.outcome import Outcome, describe
 from experiments.run import Run
@@ -29,6 +31,7 @@ class Job:
     overrides: tuple[str, ...]
     config_hash: str
     config: Config
+    node: DictConfig
 
     @property
     def label(self) -> str:

@@ -63,7 +63,7 @@ def _train(
     from experiments.data import load_data
 
     label = run_label(config)
-    tags = {"kind": "trial", METHOD_TAG: config.regularization.name, ledger.HASH_TAG: told}
+    tags = run_tags(config, told)
     shown = config.training.progress
     with (
         store.run(label, parent=config.tracking.parent, tags=tags, resume=resume) as run,
@@ -85,6 +85,17 @@ def _train(
     return Outcome(label, told, "FINISHED", run_id=run.id, metrics=last, seconds=result.seconds)
 
 
+def run_tags(config: Config, config_hash: str) -> dict[str, str]:
+    """What a training run is found by."""
+    from experiments import ledger
+
+    return {
+        "kind": "trial",
+        METHOD_TAG: config.regularization.name,
+        ledger.HASH_TAG: config_hash,
+    }
+
+
 def record_trial(
     run: Run,
     node: DictConfig,
@@ -97,22 +108,40 @@ def record_trial(
     """Runs one trial inside an MLflow run: parameters and decay first, then metrics, then files."""
     from experiments.trial import run_trial
 
-    run.log_params({**cli.flatten(node), **versions(), "device_name": device_name})
-    run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
-    run.set_tags({METHOD_TAG: config.regularization.name})
+    record_start(run, node, config, device_name)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         run.log_metrics(metrics, step=epoch)
         advance(metrics)
 
     result = run_trial(config, data, on_epoch=on_epoch, on_report=run.log_decay, **kept)
-    updates = result.steps_per_epoch / config.training.gradient_accumulation_steps
-    run.log_params(lambda_params(result.effective_lam))
-    run.log_params(timescale_params(result.effective_lam, config, updates))
-    run.log_metrics({"seconds": result.seconds}, step=config.training.epochs - 1)
-    if config.tracking.log_model:
-        run.log_model(result.model)
+    record_result(
+        run,
+        config,
+        lam=result.effective_lam,
+        updates=result.steps_per_epoch / config.training.gradient_accumulation_steps,
+        seconds=result.seconds,
+        model=result.model if config.tracking.log_model else None,
+    )
     return result
+
+
+def record_start(run: Run, node: DictConfig, config: Config, device_name: str) -> None:
+    """What is known of a run before it trains."""
+    run.log_params({**cli.flatten(node), **versions(), "device_name": device_name})
+    run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
+    run.set_tags({METHOD_TAG: config.regularization.name})
+
+
+def record_result(
+    run: Run, config: Config, *, lam: float, updates: float, seconds: float, model: Any
+) -> None:
+    """What is known of a run when it has trained; `updates` are those of an epoch."""
+    run.log_params(lambda_params(lam))
+    run.log_params(timescale_params(lam, config, updates))
+    run.log_metrics({"seconds": seconds}, step=config.training.epochs - 1)
+    if model is not None:
+        run.log_model(model)
 
 
 def lambda_params(lam: float) -> dict[str, float]:

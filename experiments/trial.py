@@ -77,7 +77,7 @@ def run_trial(
     keras.utils.clear_session(free_memory=False)
     batch_size = min(training.batch_size, len(data.x_train))
     with device.distribution_scope(config, batch_size):
-        model = _compiled_model(config, data, method, num_steps=training.epochs * steps)
+        model = compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
     if on_report is not None:
         on_report(report)
@@ -108,7 +108,8 @@ def run_trial(
     )
 
 
-def _compiled_model(config: Config, data: Dataset, method: Method, num_steps: int) -> Any:
+def compiled_model(config: Config, data: Dataset, method: Method, num_steps: int) -> Any:
+    """The model of a run, built from its seed and compiled."""
     model = build_model(config.model, data, method.regularizer, config.seed)
     optimizer = build_optimizer(
         config.optimizer,
@@ -122,18 +123,24 @@ def _compiled_model(config: Config, data: Dataset, method: Method, num_steps: in
     otherwise = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
         optimizer,
-        loss=_data_loss(classification),
-        metrics=[*(["accuracy"] if classification else []), _data_loss_metric(classification)],
+        loss=data_loss(classification),
+        metrics=[*metrics_of(classification), _data_loss_metric(classification)],
         jit_compile=config.training.jit or otherwise,
         steps_per_execution=config.training.steps_per_execution,
     )
     return model
 
 
-def _data_loss(classification: bool) -> Any:
+def data_loss(classification: bool) -> Any:
+    """The loss without any penalty."""
     if classification:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return keras.losses.MeanSquaredError()
+
+
+def metrics_of(classification: bool) -> list[Any]:
+    """What is measured beside losses."""
+    return ["accuracy"] if classification else []
 
 
 def _data_loss_metric(classification: bool) -> Any:

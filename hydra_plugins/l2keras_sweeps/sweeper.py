@@ -54,6 +54,8 @@ class StudySweeper(BasicSweeper):
 
         def launch(todo: Sequence[Job], parent: str) -> list[Outcome]:
             overrides = [[*job.overrides, f"tracking.parent={parent}"] for job in todo]
+            if hasattr(launcher, "composed"):  # it would compose them again otherwise
+                launcher.composed = [_under(job.node, parent) for job in todo]
             returned = launcher.launch(overrides, initial_job_idx=0)
             return [_outcome(job, result) for job, result in zip(todo, returned, strict=True)]
 
@@ -81,7 +83,7 @@ class StudySweeper(BasicSweeper):
         for point in points:
             node = self._compose(point, composed)
             told = identity.config_hash(cli.flatten(node))
-            jobs.append(Job(tuple(point), told, cli.typed(node)))
+            jobs.append(Job(tuple(point), told, cli.typed(node), node))
         check_together(jobs)
         return list({job.config_hash: job for job in reversed(jobs)}.values())[::-1]
 
@@ -103,6 +105,12 @@ class StudySweeper(BasicSweeper):
         for override in OverridesParser.create().parse_overrides(values):
             OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
         return node
+
+
+def _under(node: DictConfig, parent: str) -> DictConfig:
+    node = copy.deepcopy(node)
+    node.tracking.parent = parent
+    return node
 
 
 def _is_value(override: str) -> bool:

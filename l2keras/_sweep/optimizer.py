@@ -80,9 +80,7 @@ class Coefficients:
         keys = [_key(schedule) for schedule in self._schedules]
         which = [keys.index(_key(m.learning_rate)) if _is_schedule(m) else -1 for m in members]
         self._which.assign(np.array(which))
-        self._rates.assign(
-            np.array([0.0 if _is_schedule(m) else m.learning_rate for m in members])
-        )
+        self._rates.assign(np.array([0.0 if _is_schedule(m) else m.learning_rate for m in members]))
         for coupling, variable in self._lams.items():
             own = [m.lam / m.peak if m.coupling == coupling else 0.0 for m in members]
             variable.assign(np.array(own))
@@ -101,9 +99,7 @@ class Coefficients:
         return ops.convert_to_tensor(self._lams[coupling])
 
 
-def stacked_optimizer(
-    optimizer: Any, variables: Sequence[Any], coefficients: Coefficients
-) -> Any:
+def stacked_optimizer(optimizer: Any, variables: Sequence[Any], coefficients: Coefficients) -> Any:
     """A copy of `optimizer` for stacked `variables`, with one learning rate for each member."""
     base = getattr(keras.optimizers, type(optimizer).__name__)
 

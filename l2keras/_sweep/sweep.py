@@ -181,7 +181,9 @@ def _members(
                 _validation.error(f"`{name}` must name at least one.", f"{name}=[]", "Pass one.")
             )
     return [
-        Member(lam, seed, rate, coupling, _peak(optimizer, rate) if coupling == "independent" else 1)
+        Member(
+            lam, seed, rate, coupling, _peak(optimizer, rate) if coupling == "independent" else 1
+        )
         for lam, rate, seed in itertools.product(lams, rates, numbers)
     ]
 

@@ -25,7 +25,7 @@ def sweep(composed: Compose, uri: str) -> Run:
         same = [f"tracking.uri={uri}", "tracking.log_model=false", f"rerun={rerun}", *SMALL]
         nodes = {tuple(point): composed("config", *same, *point) for point in points}
         jobs = [
-            Job(point, identity.config_hash(cli.flatten(node)), cli.typed(node))
+            Job(point, identity.config_hash(cli.flatten(node)), cli.typed(node), node)
             for point, node in nodes.items()
         ]
 
@@ -162,7 +162,7 @@ def test_a_job_without_a_trace_is_told(
 ) -> None:
     """A launcher that raises, or a process that leaves no run: every job is in the list."""
     node = composed("config", f"tracking.uri={uri}", *SMALL)
-    job = Job((), identity.config_hash(cli.flatten(node)), cli.typed(node))
+    job = Job((), identity.config_hash(cli.flatten(node)), cli.typed(node), node)
 
     def launch(todo: Sequence[Job], parent: str) -> list[Outcome]:
         raise RuntimeError("no machine is free")

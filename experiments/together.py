@@ -1,0 +1,301 @@
+"""Training runs that differ in lambda, seed and learning rate only, trained at once.
+
+What `experiments.trial` is for one run, for many: configs in, numbers and weights out. Knows
+neither Hydra nor MLflow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from experiments import pipeline
+from experiments.data import Dataset, load_data
+from experiments.models import build_model
+from experiments.optimizers import build_optimizer, build_schedule
+from experiments.regularization import Method, build_method
+from experiments.schema import Config, Distribute, MixedPrecision
+from experiments.trial import compiled_model, data_loss, metrics_of
+from l2keras import AuditReport, audit, masks
+from l2keras._sweep import memory, stacking
+from l2keras._sweep.feed import Feed
+from l2keras._sweep.group import Group, State
+from l2keras._sweep.members import Member
+from l2keras._sweep.template import Template
+from l2keras._sweep.training import Plan, Trained, train
+
+# How each method acts on the stacked weights, and the lambda of it.
+_COUPLINGS = {
+    "none": "penalty",
+    "builtin_l2": "penalty",
+    "half_l2": "penalty",
+    "coupled": "coupled",
+    "decoupled": "decoupled",
+    "independent": "independent",
+    "optimizer_weight_decay": "decoupled",
+}
+_FREE = {"regularization.name", "regularization.lam", "seed", "optimizer.learning_rate"}
+
+
+def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
+    """Equal for runs that can be trained at once; None for one that cannot be with any other."""
+    alone = (
+        config.optimizer.clipnorm is not None,
+        config.optimizer.global_clipnorm is not None,
+        config.training.jit,
+        config.training.mixed_precision is MixedPrecision.float16,
+        config.distribute is Distribute.mirrored,
+    )
+    if any(alone):
+        return None
+    return tuple(sorted((key, str(value)) for key, value in flat.items() if key not in _FREE))
+
+
+@dataclass
+class Runner:
+    """One run among those that are trained at once.
+
+    Attributes:
+        history: For each metric its values, one an epoch.
+    """
+
+    config: Config
+    method: Method
+    trained: Trained
+    history: dict[str, list[float]]
+
+    @property
+    def diverged(self) -> bool:
+        return self.trained.status == "diverged"
+
+
+OnEpoch = Callable[[int, int, dict[str, float]], None]  # (runner, epoch, metrics)
+
+
+class Together:
+    """Runs with one `group_key`.
+
+    Args:
+        configs: Of the runs.
+
+    Raises:
+        NotVectorizedError: when training begins, for a model that has no stacked form.
+    """
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        first = configs[0]
+        self._config = first
+        self._datasets = _Datasets(configs)
+        data = self._datasets.of(first)
+        self.steps_per_epoch = pipeline.steps_per_epoch(
+            len(data.x_train), first.training.batch_size
+        )
+        self._num_steps = first.training.epochs * self.steps_per_epoch
+        keras.utils.clear_session(free_memory=False)
+        self._template = _SeededTemplate(first, data)
+        stacking.check_model(self._template.model)
+        decays_all = first.regularization.decay_all
+        decayed = {id(v) for v in masks.select(self._template.model, "*" if decays_all else None)}
+        self._decayed = [id(variable) in decayed for variable in self._template.trainable]
+        counted = {id(v) for v in masks.select(self._template.model)}
+        self._counted = [id(variable) in counted for variable in self._template.trainable]
+        initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
+        self.runners = [
+            self._runner(number, config, State(*initial[config.seed]))
+            for number, config in enumerate(configs)
+        ]
+        self.size = self._group_size()
+        self._began = time.perf_counter()
+
+    def _runner(self, number: int, config: Config, state: State) -> Runner:
+        method = build_method(config.regularization, config.optimizer.learning_rate)
+        name, peak = config.regularization.name, config.optimizer.learning_rate
+        independent = name == "independent"
+        member = Member(
+            lam=config.regularization.lam if independent else method.effective_lam,
+            seed=config.seed,
+            learning_rate=build_schedule(config.optimizer, self._num_steps),
+            coupling=_COUPLINGS[name],
+            peak=peak if independent else 1.0,
+        )
+        return Runner(config, method, Trained(number, member, state), {})
+
+    def _group_size(self) -> int:
+        model, training = self._template.model, self._config.training
+        optimizer = self._optimizer()
+        needed = memory.bytes_per_member(model, optimizer, training.batch_size)
+        most, _ = stacking.most_at_once(model)
+        return memory.group_size(len(self.runners), needed, memory.default_budget(), most)
+
+    def _optimizer(self) -> Any:
+        steps = self._config.training.gradient_accumulation_steps
+        return build_optimizer(
+            self._config.optimizer, self._num_steps, gradient_accumulation_steps=steps
+        )
+
+    def audit(self, runner: Runner) -> AuditReport:
+        """What is decayed in a run, as audited on a model of its own."""
+        return audit(self.model(runner, trained=False), runner.method.callbacks)
+
+    def model(self, runner: Runner, *, trained: bool = True) -> Any:
+        """The model of a run, compiled as it is when it is trained alone."""
+        data = self._datasets.of(runner.config)
+        model = compiled_model(runner.config, data, runner.method, self._num_steps)
+        if trained:
+            state = runner.trained.state
+            _give(model, state)
+        return model
+
+    def fit(self, on_epoch: OnEpoch) -> float:
+        """Trains all runs.
+
+        Args:
+            on_epoch: Called with the number of the run, the epoch and its metrics.
+
+        Returns:
+            Seconds of wall time, compilation included.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; the runs have what they had come to.
+        """
+        began = time.perf_counter()
+
+        def tell(trained: Trained, state: Callable[[], State]) -> None:
+            runner = self.runners[trained.number]
+            metrics = self._metrics(runner, state())
+            for key, value in metrics.items():
+                runner.history.setdefault(key, []).append(value)
+            on_epoch(trained.number, len(trained.history) - 1, metrics)
+
+        plan = Plan(
+            self._make_group,
+            self.size,
+            self._config.training.epochs,
+            train=self._datasets.training_feed(self._config.training.batch_size),
+            test=self._datasets.test_feed(),
+            on_epoch=tell,
+        )
+        if train([runner.trained for runner in self.runners], plan):
+            raise KeyboardInterrupt
+        return time.perf_counter() - began
+
+    def _make_group(self, size: int) -> Group:
+        self._group = Group(
+            self._template,
+            self._optimizer(),
+            [runner.trained.member for runner in self.runners],
+            size=size,
+            decayed=self._decayed,
+            train=self._datasets.train,
+            test=self._datasets.test,
+        )
+        return self._group
+
+    def _metrics(self, runner: Runner, state: State) -> dict[str, float]:
+        """An epoch as a run alone logs it."""
+        config, lam = runner.config, runner.method.effective_lam
+        metrics = dict(runner.trained.history[-1])
+        metrics.pop("val_penalty", None)
+        counted = [w for w, yes in zip(state.trainable, self._counted, strict=True) if yes]
+        half = 0.5 * sum(float(np.sum(np.square(w, dtype="float64"))) for w in counted)
+        rate = self._last_rate(runner)
+        metrics |= {"weight_norm": (2 * half) ** 0.5, "penalty": lam * half, "learning_rate": rate}
+        metrics["decay_per_step"] = rate * lam
+        if runner.method.callbacks:
+            metrics["weight_decay"] = config.regularization.lam
+        return metrics
+
+    def _last_rate(self, runner: Runner) -> float:
+        """The learning rate of the last step of the last epoch done."""
+        rate = runner.trained.member.learning_rate
+        if isinstance(rate, float):
+            return float(np.asarray(rate, keras.config.floatx()))
+        step = len(runner.trained.history) * self.steps_per_epoch - 1
+        return float(keras.ops.convert_to_numpy(rate(step)))
+
+
+class _SeededTemplate(Template):
+    """The template of `experiments.models`, which seed by themselves."""
+
+    def __init__(self, config: Config, data: Dataset) -> None:
+        self._config, self._data = config, data
+        classification = data.task == "classification"
+        super().__init__(
+            lambda: None,
+            data_loss(classification),
+            metrics_of(classification),
+            data.x_train[:2],
+            data.y_train[:2],
+            seed=config.seed,
+        )
+
+    def build(self, seed: int) -> Any:
+        return build_model(self._config.model, self._data, None, seed)
+
+
+class _Datasets:
+    """The examples of all runs, one after another; the same ones once."""
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        drawn = any(c.data.label_noise or c.data.name == "teacher_student" for c in configs)
+        self._key: Callable[[int], int] = (lambda seed: seed) if drawn else (lambda seed: 0)
+        self._sets: dict[int, Dataset] = {}
+        for config in configs:
+            key = self._key(config.seed)
+            if key not in self._sets:
+                dtype = config.training.dtype.value
+                self._sets[key] = load_data(config.data, config.seed, dtype)
+        sets = list(self._sets.values())
+        self._place = {key: i for i, key in enumerate(self._sets)}
+        self.train = _joined([d.x_train for d in sets]), _joined([d.y_train for d in sets])
+        self._one_test = all(np.array_equal(d.y_test, sets[0].y_test) for d in sets) and all(
+            np.array_equal(d.x_test, sets[0].x_test) for d in sets
+        )
+        tests = sets[:1] if self._one_test else sets
+        self.test = _joined([d.x_test for d in tests]), _joined([d.y_test for d in tests])
+        self._num_train, self._num_test = len(sets[0].x_train), len(sets[0].x_test)
+
+    def of(self, config: Config) -> Dataset:
+        return self._sets[self._key(config.seed)]
+
+    def training_feed(self, batch_size: int) -> Feed:
+        def order(member: Member, epoch: int) -> np.ndarray:
+            rows = pipeline.epoch_order(self._num_train, batch_size, member.seed, epoch)
+            return rows.reshape(-1) + self._place[self._key(member.seed)] * self._num_train
+
+        return Feed(*self.train, order, lambda m: m.seed, batch_size, drop_remainder=True)
+
+    def test_feed(self) -> Feed:
+        def place(member: Member) -> int:
+            return 0 if self._one_test else self._place[self._key(member.seed)]
+
+        def order(member: Member, epoch: int) -> np.ndarray:
+            return np.arange(self._num_test) + place(member) * self._num_test
+
+        return Feed(*self.test, order, place, TEST_BATCH)
+
+
+TEST_BATCH = 1024
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _give(model: Any, state: State) -> None:
+    """Gives a compiled model the weights, and its optimizer the slots, of a member."""
+    for variable, value in zip(
+        [*model.trainable_variables, *model.non_trainable_variables],
+        [*state.trainable, *state.other],
+        strict=True,
+    ):
+        variable.assign(value)
+    model.optimizer.build(model.trainable_variables)
+    own = [v for v in model.optimizer.variables if not v.path.endswith("learning_rate")]
+    for variable, value in zip(own, state.optimizer, strict=True):
+        variable.assign(value)

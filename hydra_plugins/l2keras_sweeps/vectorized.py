@@ -1,0 +1,69 @@
+"""A Hydra launcher that trains jobs at once where it can: `hydra/launcher=vectorized`.
+
+Jobs that differ in lambda, seed, learning rate and method only share one compiled step over
+stacked weights; the others run one after another, as with Hydra's own launcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from omegaconf import DictConfig
+
+from experiments import cli, progress
+from experiments.outcome import Outcome
+
+
+class VectorizedLauncher(BasicLauncher):
+    """Trains groups of jobs at once, in this process."""
+
+    shows_progress = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.composed: Sequence[DictConfig] = []  # by the sweeper, for the jobs that come next
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Returns when all jobs have, in their order."""
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        outcomes = self._at_once()
+        left = [i for i, outcome in enumerate(outcomes) if outcome is None]
+        alone = super().launch([job_overrides[i] for i in left], initial_job_idx)
+        results = dict(zip(left, alone, strict=True))
+        for i, outcome in enumerate(outcomes):
+            if outcome is not None:
+                results[i] = JobReturn(overrides=job_overrides[i], status=JobStatus.COMPLETED)
+                results[i].return_value = outcome
+        return [results[i] for i in range(len(job_overrides))]
+
+    def _at_once(self) -> list[Outcome | None]:
+        from experiments.together import group_key
+        from experiments.vectorized import train_at_once
+
+        groups: dict[Hashable, list[int]] = {}
+        for i, node in enumerate(self.composed):
+            key = group_key(cli.typed(node), cli.flatten(node))
+            groups.setdefault(i if key is None else key, []).append(i)
+        outcomes: list[Outcome | None] = [None] * len(self.composed)
+        for members in groups.values():
+            if len(members) < 2:
+                continue
+            done = train_at_once([self.composed[i] for i in members])
+            for i, outcome in zip(members, done, strict=True):
+                outcomes[i] = outcome
+                if outcome is not None:
+                    progress.show(outcome)
+        return outcomes
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="vectorized",
+    node={"_target_": f"{__name__}.VectorizedLauncher"},
+)
