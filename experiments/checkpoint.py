@@ -38,24 +38,39 @@ def save(path: Path, model: Any, progress: Progress) -> None:
     """Writes the state of a compiled model; a kill in the middle leaves the one of before."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # during fit JAX keeps the values elsewhere
-    arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
-    about = {"history": progress.history, "seconds": progress.seconds}
-    new = path.with_suffix(".new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps(about)), **arrays)
-    os.replace(new, path)
+    write(path, [keras.ops.convert_to_numpy(v) for v in _variables(model)], progress)
 
 
 def load(path: Path, model: Any) -> Progress | None:
     """Gives a compiled model, just built, the state that `save` has written; None without one."""
+    found = read(path)
+    if found is None:
+        return None
+    arrays, progress = found
+    for variable, array in zip(_variables(model), arrays, strict=True):
+        variable.assign(array)
+    return progress
+
+
+def write(path: Path, arrays: Sequence[np.ndarray], progress: Progress) -> None:
+    """Writes arrays and how far a run has come; a kill in the middle leaves what was there."""
+    about = {"history": progress.history, "seconds": progress.seconds}
+    new = path.with_suffix(".new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new.open("wb") as file:
+        named = {str(i): array for i, array in enumerate(arrays)}
+        np.savez(file, about=np.array(json.dumps(about)), **named)
+    os.replace(new, path)
+
+
+def read(path: Path) -> tuple[list[np.ndarray], Progress] | None:
+    """What `write` has written; None where there is nothing."""
     if not path.exists():
         return None
     with np.load(path) as file:
         about = json.loads(str(file["about"]))
-        for i, variable in enumerate(_variables(model)):
-            variable.assign(file[str(i)])
-    return Progress(about["history"], about["seconds"])
+        arrays = [file[str(i)] for i in range(len(file.files) - 1)]
+    return arrays, Progress(about["history"], about["seconds"])
 
 
 def _variables(model: Any) -> Sequence[Any]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from experiments import pipeline
+from experiments import checkpoint, pipeline
 from experiments.data import Dataset, load_data
 from experiments.models import build_model
 from experiments.optimizers import build_optimizer, build_schedule
@@ -39,6 +40,8 @@ _COUPLINGS = {
     "independent": "independent",
     "optimizer_weight_decay": "decoupled",
 }
+TEST_BATCH = 1024
+CHECKPOINT_SECONDS = 10.0  # of all runs of a group it takes longer than of one
 _FREE = {"regularization.name", "regularization.lam", "seed", "optimizer.learning_rate"}
 
 
@@ -62,16 +65,36 @@ class Runner:
 
     Attributes:
         history: For each metric its values, one an epoch.
+        checkpoint_path: Where its state is kept now and then, or None.
     """
 
     config: Config
     method: Method
     trained: Trained
     history: dict[str, list[float]]
+    checkpoint_path: Path | None = None
 
     @property
-    def diverged(self) -> bool:
-        return self.trained.status == "diverged"
+    def epochs(self) -> int:
+        return len(self.trained.history)
+
+    def resume(self) -> None:
+        """Takes up the state that is kept, if there is one."""
+        found = checkpoint.read(self.checkpoint_path) if self.checkpoint_path else None
+        if found is None:
+            return
+        arrays, progress = found
+        state = self.trained.state
+        ends = len(state.trainable), len(state.trainable) + len(state.other)
+        self.trained.state = State(arrays[: ends[0]], arrays[ends[0] : ends[1]], arrays[ends[1] :])
+        self.history = progress.history
+        self.trained.history = [{} for _ in range(progress.epochs)]
+
+    def keep(self, state: State) -> None:
+        """Writes the state after the last epoch."""
+        if self.checkpoint_path is not None:
+            arrays = [*state.trainable, *state.other, *state.optimizer]
+            checkpoint.write(self.checkpoint_path, arrays, checkpoint.Progress(self.history, 0.0))
 
 
 OnEpoch = Callable[[int, int, dict[str, float]], None]  # (runner, epoch, metrics)
@@ -110,7 +133,7 @@ class Together:
             for number, config in enumerate(configs)
         ]
         self.size = self._group_size()
-        self._began = time.perf_counter()
+        self._kept_epoch, self._kept_at = -1, time.monotonic()
 
     def _runner(self, number: int, config: Config, state: State) -> Runner:
         method = build_method(config.regularization, config.optimizer.learning_rate)
@@ -171,6 +194,7 @@ class Together:
             for key, value in metrics.items():
                 runner.history.setdefault(key, []).append(value)
             on_epoch(trained.number, len(trained.history) - 1, metrics)
+            self._keep_now_and_then(runner, state)
 
         plan = Plan(
             self._make_group,
@@ -180,9 +204,19 @@ class Together:
             test=self._datasets.test_feed(),
             on_epoch=tell,
         )
-        if train([runner.trained for runner in self.runners], plan):
-            raise KeyboardInterrupt
+        for epochs in sorted({runner.epochs for runner in self.runners}):
+            alike = [one.trained for one in self.runners if one.epochs == epochs]
+            if train(alike, plan):
+                raise KeyboardInterrupt
         return time.perf_counter() - began
+
+    def _keep_now_and_then(self, runner: Runner, state: Callable[[], State]) -> None:
+        """Every run of a group after the same epoch, when the last time is a while ago."""
+        epoch = runner.epochs
+        if epoch != self._kept_epoch and time.monotonic() - self._kept_at < CHECKPOINT_SECONDS:
+            return
+        self._kept_epoch, self._kept_at = epoch, time.monotonic()
+        runner.keep(state())
 
     def _make_group(self, size: int) -> Group:
         self._group = Group(
@@ -215,7 +249,7 @@ class Together:
         rate = runner.trained.member.learning_rate
         if isinstance(rate, float):
             return float(np.asarray(rate, keras.config.floatx()))
-        step = len(runner.trained.history) * self.steps_per_epoch - 1
+        step = runner.epochs * self.steps_per_epoch - 1
         return float(keras.ops.convert_to_numpy(rate(step)))
 
 
@@ -278,9 +312,6 @@ class _Datasets:
             return np.arange(self._num_test) + place(member) * self._num_test
 
         return Feed(*self.test, order, place, TEST_BATCH)
-
-
-TEST_BATCH = 1024
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -59,7 +59,6 @@ def train(node: DictConfig) -> Outcome:
 def _train(
     store: Store, node: DictConfig, config: Config, device_name: str, told: str, resume: str | None
 ) -> Outcome:
-    from experiments import ledger
     from experiments.data import load_data
 
     label = run_label(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from experiments import cli, device, identity, ledger, progress, signals
-from experiments.outcome import Outcome
+from experiments.outcome import Outcome, describe
 from experiments.schema import Config, run_label
 from experiments.tracking import Store
 from experiments.train import DivergedError, record_result, record_start, run_tags
 
 if TYPE_CHECKING:
     from experiments.run import Run
-    from experiments.together import Runner, Together
+    from experiments.together import OnEpoch, Runner, Together
     from l2keras import AuditReport
 
 
@@ -69,10 +70,11 @@ def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
     try:
         together = Together([seat.config for seat in waiting])
         _open(store, waiting, together.size)
-        _train(waiting, together, device_name)
+        _train(store, waiting, together, device_name)
     except Exception as error:
         _close_all(waiting, error)  # trained alone, each goes on with its run
-        print_fallback(error, waiting)
+        left = sum(seat.outcome is None for seat in waiting)
+        print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)
     except BaseException as error:
         _close_all(waiting, error)
         raise
@@ -110,7 +112,7 @@ def _open(store: Store, seats: Sequence[_Seat], size: int) -> None:
         seat.run = seat.resources.enter_context(opened)
 
 
-def _train(seats: Sequence[_Seat], together: Together, device_name: str) -> None:
+def _train(store: Store, seats: Sequence[_Seat], together: Together, device_name: str) -> None:
     reports: dict[Any, AuditReport] = {}
     for seat, runner in zip(seats, together.runners, strict=True):
         assert seat.run is not None
@@ -119,31 +121,39 @@ def _train(seats: Sequence[_Seat], together: Together, device_name: str) -> None
         if key not in reports:  # the seed decides nothing of it
             reports[key] = together.audit(runner)
         seat.run.log_decay(reports[key])
-    epochs = seats[0].config.training.epochs
-    label, shown = f"{len(seats)} runs at once", seats[0].config.training.progress
-    with progress.fit(epochs, label, shown) as advance:
-        last = -1
-
-        def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-            nonlocal last
-            signals.check()
-            seat = seats[number]
-            if seat.run is None:
-                return
-            seat.run.log_metrics(metrics, step=epoch)
-            if epoch > last:
-                advance(metrics)
-                last = epoch
-            if not math.isfinite(metrics["loss"]):
-                _diverge(seat, epoch, metrics)
-
-        seconds = together.fit(on_epoch) / len(seats)
+        runner.checkpoint_path = store.folder / "checkpoints" / f"{seat.run.id}.together.npz"
+        runner.resume()
+    config = seats[0].config
+    label = f"{len(seats)} runs at once"
+    with progress.fit(config.training.epochs, label, config.training.progress) as advance:
+        seconds = together.fit(_recorder(seats, advance)) / len(seats)
     for seat, runner in zip(seats, together.runners, strict=True):
         if seat.outcome is None:
             _finish(seat, runner, together, seconds)
+        if runner.checkpoint_path is not None:
+            runner.checkpoint_path.unlink(missing_ok=True)
 
 
-def _diverge(seat: _Seat, epoch: int, metrics: dict[str, float]) -> None:
+def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
+    """Writes the metrics of an epoch into the run that they belong to."""
+    shown: set[int] = set()
+
+    def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
+        signals.check()
+        run = seats[number].run
+        if run is None:
+            return
+        run.log_metrics(metrics, step=epoch)
+        if epoch not in shown:
+            shown.add(epoch)
+            advance(metrics)
+        if not math.isfinite(metrics["loss"]):
+            _diverge(seats[number], metrics)
+
+    return on_epoch
+
+
+def _diverge(seat: _Seat, metrics: dict[str, float]) -> None:
     error = DivergedError(f"the loss is {metrics['loss']} after an epoch")
     assert seat.run is not None
     run_id = seat.run.id
@@ -178,13 +188,3 @@ def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> 
 def _close_all(seats: Sequence[_Seat], error: BaseException) -> None:
     for seat in seats:
         seat.close(error)
-
-
-def print_fallback(error: Exception, seats: Sequence[_Seat]) -> None:
-    """Says why runs are trained one by one."""
-    import sys
-
-    from experiments.outcome import describe
-
-    left = sum(seat.outcome is None for seat in seats)
-    print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)

@@ -104,7 +104,8 @@ class _GroupTraining:
         for one in self._members:
             one.status = "running"
         try:
-            for epoch in range(self._plan.epochs):
+            first = len(self._members[0].history)  # more than 0 where they go on
+            for epoch in range(first, self._plan.epochs):
                 began = time.perf_counter()
                 self._epoch(epoch)
                 self._plan.on_group_epoch()

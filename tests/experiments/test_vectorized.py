@@ -1,0 +1,232 @@
+"""Jobs trained at once: each is the run that it would be alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments import cli, together, train, vectorized
+from experiments.tracking import Store
+from tests.experiments.conftest import Compose, mistake, runs_of
+
+SMALL = ["data.num_train=90", "model.width=8", "training.epochs=3", "training.batch_size=20"]
+SMALL += ["regularization.lam=0.3", "optimizer.schedule=cosine", "training.progress=false"]
+# What differs, though the run is the same: where it is recorded, and how long it took.
+ELSEWHERE = ("tracking.",)
+METHODS = ["none", "builtin_l2", "half_l2", "coupled", "decoupled", "independent"]
+METHODS += ["optimizer_weight_decay"]
+
+
+@pytest.fixture(scope="module")
+def points() -> list[list[str]]:
+    """Every method, two seeds, two learning rates."""
+    return [
+        [f"regularization={method}", f"seed={seed}", f"optimizer.learning_rate={rate}"]
+        for method, seed, rate in zip(
+            [*METHODS, "half_l2", "decoupled"], [0, 1] * 4 + [2], [0.2, 0.2, 0.05] * 3, strict=True
+        )
+    ]
+
+
+def trials(store: Store) -> dict[str, Any]:
+    """The runs of a study by name."""
+    return {run.info.run_name: run for run in runs_of(store) if run.data.tags["kind"] == "trial"}
+
+
+def histories(store: Store, run: Any) -> dict[str, list[tuple[int, float]]]:
+    found = {key: store.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+    return {key: sorted((m.step, m.value) for m in values) for key, values in found.items()}
+
+
+def artifacts(store: Store, run: Any) -> set[str]:
+    return {found.path for found in store.client.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.parametrize("optimizer", [["optimizer=momentum"], ["optimizer=adam"]])
+def test_each_is_the_run_that_it_is_alone(
+    composed: Compose, uri: str, points: list[list[str]], optimizer: list[str]
+) -> None:
+    """The same metrics in every epoch to 1e-5, the same parameters, tags and artifacts."""
+    nodes = {
+        study: [
+            composed("config", *optimizer, *SMALL, *point, f"tracking.uri={uri}",
+                     f"tracking.study={study}")
+            for point in points
+        ]
+        for study in ("alone", "at_once")
+    }  # fmt: skip
+    for node in nodes["alone"]:
+        train.train(node)
+    outcomes = vectorized.train_at_once(nodes["at_once"])
+    assert [outcome.status for outcome in outcomes if outcome] == ["FINISHED"] * len(points)
+    alone_store, store = Store(uri, "alone"), Store(uri, "at_once")
+    alone, at_once = trials(alone_store), trials(store)
+    assert alone.keys() == at_once.keys()
+    for name, run in at_once.items():
+        other = alone[name]
+        compare_metrics(histories(store, run), histories(alone_store, other))
+        params = [
+            {k: v for k, v in one.data.params.items() if not k.startswith(ELSEWHERE)}
+            for one in (run, other)
+        ]
+        assert params[0] == params[1]
+        assert artifacts(store, run) == artifacts(alone_store, other)
+        assert run.data.tags["decay_digest"] == other.data.tags["decay_digest"]
+        assert run.data.tags["config_hash"] == other.data.tags["config_hash"]
+        new = run.data.tags.keys() - other.data.tags.keys()
+        assert new == {"vectorized", "vectorized_group", "vectorized_size"}
+
+
+def compare_metrics(found: Any, expected: Any) -> None:
+    assert found.keys() == expected.keys()
+    for key in found.keys() - {"seconds"}:
+        steps, values = zip(*found[key], strict=True)
+        expected_steps, expected_values = zip(*expected[key], strict=True)
+        assert steps == expected_steps
+        np.testing.assert_allclose(values, expected_values, rtol=2e-5, atol=1e-5, err_msg=key)
+
+
+def test_the_model_that_is_kept_is_the_one_alone(composed: Compose, uri: str) -> None:
+    """model.keras holds the weights, the regularizers and the state of the optimizer."""
+    import keras
+
+    same = [*SMALL, "optimizer=adam", "regularization=half_l2", f"tracking.uri={uri}"]
+    loaded = {}
+    for study in ("alone", "at_once"):
+        nodes = [composed("config", *same, f"seed={s}", f"tracking.study={study}") for s in (0, 1)]
+        if study == "alone":
+            train.train(nodes[1])
+        else:
+            vectorized.train_at_once(nodes)
+        store = Store(uri, study)
+        run = trials(store)["half_l2 lam=0.3 eta=0.001 seed=1"]
+        path = store.client.download_artifacts(run.info.run_id, "model.keras")
+        loaded[study] = keras.models.load_model(path)
+    for a, b in zip(loaded["alone"].variables, loaded["at_once"].variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+    optimizers = [model.optimizer.variables for model in loaded.values()]
+    for a, b in zip(*optimizers, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+    assert loaded["at_once"].layers[2].kernel_regularizer.lam == 0.3
+
+
+def test_one_that_diverges_fails_alone(composed: Compose, uri: str) -> None:
+    """A loss that is no number ends its run as FAILED; the others are as without it."""
+    nodes = {
+        study: [
+            composed("config", *SMALL, "regularization=half_l2", f"regularization.lam={lam}",
+                     f"tracking.uri={uri}", f"tracking.study={study}")
+            for lam in lams
+        ]
+        for study, lams in {"with": (0.1, 1e9, 0.3), "without": (0.1, 0.3)}.items()
+    }  # fmt: skip
+    outcomes = vectorized.train_at_once(nodes["with"])
+    assert [one.status for one in outcomes if one] == ["FINISHED", "FAILED", "FINISHED"]
+    assert outcomes[1] is not None
+    assert "DivergedError" in (outcomes[1].failure or "")
+    others = vectorized.train_at_once(nodes["without"])
+    for one, other in zip([outcomes[0], outcomes[2]], others, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.metrics["val_loss"] == pytest.approx(other.metrics["val_loss"], rel=1e-6)
+    statuses = {name: run.info.status for name, run in trials(Store(uri, "with")).items()}
+    assert sorted(statuses.values()) == ["FAILED", "FINISHED", "FINISHED"]
+
+
+def test_what_is_done_is_skipped(composed: Compose, uri: str) -> None:
+    """Launched again nothing is trained; with one more, that one has to be trained alone."""
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1, 2)]
+    vectorized.train_at_once(nodes[:2])
+    again = vectorized.train_at_once(nodes)
+    assert [one and one.status for one in again] == ["SKIPPED", "SKIPPED", None]
+    assert len(trials(Store(uri, "l2keras"))) == 2
+
+
+class Stop(Exception):
+    """Ends a training in the middle."""
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Stop])
+def test_a_stopped_group_goes_on_from_its_checkpoint(
+    composed: Compose, uri: str, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C and an exception leave KILLED and FAILED runs; each goes on to the same end."""
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
+    elsewhere = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}",
+                          "tracking.study=elsewhere") for s in (0, 1)]  # fmt: skip
+    whole = vectorized.train_at_once(elsewhere)
+    recorder = vectorized._recorder
+
+    def interrupted(*arguments: Any) -> Any:
+        on_epoch = recorder(*arguments)
+
+        def stopping(number: int, epoch: int, metrics: dict[str, float]) -> None:
+            if epoch == 2:
+                raise stop
+            on_epoch(number, epoch, metrics)
+
+        return stopping
+
+    store = Store(uri, "l2keras")
+    with monkeypatch.context() as patch:
+        patch.setattr(together, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(vectorized, "_recorder", interrupted)
+        if stop is Stop:
+            assert vectorized.train_at_once(nodes) == [None, None]  # to be trained alone
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                vectorized.train_at_once(nodes)
+    expected = "FAILED" if stop is Stop else "KILLED"
+    assert {run.info.status for run in trials(store).values()} == {expected}
+    first = {name: run.info.run_id for name, run in trials(store).items()}
+    seen: list[int] = []
+
+    def watched(*arguments: Any) -> Any:
+        on_epoch = recorder(*arguments)
+
+        def noting(number: int, epoch: int, metrics: dict[str, float]) -> None:
+            seen.append(epoch)
+            on_epoch(number, epoch, metrics)
+
+        return noting
+
+    monkeypatch.setattr(vectorized, "_recorder", watched)
+    outcomes = vectorized.train_at_once(nodes)
+    assert seen == [2, 2]  # epochs 0 and 1 came from the checkpoint
+    for one, other in zip(outcomes, whole, strict=True):
+        assert one is not None
+        assert other is not None
+        assert dict(one.metrics) == dict(other.metrics)
+    for name, run in trials(store).items():
+        assert run.info.run_id == first[name]
+        assert [step for step, _ in histories(store, run)["val_loss"]] == [0, 1, 2]
+    assert not list((store.folder / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["optimizer.clipnorm=1.0", "optimizer.global_clipnorm=1.0", "training.jit=true",
+     "training.mixed_precision=float16"],
+)  # fmt: skip
+def test_what_cannot_be_stacked_is_trained_alone(composed: Compose, override: str) -> None:
+    """A norm over weights, XLA and loss scaling: such a run is put into no group."""
+    plain, other = composed("config", *SMALL), composed("config", *SMALL, override)
+    assert together.group_key(cli.typed(plain), cli.flatten(plain)) is not None
+    assert together.group_key(cli.typed(other), cli.flatten(other)) is None
+
+
+def test_runs_that_differ_in_more_are_kept_apart(composed: Compose) -> None:
+    """lambda, seed, learning rate and method may differ, the width may not."""
+    nodes = [composed("config", *SMALL, *point) for point in (
+        ["seed=1"], ["optimizer.learning_rate=0.3", "regularization=coupled"], ["model.width=9"]
+    )]  # fmt: skip
+    keys = [together.group_key(cli.typed(node), cli.flatten(node)) for node in nodes]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_mistake_is_answered_at_once() -> None:
+    """A key of the launcher that does not exist is told in one line, before TensorFlow loads."""
+    assert "n_jobs" in mistake("experiments.train", "-m", "hydra/launcher=vectorized",
+                               "n_jobs=2", "seed=0,1")  # fmt: skip
