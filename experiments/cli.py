@@ -77,7 +77,8 @@ def help_text(config: type[schema.Config], module: str) -> str:
         lines.append(f"  {shown:44} {item.metadata['help']}")
     lines += [
         "",
-        f"A sweep on many cores or machines: hydra/launcher={'|'.join(launchers.PACKAGES)}",
+        "A sweep at once where it can be: hydra/launcher=vectorized. A process for each run:",
+        f"isolated. On many cores or machines: {', '.join(launchers.PACKAGES)}.",
     ]
     lines += ["", "The config without running it: --cfg job. Flags of Hydra: --hydra-help."]
     return "\n".join(lines).replace("$", r"$$") + "\n"

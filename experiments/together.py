@@ -30,15 +30,14 @@ from l2keras._sweep.members import Member
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
 
-# How each method acts on the stacked weights, and the lambda of it.
+# How each method acts on the stacked weights. Keras' own L2 and weight_decay are not among them:
+# who asks for those wants to see what Keras' code does.
 _COUPLINGS = {
     "none": "penalty",
-    "builtin_l2": "penalty",
     "half_l2": "penalty",
     "coupled": "coupled",
     "decoupled": "decoupled",
     "independent": "independent",
-    "optimizer_weight_decay": "decoupled",
 }
 TEST_BATCH = 1024
 CHECKPOINT_SECONDS = 10.0  # of all runs of a group it takes longer than of one
@@ -48,6 +47,7 @@ _FREE = {"regularization.name", "regularization.lam", "seed", "optimizer.learnin
 def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     """Equal for runs that can be trained at once; None for one that cannot be with any other."""
     alone = (
+        config.regularization.name not in _COUPLINGS,
         config.optimizer.clipnorm is not None,
         config.optimizer.global_clipnorm is not None,
         config.training.jit,
@@ -133,6 +133,7 @@ class Together:
             for number, config in enumerate(configs)
         ]
         self.size = self._group_size()
+        self._rates: dict[tuple[float, int], float] = {}
         self._kept_epoch, self._kept_at = -1, time.monotonic()
 
     def _runner(self, number: int, config: Config, state: State) -> Runner:
@@ -246,11 +247,12 @@ class Together:
 
     def _last_rate(self, runner: Runner) -> float:
         """The learning rate of the last step of the last epoch done."""
-        rate = runner.trained.member.learning_rate
-        if isinstance(rate, float):
-            return float(np.asarray(rate, keras.config.floatx()))
-        step = runner.epochs * self.steps_per_epoch - 1
-        return float(keras.ops.convert_to_numpy(rate(step)))
+        key = runner.config.optimizer.learning_rate, runner.epochs
+        if key not in self._rates:
+            rate = runner.trained.member.learning_rate
+            now = rate if isinstance(rate, float) else rate(key[1] * self.steps_per_epoch - 1)
+            self._rates[key] = float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(now)))
+        return self._rates[key]
 
 
 class _SeededTemplate(Template):
