@@ -185,9 +185,10 @@ def _member_hashes(store: Store, parent: str) -> set[str]:
 def histories(
     store: Store, runs: Iterable[Record], metrics: Iterable[str]
 ) -> dict[tuple[str, str], History]:
-    """The values over the epochs, by (run id, metric); one request each, so ask for few."""
-    wanted = [(record.id, key) for record in runs for key in metrics if key in record.metrics]
-    return {
-        (run_id, key): {m.step: m.value for m in store.client.get_metric_history(run_id, key)}
-        for run_id, key in wanted
-    }
+    """The values over the epochs, by (run id, metric)."""
+    chosen = list(runs)
+    found: dict[tuple[str, str], History] = {}
+    for key in metrics:
+        ids = [record.id for record in chosen if key in record.metrics]
+        found |= {(run_id, key): values for run_id, values in store.histories(ids, key).items()}
+    return found

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -176,7 +176,14 @@ def test_reporting_imports_no_backend() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def thousand() -> Iterator[Trial]:
+def deep() -> Iterator[Trial]:
+    """Two methods, 500 seeds: every run is part of a curve."""
+    for method in ("half_l2", "decoupled"):
+        for seed in range(500):
+            yield Trial(method, seed=seed, accuracy=0.9 - 0.002 * (seed % 7))
+
+
+def wide() -> Iterator[Trial]:
     """Five methods, ten lambdas, four learning rates, five seeds."""
     for method in ("half_l2", "decoupled", "coupled", "builtin_l2", "independent"):
         for index in range(10):
@@ -187,11 +194,14 @@ def thousand() -> Iterator[Trial]:
 
 
 @pytest.mark.slow
-def test_a_thousand_runs_are_read_in_seconds(store: Store, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trials", [wide, deep])
+def test_a_thousand_runs_are_read_in_seconds(
+    store: Store, name: str, tmp_path: Path, trials: Callable[[], Iterator[Trial]]
+) -> None:
     """A sweep of 1,000 runs becomes a page in under 5 s, its imports aside."""
     with store.run("sweep", tags={"kind": "sweep"}) as parent:
-        for trial in thousand():
-            trial.store(store, parent.id)
+        for trial in trials():
+            trial.store(store, parent.id, epochs=10)
     report.main([name, "--uri", store.uri, "--output", str(tmp_path)])  # imports, fonts
     start = time.process_time()  # of this process: others may be at work on the machine
     found = records.open_study(store.uri, name)
