@@ -65,7 +65,7 @@ class Sweep:
             _adopt(store, parent, known)
             print(f"{len(self.jobs)} runs, {len(settled)} of them settled before", file=sys.stderr)
             try:
-                returned = self._launch(store, parent, todo) if todo else []
+                returned = self._launch(store, parent, todo, known) if todo else []
             except (KeyboardInterrupt, Terminated):
                 print("Stopped. The same command goes on from here.", file=sys.stderr)
                 raise
@@ -99,9 +99,15 @@ class Sweep:
         texts = {key: ", ".join(map(str, found)) for key, found in values.items()}
         return {key: textwrap.shorten(text, 500) for key, text in texts.items()}
 
-    def _launch(self, store: Store, parent: Run, todo: Sequence[Job]) -> Sequence[Outcome]:
+    def _launch(
+        self,
+        store: Store,
+        parent: Run,
+        todo: Sequence[Job],
+        known: Mapping[str, ledger.Entries],
+    ) -> Sequence[Outcome]:
         board = progress.SweepBoard(len(todo), self.jobs[0].config.training.progress)
-        watched = _watched(store, board, todo) if self.watch else nullcontext()
+        watched = _watched(store, board, todo, known) if self.watch else nullcontext()
         with board.open(), watched:
             try:
                 return self.launch(todo, parent.id)
@@ -192,7 +198,8 @@ def _show(outcomes: Sequence[Outcome], store: Store, parent: str) -> None:
     """What failed and why, and where the rest is."""
     failed = [outcome for outcome in outcomes if outcome.failed]
     good = sum(outcome.status in ("FINISHED", "SKIPPED") for outcome in outcomes)
-    print(f"{good} of {len(outcomes)} runs finished in study {store.study!r} of {store.uri}")
+    where = provenance.masked(store.uri)
+    print(f"{good} of {len(outcomes)} runs finished in study {store.study!r} of {where}")
     for outcome in (outcome for outcome in outcomes if outcome.status == "RUNNING"):
         print(f"  {progress.line(outcome)}")
     if failed:
@@ -216,20 +223,27 @@ def show_views(store: Store, parent: str, ui: str = views.LOCAL_UI) -> None:
 
 
 @contextmanager
-def _watched(store: Store, board: progress.SweepBoard, todo: Sequence[Job]) -> Iterator[None]:
-    """Shows, now and then, how many of the runs are over, where they run in other processes."""
+def _watched(
+    store: Store,
+    board: progress.SweepBoard,
+    todo: Sequence[Job],
+    known: Mapping[str, ledger.Entries],
+) -> Iterator[None]:
+    """Shows, now and then, how many of the runs are over, where they run in other processes.
+
+    What had ended before is `known`, and may have to be run again.
+    """
     over = threading.Event()
     hashes = [job.config_hash for job in todo]
+    before = {(entry.run_id, entry.ended) for entries in known.values() for entry in entries}
 
     def watch() -> None:
         pause = WATCH_SECONDS
         while not over.wait(pause):
             start = time.monotonic()
-            newest = [
-                entries[0].status for entries in ledger.find(store, hashes).values() if entries
-            ]
-            failed = newest.count("FAILED")
-            board.count(newest.count("FINISHED") + failed, failed)
+            newest = [entries[0] for entries in ledger.find(store, hashes).values() if entries]
+            ended = [e for e in newest if e.ended and (e.run_id, e.ended) not in before]
+            board.watch(len(ended), sum(e.status != "FINISHED" for e in ended))
             pause = max(WATCH_SECONDS, 20 * (time.monotonic() - start))
 
     thread = threading.Thread(target=watch, daemon=True)
