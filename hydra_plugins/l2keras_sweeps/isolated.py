@@ -34,12 +34,12 @@ class DiedError(RuntimeError):
 
 
 class IsolatedLauncher(Launcher):
-    """Runs each job in a process of its own, `n_jobs` at a time."""
+    """Runs each job in a process of its own, `n_jobs` at a time; -1: as many as there are cores."""
 
     shows_progress = True
 
     def __init__(self, n_jobs: int = 1) -> None:
-        self.n_jobs = max(1, n_jobs)
+        self.n_jobs = (os.cpu_count() or 1) if n_jobs < 0 else max(1, n_jobs)
         self._context = get_context("forkserver")
 
     def setup(

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from experiments import cli, launchers, paths, train
 from experiments.schema import Config, ConfigError
 from experiments.tracking import Store
+from hydra_plugins.l2keras_sweeps.isolated import IsolatedLauncher
 from tests.experiments import slurm
 from tests.experiments.conftest import SMALL, Compose, runs_of
 
@@ -124,6 +125,12 @@ def test_a_real_sweep(composed: Compose, launcher: str, tmp_path: Path) -> None:
     for key, value in expected.data.metrics.items():
         if key != "seconds":
             assert runs[1].data.metrics[key] == pytest.approx(value, rel=1e-5), key
+
+
+@pytest.mark.parametrize(("n_jobs", "at_once"), [(2, 2), (-1, os.cpu_count())])
+def test_how_many_isolated_jobs_at_once(n_jobs: int, at_once: int) -> None:
+    """As many as asked for; -1, as for joblib, means the cores of the machine."""
+    assert IsolatedLauncher(n_jobs).n_jobs == at_once
 
 
 @pytest.mark.slow
