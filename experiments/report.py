@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import findings, progress, records, study, study_page, views
+from experiments import findings, progress, provenance, records, study, study_page, views
 from experiments.records import Record, StudyError
+from experiments.schema import ConfigError
 from experiments.study import Study
 from experiments.study_curves import PANELS
 
@@ -100,13 +101,14 @@ def _own_command(store: Store, parent: str | None) -> str:
 
     where = [] if store.uri == store_uri(None) else ["--uri", store.uri]
     which = [] if parent is None else ["--parent", parent]
-    return shlex.join(["python", "-m", "experiments.report", _name(store), *which, *where])
+    words = ["python", "-m", "experiments.report", _name(store), *which, *where]
+    return provenance.masked(shlex.join(words))
 
 
 def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
     """What the results depend on beside the configs: commits and versions, each value once."""
     keys = sorted({key for record in trials for key in record.params if key.startswith(VERSIONS)})
-    found = {"store": uri}
+    found = {"store": provenance.masked(uri)}
     for key in ("git_commit", "git_dirty"):
         found[key] = ", ".join(sorted({r.tags[key] for r in trials if key in r.tags}))
     for key in (*keys, "running_backend", "device_name"):
@@ -188,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.output or default_folder(store)
         parent = _parent(store, options.parent)
         report = write(store, parent, None, folder)
-    except StudyError as error:
+    except (StudyError, ConfigError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     show(report.study)

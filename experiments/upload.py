@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.outbox import Rejected, read_spill
+from experiments.schema import ConfigError
 
 if TYPE_CHECKING:
     from experiments.tracking import Store
@@ -42,7 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"expected files that a run has left. Received: {', '.join(missing)}.")
     from experiments.tracking import Store
 
-    store = Store(options.uri, options.study)
+    try:
+        store = Store(options.uri, options.study)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     failed = 0
     for path in options.files:
         try:

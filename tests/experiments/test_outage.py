@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments import outbox, paths, run, upload
+from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.experiments.conftest import runs_of
 from tests.experiments.servers import TrackingServer
@@ -99,6 +100,26 @@ def test_a_run_that_begins_in_an_outage_waits(tracking_server: TrackingServer) -
     with store.run("one"):
         pass
     assert runs_of(store)[0].info.status == "FINISHED"
+
+
+def test_a_job_that_begins_in_an_outage_waits(tracking_server: TrackingServer) -> None:
+    """A job of a sweep that opens the store while it is away does so when it is back."""
+    first = Store(tracking_server.uri, "study")
+    tracking_server.stop()
+    threading.Timer(1.0, tracking_server.start).start()
+    assert Store(tracking_server.uri, "study", patient=True).experiment_id == first.experiment_id
+
+
+def test_a_store_that_does_not_answer(tracking_server: TrackingServer) -> None:
+    """A command that opens it is told so in one line, without the password of its address."""
+    tracking_server.stop()
+    uri = tracking_server.uri.replace("://", "://me:secret@")
+    with pytest.raises(
+        ConfigError, match=r"must be an MLflow store that answers\. Received: "
+    ) as e:
+        Store(uri, "study")
+    assert "secret" not in str(e.value)
+    assert "\n" not in str(e.value)
 
 
 def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
