@@ -43,8 +43,9 @@ def test_groups_cannot_be_taken_out(override: str) -> None:
 
 @pytest.mark.parametrize(
     ("override", "nearest"),
-    [("regularization=halfl2", "half_l2"), ("optimizer=sgd,adm", "adam"), ("data=minst", "mnist")],
-)
+    [("regularization=halfl2", "half_l2"), ("optimizer=sgd,adm", "adam"), ("data=minst", "mnist"),
+     ("hydra/launcher=isolate", "isolated"), ("hydra/launcher=slurm", "submitit_slurm")],
+)  # fmt: skip
 def test_mistyped_option_names_the_nearest(override: str, nearest: str) -> None:
     """An option that its group does not have raises and names the nearest one, in a sweep too."""
     with pytest.raises(ConfigError, match=f"Did you mean {nearest}\\?"):
@@ -106,6 +107,14 @@ def test_flatten_gives_dotted_plain_values(composed: Compose) -> None:
     assert flat["training.mixed_precision"] == "bfloat16"
     assert flat["backend"] is None
     assert set(flat) == {key for key, _, _ in schema.keys(Config)}
+
+
+def test_no_password_is_recorded(composed: Compose) -> None:
+    """What a run keeps of its config has the address of the store, not its password."""
+    given = composed("config", "tracking.uri=postgresql://me:secret@host/mlflow")
+    assert cli.recorded(given).tracking.uri == "postgresql://me:...@host/mlflow"
+    assert given.tracking.uri == "postgresql://me:secret@host/mlflow"
+    assert cli.recorded(composed("config")).tracking.uri is None
 
 
 def test_a_mistake_in_a_sweep_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
