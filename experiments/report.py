@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 FOLDER = "report"  # artifact folder of the parent
 TERMINAL_ROWS = 12
+SWEEPS_SHOWN = 10  # the newest
 VERSIONS = "version."
 
 
@@ -156,7 +157,9 @@ def _parent(store: Store, asked: str | None) -> str | None:
     """The parent that was asked for, else the only sweep of the study."""
     sweeps = records.sweeps(store)
     if asked is None and len(sweeps) > 1:
-        print(f"The study has {len(sweeps)} sweeps; for one of them: --parent RUN_ID.")
+        print(f"All runs of the study. It has {len(sweeps)} sweeps; for one of them:")
+        for run_id in sweeps[:SWEEPS_SHOWN]:
+            print(f"  --parent {run_id}    {store.client.get_run(run_id).info.run_name}")
     return asked or (sweeps[0] if len(sweeps) == 1 else None)
 
 
@@ -174,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
         "--uri", help="MLflow store; default: $MLFLOW_TRACKING_URI, else sqlite in runs/"
     )
     found.add_argument(
-        "--parent", metavar="RUN_ID", help="one sweep; default: all runs of the study"
+        "--parent", metavar="RUN_ID", help="one sweep; default: the only one, else all runs"
     )
     found.add_argument(
         "--output", metavar="FOLDER", type=Path, help="default: report/<study>/ beside the store"

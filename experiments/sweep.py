@@ -71,7 +71,7 @@ class Sweep:
                 raise
             outcomes = self._gather(store, settled, returned, known)
             self._record(store, parent, outcomes)
-        _show(outcomes, store, parent.id)
+        _show(outcomes, store, parent.id, config.rerun)
         return any(outcome.failed for outcome in outcomes)
 
     def _settled(self, known: Mapping[str, ledger.Entries]) -> dict[str, Outcome]:
@@ -194,7 +194,7 @@ def _report(store: Store, parent: Run, hashes: Sequence[str]) -> None:
         )
 
 
-def _show(outcomes: Sequence[Outcome], store: Store, parent: str) -> None:
+def _show(outcomes: Sequence[Outcome], store: Store, parent: str, rerun: Rerun) -> None:
     """What failed and why, and where the rest is."""
     failed = [outcome for outcome in outcomes if outcome.failed]
     good = sum(outcome.status in ("FINISHED", "SKIPPED") for outcome in outcomes)
@@ -203,7 +203,8 @@ def _show(outcomes: Sequence[Outcome], store: Store, parent: str) -> None:
     for outcome in (outcome for outcome in outcomes if outcome.status == "RUNNING"):
         print(f"  {progress.line(outcome)}")
     if failed:
-        print(f"{len(failed)} failed; the same command tries them again:")
+        again = "rerun=failed" if rerun is Rerun.none else "the same command"
+        print(f"{len(failed)} failed; {again} tries them again:")
     for outcome in failed:
         print(f"  {progress.line(outcome)}")
         if outcome.run_id:

@@ -155,11 +155,18 @@ class _RemoteBoard:
         self._pipe = pipe
 
     def begin(self, label: str, epochs: int) -> progress.Advance:
-        self._pipe.send(("begin", (label, epochs)))
-        return lambda metrics, label=None: self._pipe.send(("epoch", dict(metrics)))
+        self._tell("begin", (label, epochs))
+        return lambda metrics, label=None: self._tell("epoch", dict(metrics))
 
     def end(self, outcome: Outcome) -> None:
-        self._pipe.send(("end", outcome))
+        self._tell("end", outcome)
+
+    def _tell(self, kind: str, content: Any) -> None:
+        """Where the launcher has been killed, the job ends as if it had been stopped with it."""
+        try:
+            self._pipe.send((kind, content))
+        except BrokenPipeError:
+            raise Terminated("the process of the sweep is gone") from None
 
 
 def _work(payload: bytes, pipe: Any) -> None:

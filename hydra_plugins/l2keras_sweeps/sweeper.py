@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments import cli, identity, schema, signals
+from experiments import cli, device, identity, schema, signals
 from experiments.outcome import Outcome
 from experiments.schema import Config, ConfigError
 from experiments.sweep import Job, Sweep
@@ -53,6 +53,7 @@ class StudySweeper(BasicSweeper):
 
     def _sweep(self, arguments: list[str]) -> bool:
         jobs = self.jobs(arguments)
+        device.choose_backend(jobs[0].config.backend)  # what processes that are forked load before
         launcher = self.launcher
         assert launcher is not None  # setup has made it
 
@@ -119,7 +120,7 @@ def check_together(jobs: Sequence[Job]) -> None:
 
     What does not change a result makes no run of its own.
     """
-    for key in ("tracking.uri", "tracking.study", "rerun"):
+    for key in ("tracking.uri", "tracking.study", "rerun", "backend"):
         values = {schema.value(job.config, key) for job in jobs}
         if len(values) > 1:
             raise ConfigError(

@@ -87,7 +87,8 @@ def test_a_study_without_one_sweep_is_read_whole(
     arguments = [store.study, "--uri", store.uri, "--output", str(tmp_path)]
     assert report.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "The study has 2 sweeps; for one of them: --parent RUN_ID." in printed
+    assert "All runs of the study. It has 2 sweeps; for one of them:\n" in printed
+    assert f"  --parent {other.id}    another\n  --parent {parent}    sweep\n" in printed
     assert "coupled has the highest mean" in printed
     assert "half_l2 comes to 0.80 ± 0.25" in printed
     assert report.main(["--uri", store.uri, "--output", str(tmp_path), "--parent", other.id]) == 0

@@ -109,14 +109,18 @@ def test_a_failing_job_does_not_stop_the_others(
     assert statuses == ["FINISHED"] * 3
 
 
-def test_rerun_says_what_is_trained_again(sweep: Run, uri: str) -> None:
+def test_rerun_says_what_is_trained_again(
+    sweep: Run, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`none` leaves a failed run failed, `failed` tries it, `all` trains what is finished too."""
     point = ["regularization.lam=1e6"]
     assert sweep(point)
     store = Store(uri, "l2keras")
     [failed] = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
     ended = failed.info.end_time
+    assert "1 failed; the same command tries them again:" in capsys.readouterr().out
     assert sweep(point, rerun="none")
+    assert "1 failed; rerun=failed tries them again:" in capsys.readouterr().out
     assert store.client.get_run(failed.info.run_id).info.end_time == ended
     assert sweep(point)
     assert store.client.get_run(failed.info.run_id).info.end_time > ended
@@ -198,4 +202,6 @@ def test_mistakes_anywhere_in_a_sweep_are_answered_before_it(tmp_path: Path) -> 
     assert "`tracking.study` must be the same for all runs of a sweep" in told
     told = mistake("experiments.train", "-m", "seed=0", "rerun=all,none", store, folder)
     assert "`rerun` must be the same for all runs of a sweep" in told
+    told = mistake("experiments.train", "-m", "backend=tensorflow,jax", store, folder)
+    assert "`backend` must be the same for all runs of a sweep" in told
     assert not (tmp_path / "mlflow.db").exists()
