@@ -50,8 +50,12 @@ class Record:
 
     @property
     def is_trial(self) -> bool:
-        """Whether it is a training run; the arms of a comparison have a page of their own."""
-        if "arm" in self.tags:
+        """Whether it is a training run to be compared with others.
+
+        The arms of a comparison have a page of their own; what a search has pruned was not
+        trained to its end.
+        """
+        if "arm" in self.tags or "pruned" in self.tags:
             return False
         return self.tags.get("kind", "trial" if self.method else "") == "trial"
 

@@ -95,6 +95,14 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_is_compared() -> None:
+    """Neither the arms of a comparison nor what a search has pruned, a sweep's parent no more."""
+    record = Trial().record()
+    assert record.is_trial
+    for tag in ({"arm": "none"}, {"pruned": "true"}, {"kind": "sweep"}):
+        assert not replace(record, tags={**record.tags, **tag}).is_trial
+
+
 def test_the_command_of_a_run() -> None:
     """A sweep tells its command, a run the arguments of its interpreter."""
     record = Trial().record()
