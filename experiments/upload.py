@@ -55,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         except Rejected as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = 1
+        except ValueError as error:
+            print(f"{path} is no file that a run has left: {error}", file=sys.stderr)
+            failed = 1
         else:
             print(f"sent to run {path.stem} of {store.uri}")
     return failed

@@ -129,6 +129,21 @@ def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Received: nowhere.jsonl" in capsys.readouterr().err
 
 
+def test_upload_of_what_no_run_has_left(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of another kind, or of a run that the store does not have, is told, and stays."""
+    noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
+    noise.write_text("noise\n")
+    foreign.write_text('["params", {"lam": "0.1"}]\n')
+    assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
+    told = capsys.readouterr().err
+    assert f"{noise} is no file that a run has left" in told
+    assert f"{foreign}: The store refuses params" in told
+    assert noise.exists()
+    assert foreign.exists()
+
+
 @pytest.mark.slow
 def test_a_minute_without_the_server(tracking_server: TrackingServer, tmp_path: Path) -> None:
     """A real run of the command, the server a minute away in its middle: every epoch is there."""
