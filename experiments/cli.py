@@ -69,17 +69,20 @@ def groups() -> dict[str, list[str]]:
 
 def help_text(config: type[schema.Config], module: str) -> str:
     """Every group and key with its default and one line, for --help."""
-    lines = [f"python -m {module} [key=value ...] [-m for a sweep over a=1,2,3]", "", "Groups:"]
+    sweeps = config is schema.Config  # the other commands are no jobs of a sweep
+    sweep = " [-m for a sweep over a=1,2,3]" if sweeps else ""
+    lines = [f"python -m {module} [key=value ...]{sweep}", "", "Groups:"]
     lines += [f"  {name}={'|'.join(options)}" for name, options in groups().items() if options]
     lines += ["", "Keys (default; the chosen options of the groups change some):"]
     for key, item, _ in schema.keys(config):
         shown = f"{key}={_shown(item)}"
         lines.append(f"  {shown:44} {item.metadata['help']}")
-    lines += [
-        "",
-        f"A sweep on many cores or machines: hydra/launcher={'|'.join(launchers.PACKAGES)};",
-        "each run in a process of its own, two at once: isolated, hydra.launcher.n_jobs=2",
-    ]
+    if sweeps:
+        lines += [
+            "",
+            f"A sweep on many cores or machines: hydra/launcher={'|'.join(launchers.PACKAGES)};",
+            "each run in a process of its own, two at once: isolated, hydra.launcher.n_jobs=2",
+        ]
     lines += ["", "The config without running it: --cfg job. Flags of Hydra: --hydra-help."]
     return "\n".join(lines).replace("$", r"$$") + "\n"
 

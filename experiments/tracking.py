@@ -74,8 +74,9 @@ def load_client() -> Any:
     # The outbox tries again itself; a call that hangs would hold it up.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    # Bars that draw themselves again and again make a log file hard to read.
+    # In a log file, bars that are drawn again and again, and two lines of a run's own, hide ours.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     for name in ("alembic", "mlflow", "l2keras"):  # the digest is a tag of the run

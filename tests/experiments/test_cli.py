@@ -77,6 +77,15 @@ def test_help_shows_every_group_and_key() -> None:
         assert f"{group}={'|'.join(options)}" in text
 
 
+def test_help_offers_a_sweep_where_there_is_one() -> None:
+    """Only experiments.train is a job of a sweep; its help names every launcher."""
+    text = cli.help_text(Config, "experiments.train")
+    assert "-m for a sweep" in text
+    for launcher in ("isolated", "joblib", "ray", "submitit_local", "submitit_slurm"):
+        assert launcher in text
+    assert "sweep over" not in cli.help_text(CompareConfig, "experiments.compare")
+
+
 def test_a_config_error_before_any_backend() -> None:
     """A mistyped key ends the command with status 2 and one line, no heavy package loaded."""
     told = mistake("experiments.train", "regularization.lamb=0.1")
