@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import launchers, schema
+from experiments import launchers, provenance, schema, typed_values
 from experiments.data import check_data_config, input_kind
 from experiments.fits import check_fits
 from experiments.optimizers import check_optimizer_config
@@ -69,17 +69,21 @@ def groups() -> dict[str, list[str]]:
 
 def help_text(config: type[schema.Config], module: str) -> str:
     """Every group and key with its default and one line, for --help."""
-    lines = [f"python -m {module} [key=value ...] [-m for a sweep over a=1,2,3]", "", "Groups:"]
+    sweeps = config is schema.Config  # the other commands are no jobs of a sweep
+    sweep = " [-m for a sweep over a=1,2,3]" if sweeps else ""
+    lines = [f"python -m {module} [key=value ...]{sweep}", "", "Groups:"]
     lines += [f"  {name}={'|'.join(options)}" for name, options in groups().items() if options]
     lines += ["", "Keys (default; the chosen options of the groups change some):"]
     for key, item, _ in schema.keys(config):
         shown = f"{key}={_shown(item)}"
         lines.append(f"  {shown:44} {item.metadata['help']}")
-    lines += [
-        "",
-        "A sweep at once where it can be: hydra/launcher=vectorized. A process for each run:",
-        f"isolated. On many cores or machines: {', '.join(launchers.PACKAGES)}.",
-    ]
+    if sweeps:
+        lines += [
+            "",
+            "A sweep trained at once, where that can be: hydra/launcher=vectorized. Each run in a",
+            "process of its own, two at once: hydra/launcher=isolated hydra.launcher.n_jobs=2.",
+            f"On many cores or machines: hydra/launcher={'|'.join(launchers.PACKAGES)}.",
+        ]
     lines += ["", "The config without running it: --cfg job. Flags of Hydra: --hydra-help."]
     return "\n".join(lines).replace("$", r"$$") + "\n"
 
@@ -107,7 +111,7 @@ def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> No
     for override in overrides:
         key = override.key_or_group
         if key == "hydra/launcher":
-            launchers.check_installed(str(override.value()))
+            _check_launcher(override)
         if key.partition("/")[0] == "hydra" or key.startswith("hydra."):
             continue
         if override.is_delete():
@@ -119,9 +123,20 @@ def check_overrides(arguments: Sequence[str], config: type[schema.Config]) -> No
         elif key not in valid or override.is_add():
             words = [*groups(), *valid]
             raise schema.ConfigError(_unknown("key", override.input_line, key, words))
+        else:
+            typed_values.check_values(override, config)
+
+
+def _check_launcher(override: Override) -> None:
+    option, options = str(override.value()), launchers.options()
+    if option not in options:
+        raise schema.ConfigError(_unknown("option", override.input_line, option, options))
+    launchers.check_installed(option)
 
 
 def _check_option(group: str, override: Override) -> None:
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        return  # Hydra takes those that match
     options = groups()[group]
     chosen = override.value()
     values = override.sweep_string_iterator() if override.is_sweep_override() else [chosen]
@@ -159,6 +174,14 @@ def typed(config: DictConfig) -> Any:
     check_optimizer_config(resolved.optimizer)
     check_method(resolved.regularization)
     return resolved
+
+
+def recorded(config: DictConfig) -> DictConfig:
+    """A copy of the config for the record, without passwords in its URLs."""
+    config = config.copy()
+    if config.tracking.uri is not None:
+        config.tracking.uri = provenance.masked(config.tracking.uri)
+    return config
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

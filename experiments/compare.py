@@ -38,8 +38,9 @@ def compare(node: DictConfig) -> None:
     store = Store(config.tracking.uri, config.tracking.study)
     name = f"compare {comparison_page.describe(config)}"
     with store.run(name, tags={"kind": "comparison"}) as parent:
-        parent.log_params(cli.flatten(node))
-        parent.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
+        shown = cli.recorded(node)
+        parent.log_params(cli.flatten(shown))
+        parent.log_text(OmegaConf.to_yaml(shown, resolve=True), "config.yaml")
         results = train_arms(store, parent, node, config, device_name)
         path = record_summary(parent, config, results, device_name)
     show(config, results)

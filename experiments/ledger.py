@@ -22,6 +22,7 @@ class Entry:
     """A run of the store.
 
     Attributes:
+        ended: Unix time in ms; None while it runs.
         elsewhere: Whether a living process is at work on it, or one on other disks may be.
     """
 
@@ -29,6 +30,7 @@ class Entry:
     name: str
     config_hash: str
     status: str
+    ended: int | None
     elsewhere: bool
     host: str
     parent: str | None
@@ -80,6 +82,7 @@ def _entry(store: Store, told: str, run: Any) -> Entry:
         name=run.info.run_name,
         config_hash=told,
         status=run.info.status,
+        ended=None if running else run.info.end_time,
         elsewhere=elsewhere,
         host=tags.get("host", "an unknown host"),
         parent=tags.get(PARENT_TAG),
@@ -126,6 +129,6 @@ def _is_dead(entry: Entry) -> bool:
 
 
 def _buried(store: Store, entry: Entry, cause: str) -> Entry:
-    store.client.set_tag(entry.run_id, FAILURE_TAG, cause)
-    store.client.set_terminated(entry.run_id, "FAILED")
+    patiently(lambda: store.client.set_tag(entry.run_id, FAILURE_TAG, cause))
+    patiently(lambda: store.client.set_terminated(entry.run_id, "FAILED"))
     return replace(entry, status="FAILED", failure=cause)

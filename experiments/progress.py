@@ -134,6 +134,13 @@ class SweepBoard:
         self._done, self._failed = done, failed
         self.show_counts()
 
+    def watch(self, done: int, failed: int) -> None:
+        """The same, where no one tells how the runs end: in a log a line for every change."""
+        changed = (done, failed) != (self._done, self._failed)
+        self.count(done, failed)
+        if changed and not self._live:
+            print(f"[{self.counts()}]", file=sys.stderr, flush=True)
+
     def show_counts(self) -> None:
         text = f"{self._failed} failed, {self._total - self._done} left"
         self._progress.update(self._sweep, completed=self._done, metrics=text)

@@ -32,8 +32,12 @@ def tags() -> dict[str, str]:
 
 def command() -> str:
     """The command of this process, as typed but for the passwords in URLs."""
-    typed = shlex.join(["python", *sys.orig_argv[1:]])
-    return re.sub(r"(://[^/@:\s]+):[^/@\s]+@", r"\1:...@", typed)
+    return masked(shlex.join(["python", *sys.orig_argv[1:]]))
+
+
+def masked(text: str) -> str:
+    """The text without the passwords in its URLs."""
+    return re.sub(r"(://[^/@:\s]+):[^/@\s]+@", r"\1:...@", text)
 
 
 @functools.cache

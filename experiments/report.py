@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import findings, progress, records, study, study_page, views
+from experiments import findings, progress, provenance, records, study, study_page, views
 from experiments.records import Record, StudyError
+from experiments.schema import ConfigError
 from experiments.study import Study
 from experiments.study_curves import PANELS
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 FOLDER = "report"  # artifact folder of the parent
 TERMINAL_ROWS = 12
+SWEEPS_SHOWN = 10  # the newest
 VERSIONS = "version."
 
 
@@ -100,13 +102,14 @@ def _own_command(store: Store, parent: str | None) -> str:
 
     where = [] if store.uri == store_uri(None) else ["--uri", store.uri]
     which = [] if parent is None else ["--parent", parent]
-    return shlex.join(["python", "-m", "experiments.report", _name(store), *which, *where])
+    words = ["python", "-m", "experiments.report", _name(store), *which, *where]
+    return provenance.masked(shlex.join(words))
 
 
 def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
     """What the results depend on beside the configs: commits and versions, each value once."""
     keys = sorted({key for record in trials for key in record.params if key.startswith(VERSIONS)})
-    found = {"store": uri}
+    found = {"store": provenance.masked(uri)}
     for key in ("git_commit", "git_dirty"):
         found[key] = ", ".join(sorted({r.tags[key] for r in trials if key in r.tags}))
     for key in (*keys, "running_backend", "device_name"):
@@ -154,7 +157,9 @@ def _parent(store: Store, asked: str | None) -> str | None:
     """The parent that was asked for, else the only sweep of the study."""
     sweeps = records.sweeps(store)
     if asked is None and len(sweeps) > 1:
-        print(f"The study has {len(sweeps)} sweeps; for one of them: --parent RUN_ID.")
+        print(f"All runs of the study. It has {len(sweeps)} sweeps; for one of them:")
+        for run_id in sweeps[:SWEEPS_SHOWN]:
+            print(f"  --parent {run_id}    {store.client.get_run(run_id).info.run_name}")
     return asked or (sweeps[0] if len(sweeps) == 1 else None)
 
 
@@ -172,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
         "--uri", help="MLflow store; default: $MLFLOW_TRACKING_URI, else sqlite in runs/"
     )
     found.add_argument(
-        "--parent", metavar="RUN_ID", help="one sweep; default: all runs of the study"
+        "--parent", metavar="RUN_ID", help="one sweep; default: the only one, else all runs"
     )
     found.add_argument(
         "--output", metavar="FOLDER", type=Path, help="default: report/<study>/ beside the store"
@@ -188,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.output or default_folder(store)
         parent = _parent(store, options.parent)
         report = write(store, parent, None, folder)
-    except StudyError as error:
+    except (StudyError, ConfigError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     show(report.study)

@@ -254,6 +254,7 @@ def check(config: Config) -> None:
     for key, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             raise ConfigError(f"`{key}` must be positive. Received: {key}={value}.")
+    _check_names(config)
     if not 0 <= config.model.dropout < 1:
         raise ConfigError(
             f"`model.dropout` must be in [0, 1). Received: model.dropout={config.model.dropout}."
@@ -270,3 +271,10 @@ def check(config: Config) -> None:
             f"Received: training.dtype=float64, training.mixed_precision="
             f"{config.training.mixed_precision.value}. Leave one of them out."
         )
+
+
+def _check_names(config: Config) -> None:
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"`seed` must be from 0 to 2**32 - 1. Received: seed={config.seed}.")
+    if not config.tracking.study.strip():
+        raise ConfigError("`tracking.study` must be a name. Received: an empty one.")

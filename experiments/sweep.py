@@ -62,19 +62,22 @@ class Sweep:
         known = ledger.find(store, [job.config_hash for job in self.jobs])
         settled = self._settled(known)
         todo = [job for job in self.jobs if job.config_hash not in settled]
-        tags = {"kind": "sweep", SWEEP_TAG: self._hash(), "sweep_command": provenance.command()}
-        with store.run(self.name, tags=tags, resume=self._earlier(store)) as parent:
+        earlier = self._earlier(store)
+        tags = {"kind": "sweep", SWEEP_TAG: self._hash()}
+        if earlier is None:  # a later command may train nothing, as under rerun=none
+            tags["sweep_command"] = provenance.command()
+        with store.run(self.name, tags=tags, resume=earlier) as parent:
             parent.log_params(self._params())
             _adopt(store, parent, known)
             print(f"{len(self.jobs)} runs, {len(settled)} of them settled before", file=sys.stderr)
             try:
-                returned = self._launch(store, parent, todo) if todo else []
+                returned = self._launch(store, parent, todo, known) if todo else []
             except (KeyboardInterrupt, Terminated):
                 print("Stopped. The same command goes on from here.", file=sys.stderr)
                 raise
             outcomes = self._gather(store, settled, returned, known)
             self._record(store, parent, outcomes)
-        _show(outcomes, store, parent.id)
+        _show(outcomes, store, parent.id, config.rerun)
         return any(outcome.failed for outcome in outcomes)
 
     def _settled(self, known: Mapping[str, ledger.Entries]) -> dict[str, Outcome]:
@@ -102,9 +105,15 @@ class Sweep:
         texts = {key: ", ".join(map(str, found)) for key, found in values.items()}
         return {key: textwrap.shorten(text, 500) for key, text in texts.items()}
 
-    def _launch(self, store: Store, parent: Run, todo: Sequence[Job]) -> Sequence[Outcome]:
+    def _launch(
+        self,
+        store: Store,
+        parent: Run,
+        todo: Sequence[Job],
+        known: Mapping[str, ledger.Entries],
+    ) -> Sequence[Outcome]:
         board = progress.SweepBoard(len(todo), self.jobs[0].config.training.progress)
-        watched = _watched(store, board, todo) if self.watch else nullcontext()
+        watched = _watched(store, board, todo, known) if self.watch else nullcontext()
         with board.open(), watched:
             try:
                 return self.launch(todo, parent.id)
@@ -191,15 +200,17 @@ def _report(store: Store, parent: Run, hashes: Sequence[str]) -> None:
         )
 
 
-def _show(outcomes: Sequence[Outcome], store: Store, parent: str) -> None:
+def _show(outcomes: Sequence[Outcome], store: Store, parent: str, rerun: Rerun) -> None:
     """What failed and why, and where the rest is."""
     failed = [outcome for outcome in outcomes if outcome.failed]
     good = sum(outcome.status in ("FINISHED", "SKIPPED") for outcome in outcomes)
-    print(f"{good} of {len(outcomes)} runs finished in study {store.study!r} of {store.uri}")
+    where = provenance.masked(store.uri)
+    print(f"{good} of {len(outcomes)} runs finished in study {store.study!r} of {where}")
     for outcome in (outcome for outcome in outcomes if outcome.status == "RUNNING"):
         print(f"  {progress.line(outcome)}")
     if failed:
-        print(f"{len(failed)} failed; the same command tries them again:")
+        again = "rerun=failed" if rerun is Rerun.none else "the same command"
+        print(f"{len(failed)} failed; {again} tries them again:")
     for outcome in failed:
         print(f"  {progress.line(outcome)}")
         if outcome.run_id:
@@ -219,20 +230,27 @@ def show_views(store: Store, parent: str, ui: str = views.LOCAL_UI) -> None:
 
 
 @contextmanager
-def _watched(store: Store, board: progress.SweepBoard, todo: Sequence[Job]) -> Iterator[None]:
-    """Shows, now and then, how many of the runs are over, where they run in other processes."""
+def _watched(
+    store: Store,
+    board: progress.SweepBoard,
+    todo: Sequence[Job],
+    known: Mapping[str, ledger.Entries],
+) -> Iterator[None]:
+    """Shows, now and then, how many of the runs are over, where they run in other processes.
+
+    What had ended before is `known`, and may have to be run again.
+    """
     over = threading.Event()
     hashes = [job.config_hash for job in todo]
+    before = {(entry.run_id, entry.ended) for entries in known.values() for entry in entries}
 
     def watch() -> None:
         pause = WATCH_SECONDS
         while not over.wait(pause):
             start = time.monotonic()
-            newest = [
-                entries[0].status for entries in ledger.find(store, hashes).values() if entries
-            ]
-            failed = newest.count("FAILED")
-            board.count(newest.count("FINISHED") + failed, failed)
+            newest = [entries[0] for entries in ledger.find(store, hashes).values() if entries]
+            ended = [e for e in newest if e.ended and (e.run_id, e.ended) not in before]
+            board.watch(len(ended), sum(e.status != "FINISHED" for e in ended))
             pause = max(WATCH_SECONDS, 20 * (time.monotonic() - start))
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from experiments.outbox import Rejected
 from experiments.outcome import describe
 from experiments.paths import RUNS
 from experiments.run import Run
+from experiments.schema import ConfigError
 from experiments.signals import Terminated
 
 FAILURE_TAG = "failure"
@@ -74,6 +74,9 @@ def load_client() -> Any:
     # The outbox tries again itself; a call that hangs would hold it up.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # In a log file, bars that are drawn again and again, and two lines of a run's own, hide ours.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     for name in ("alembic", "mlflow", "l2keras"):  # the digest is a tag of the run
@@ -84,22 +87,29 @@ def load_client() -> Any:
 class Store:
     """An MLflow store and one study (an MLflow experiment) in it, created on first use.
 
+    Args:
+        patient: Whether to wait for a store that does not answer: one that did so before.
+
     Attributes:
         folder: For what belongs to the runs but not into MLflow: checkpoints, locks, what could
             not be sent. Beside a sqlite database, else in `runs/`; shared by all processes.
+
+    Raises:
+        ConfigError: the store cannot be opened, or the study has been deleted.
     """
 
-    def __init__(self, uri: str | None, study: str) -> None:
+    def __init__(self, uri: str | None, study: str, *, patient: bool = False) -> None:
         client = load_client()
         self.uri = store_uri(uri)
         self.study = study
         sqlite = self.uri.startswith(_SQLITE)
         beside = Path(self.uri.removeprefix(_SQLITE)).parent if sqlite else RUNS
         self.folder = beside / "state"
-        with _creation_lock(self.uri):
+        with _told(self.uri), _creation_lock(self.uri):
             _create_database(self.uri)
             self.client = client(tracking_uri=self.uri)
-            self.experiment_id = self._get_or_create(study)
+            get = functools.partial(self._get_or_create, study)
+            self.experiment_id: str = patiently(get) if patient else get()
 
     def _get_or_create(self, study: str) -> str:
         experiment = self.client.get_experiment_by_name(study)
@@ -112,7 +122,7 @@ class Store:
                 if experiment is None:
                     raise
         if experiment.lifecycle_stage != "active":
-            raise ValueError(
+            raise ConfigError(
                 f"The study must not be a deleted one. Received: tracking.study={study}. "
                 "Choose another tracking.study, or restore it in the MLflow UI."
             )
@@ -160,33 +170,16 @@ class Store:
         if resume is None:
             create = functools.partial(client.create_run, run_name=name, tags=dict(tags))
             return Run(self, str(patiently(lambda: create(self.experiment_id)).info.run_id))
-        found = patiently(lambda: client.get_run(resume))
-        patiently(lambda: client.update_run(resume, status="RUNNING"))
-        if FAILURE_TAG in found.data.tags:
-            self.client.delete_tag(resume, FAILURE_TAG)
-        opened = Run(self, resume, known=found)
+        opened: Run = patiently(functools.partial(self._reopen, resume))
         opened.set_tags(tags)
         return opened
 
-    def histories(self, run_ids: Sequence[str], key: str) -> dict[str, dict[int, float]]:
-        """The values of a metric by step, for each run that has it.
-
-        A database is asked once for many runs; a server, whose interface has no such question,
-        once for each of them, several at a time.
-        """
-        found: dict[str, dict[int, float]] = {}
-        ask = getattr(self.client._tracking_client.store, "get_metric_history_bulk", None)
-        if ask is not None:
-            for start in range(0, len(run_ids), 500):  # what SQL takes in a list
-                for metric in ask(run_ids[start : start + 500], key, 10_000_000):
-                    found.setdefault(metric.run_id, {})[metric.step] = metric.value
-            return found
-        with ThreadPoolExecutor(8) as pool:
-            told = pool.map(lambda one: self.client.get_metric_history(one, key), run_ids)
-        for run_id, metrics in zip(run_ids, told, strict=True):
-            if metrics:
-                found[run_id] = {metric.step: metric.value for metric in metrics}
-        return found
+    def _reopen(self, run_id: str) -> Run:
+        self.client.update_run(run_id, status="RUNNING")
+        found = self.client.get_run(run_id)
+        if FAILURE_TAG in found.data.tags:
+            self.client.delete_tag(run_id, FAILURE_TAG)
+        return Run(self, run_id, known=found)
 
     def write(self, run_id: str, operations: Sequence[outbox.Operation]) -> None:
         """Writes operations of an outbox; for metrics and params, twice is as good as once.
@@ -230,6 +223,20 @@ def _artifact_location(uri: str) -> str | None:
     if not uri.startswith(_SQLITE):
         return None
     return (Path(uri.removeprefix(_SQLITE)).parent / "artifacts").as_uri()
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Whatever a client, a driver or a disk has against the store is told in one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            "`tracking.uri`, or MLFLOW_TRACKING_URI, must be an MLflow store that answers. "
+            f"Received: {provenance.masked(f'{uri} ({describe(error)})')}."
+        ) from error
 
 
 @contextmanager

@@ -39,8 +39,9 @@ def train(node: DictConfig) -> Outcome:
     from experiments.tracking import Store
 
     device_name = device.set_up(config)
-    store = Store(config.tracking.uri, config.tracking.study)
-    if config.tracking.parent is None:  # a sweep has done so
+    in_sweep = config.tracking.parent is not None
+    store = Store(config.tracking.uri, config.tracking.study, patient=in_sweep)
+    if not in_sweep:  # a sweep has done so
         upload.send_pending(store)
     told, label = identity.config_hash(cli.flatten(node)), run_label(config)
     done = ledger.settled(ledger.find(store, [told])[told], config.rerun, label)
@@ -127,6 +128,7 @@ def record_trial(
 
 def record_start(run: Run, node: DictConfig, config: Config, device_name: str) -> None:
     """What is known of a run before it trains."""
+    node = cli.recorded(node)
     run.log_params({**cli.flatten(node), **versions(), "device_name": device_name})
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
     run.set_tags({METHOD_TAG: config.regularization.name})

@@ -31,7 +31,7 @@ def parent_run(store: Store, node: DictConfig, config: TuneConfig, name: str) ->
     found = store.client.search_runs([store.experiment_id], chosen, max_results=1)
     earlier = found[0].info.run_id if found else None
     tags = {"kind": "tuning", STUDY_TAG: name}
-    node = node.copy()
+    node = cli.recorded(node)
     node.tune.storage = None  # its URL may hold a password
     with store.run(f"tune {tuning.words(config)}", tags=tags, resume=earlier) as run:
         # What the next launch may change is no parameter: MLflow's cannot change.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import urlparse
 
 from experiments import records, sweep
+from experiments.schema import ConfigError
 from experiments.tracking import store_uri
 
 
@@ -40,6 +41,9 @@ def show_newest_sweep(ui: str) -> None:
     try:
         store = records.open_study(None, None)
     except records.StudyError:  # a store without runs
+        return
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
         return
     for parent in records.sweeps(store)[:1]:
         print(f"The newest sweep, of study {store.study!r}, once the UI is up:")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.outbox import Rejected, read_spill
+from experiments.schema import ConfigError
 
 if TYPE_CHECKING:
     from experiments.tracking import Store
@@ -42,13 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"expected files that a run has left. Received: {', '.join(missing)}.")
     from experiments.tracking import Store
 
-    store = Store(options.uri, options.study)
+    try:
+        store = Store(options.uri, options.study)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     failed = 0
     for path in options.files:
         try:
             upload(store, path)
         except Rejected as error:
             print(f"{path}: {error}", file=sys.stderr)
+            failed = 1
+        except ValueError as error:
+            print(f"{path} is no file that a run has left: {error}", file=sys.stderr)
             failed = 1
         else:
             print(f"sent to run {path.stem} of {store.uri}")

@@ -34,12 +34,12 @@ class DiedError(RuntimeError):
 
 
 class IsolatedLauncher(Launcher):
-    """Runs each job in a process of its own, `n_jobs` at a time."""
+    """Runs each job in a process of its own, `n_jobs` at a time; -1: as many as there are cores."""
 
     shows_progress = True
 
     def __init__(self, n_jobs: int = 1) -> None:
-        self.n_jobs = max(1, n_jobs)
+        self.n_jobs = (os.cpu_count() or 1) if n_jobs < 0 else max(1, n_jobs)
         self._context = get_context("forkserver")
 
     def setup(
@@ -155,11 +155,18 @@ class _RemoteBoard:
         self._pipe = pipe
 
     def begin(self, label: str, epochs: int) -> progress.Advance:
-        self._pipe.send(("begin", (label, epochs)))
-        return lambda metrics, label=None: self._pipe.send(("epoch", dict(metrics)))
+        self._tell("begin", (label, epochs))
+        return lambda metrics, label=None: self._tell("epoch", dict(metrics))
 
     def end(self, outcome: Outcome) -> None:
-        self._pipe.send(("end", outcome))
+        self._tell("end", outcome)
+
+    def _tell(self, kind: str, content: Any) -> None:
+        """Where the launcher has been killed, the job ends as if it had been stopped with it."""
+        try:
+            self._pipe.send((kind, content))
+        except BrokenPipeError:
+            raise Terminated("the process of the sweep is gone") from None
 
 
 def _work(payload: bytes, pipe: Any) -> None:

@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments import cli, identity, schema, signals
+from experiments import cli, device, identity, schema, signals
 from experiments.outcome import Outcome
 from experiments.schema import Config, ConfigError
 from experiments.sweep import Job, Sweep
@@ -46,9 +46,14 @@ class StudySweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Ends the process: with status 1 if a run failed, 2 for a mistake in the configuration."""
         try:
-            jobs = self.jobs(arguments)
+            failed = self._sweep(arguments)
         except ConfigError as error:
             sys.exit(cli.one_line(error))
+        sys.exit(1 if failed else 0)
+
+    def _sweep(self, arguments: list[str]) -> bool:
+        jobs = self.jobs(arguments)
+        device.choose_backend(jobs[0].config.backend)  # what processes that are forked load before
         launcher = self.launcher
         assert launcher is not None  # setup has made it
 
@@ -62,8 +67,7 @@ class StudySweeper(BasicSweeper):
         tells = getattr(launcher, "shows_progress", isinstance(launcher, BasicLauncher))
         name = describe_sweep([*self._parse_config(), *arguments])
         with signals.stoppable():
-            failed = Sweep(jobs, name, launch, watch=not tells).run()
-        sys.exit(1 if failed else 0)
+            return Sweep(jobs, name, launch, watch=not tells).run()
 
     def _given(self, arguments: Sequence[str]) -> list[list[str]]:
         """The overrides of each grid; what is typed comes last, so that it wins."""
@@ -120,12 +124,15 @@ def _is_value(override: str) -> bool:
 
 
 def check_together(jobs: Sequence[Job]) -> None:
-    """Raises ConfigError where the runs of a sweep could not hang under one parent."""
-    for key in ("uri", "study"):
-        values = {getattr(job.config.tracking, key) for job in jobs}
+    """Raises ConfigError where runs of a sweep could not hang under one parent, or do two things.
+
+    What does not change a result makes no run of its own.
+    """
+    for key in ("tracking.uri", "tracking.study", "rerun", "backend"):
+        values = {schema.value(job.config, key) for job in jobs}
         if len(values) > 1:
             raise ConfigError(
-                f"`tracking.{key}` must be the same for all runs of a sweep. "
+                f"`{key}` must be the same for all runs of a sweep. "
                 f"Received: {sorted(map(str, values))}. Start a sweep for each."
             )
 

@@ -44,6 +44,17 @@ def store(uri: str) -> Store:
     return Store(uri, "study")
 
 
+@pytest.fixture(scope="module")
+def shared_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def shared_store(shared_uri: str, request: pytest.FixtureRequest) -> Store:
+    """A study for each test, in one store for the module: making one takes seconds."""
+    return Store(shared_uri, request.node.name)
+
+
 @pytest.fixture
 def tracking_server(tmp_path: Path) -> Iterator[servers.TrackingServer]:
     """A real MLflow server on a store of its own, which a test may stop and start again."""

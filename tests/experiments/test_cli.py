@@ -43,8 +43,9 @@ def test_groups_cannot_be_taken_out(override: str) -> None:
 
 @pytest.mark.parametrize(
     ("override", "nearest"),
-    [("regularization=halfl2", "half_l2"), ("optimizer=sgd,adm", "adam"), ("data=minst", "mnist")],
-)
+    [("regularization=halfl2", "half_l2"), ("optimizer=sgd,adm", "adam"), ("data=minst", "mnist"),
+     ("hydra/launcher=isolate", "isolated"), ("hydra/launcher=slurm", "submitit_slurm")],
+)  # fmt: skip
 def test_mistyped_option_names_the_nearest(override: str, nearest: str) -> None:
     """An option that its group does not have raises and names the nearest one, in a sweep too."""
     with pytest.raises(ConfigError, match=f"Did you mean {nearest}\\?"):
@@ -74,6 +75,15 @@ def test_help_shows_every_group_and_key() -> None:
         assert item.metadata["help"].replace("$", "$$") in text
     for group, options in cli.groups().items():
         assert f"{group}={'|'.join(options)}" in text
+
+
+def test_help_offers_a_sweep_where_there_is_one() -> None:
+    """Only experiments.train is a job of a sweep; its help names every launcher."""
+    text = cli.help_text(Config, "experiments.train")
+    assert "-m for a sweep" in text
+    for launcher in ("isolated", "joblib", "ray", "submitit_local", "submitit_slurm"):
+        assert launcher in text
+    assert "sweep over" not in cli.help_text(CompareConfig, "experiments.compare")
 
 
 def test_a_config_error_before_any_backend() -> None:
@@ -106,6 +116,14 @@ def test_flatten_gives_dotted_plain_values(composed: Compose) -> None:
     assert flat["training.mixed_precision"] == "bfloat16"
     assert flat["backend"] is None
     assert set(flat) == {key for key, _, _ in schema.keys(Config)}
+
+
+def test_no_password_is_recorded(composed: Compose) -> None:
+    """What a run keeps of its config has the address of the store, not its password."""
+    given = composed("config", "tracking.uri=postgresql://me:secret@host/mlflow")
+    assert cli.recorded(given).tracking.uri == "postgresql://me:...@host/mlflow"
+    assert given.tracking.uri == "postgresql://me:secret@host/mlflow"
+    assert cli.recorded(composed("config")).tracking.uri is None
 
 
 def test_a_mistake_in_a_sweep_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from omegaconf import OmegaConf
 
 from experiments import cli, launchers, paths, train
 from experiments.schema import Config, ConfigError
+from experiments.signals import Terminated
 from experiments.tracking import Store
+from hydra_plugins.l2keras_sweeps import isolated
 from tests.experiments import slurm
 from tests.experiments.conftest import SMALL, Compose, runs_of
 
@@ -99,12 +102,12 @@ def test_a_killed_job_ends_alone(tmp_path: Path) -> None:
     assert sorted(written) == [0, 2, 3]
 
 
-def sweep(launcher: str, uri: str, folder: Path, **environment: str) -> list[Any]:
+def sweep(launcher: str, uri: str, folder: Path, *overrides: str, **environment: str) -> list[Any]:
     """The runs of a real sweep over two seeds, by seed."""
     result = run(
         "-m", "experiments.train", "-m", f"hydra/launcher={launcher}", "seed=0,1",
         "tracking.log_model=false", f"tracking.uri={uri}", f"hydra.sweep.dir={folder / 'sweep'}",
-        *SMALL, **environment,
+        *SMALL, *overrides, **environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
     runs = [found for found in runs_of(Store(uri, "l2keras")) if "lambda" in found.data.params]
@@ -124,6 +127,32 @@ def test_a_real_sweep(composed: Compose, launcher: str, tmp_path: Path) -> None:
     for key, value in expected.data.metrics.items():
         if key != "seconds":
             assert runs[1].data.metrics[key] == pytest.approx(value, rel=1e-5), key
+
+
+@pytest.mark.parametrize(("n_jobs", "at_once"), [(2, 2), (-1, os.cpu_count())])
+def test_how_many_isolated_jobs_at_once(n_jobs: int, at_once: int) -> None:
+    """As many as asked for; -1, as for joblib, means the cores of the machine."""
+    assert isolated.IsolatedLauncher(n_jobs).n_jobs == at_once
+
+
+def test_an_isolated_job_does_not_outlive_its_sweep() -> None:
+    """Where the launcher was killed, the job stops at its next word, as after SIGTERM."""
+    ours, theirs = Pipe(duplex=False)
+    board = isolated._RemoteBoard(theirs)
+    advance = board.begin("job", 3)
+    advance({"loss": 1.0})
+    assert [ours.recv(), ours.recv()] == [("begin", ("job", 3)), ("epoch", {"loss": 1.0})]
+    ours.close()
+    with pytest.raises(Terminated):
+        advance({"loss": 0.5})
+
+
+@pytest.mark.slow
+def test_isolated_jobs_on_another_backend(tmp_path: Path) -> None:
+    """What the jobs are forked from has not loaded TensorFlow where they are to run on JAX."""
+    runs = sweep("isolated", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, "backend=jax")
+    assert [found.info.status for found in runs] == ["FINISHED"] * 2
+    assert {found.data.params["running_backend"] for found in runs} == {"jax"}
 
 
 @pytest.mark.slow

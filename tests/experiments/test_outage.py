@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments import outbox, paths, run, upload
+from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.experiments.conftest import runs_of
 from tests.experiments.servers import TrackingServer
@@ -24,7 +25,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("experiments.tracking.RUNS", tmp_path / "runs")
 
 
-def test_an_outage_loses_nothing(tracking_server: TrackingServer) -> None:
+def test_an_outage_loses_nothing(
+    tracking_server: TrackingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Metrics, a file and the status of a run during which the server was away all arrive, once."""
     store = Store(tracking_server.uri, "study")
     with store.run("one") as one:
@@ -42,6 +45,7 @@ def test_an_outage_loses_nothing(tracking_server: TrackingServer) -> None:
     assert [(m.step, m.value) for m in history] == [(i, float(i)) for i in range(50)]
     assert [f.path for f in store.client.list_artifacts(one.id)] == ["note.txt"]
     assert not one.spill.exists()
+    assert capsys.readouterr().out == ""  # MLflow has no word of its own in a log
 
 
 def test_a_server_that_stays_away(
@@ -101,11 +105,46 @@ def test_a_run_that_begins_in_an_outage_waits(tracking_server: TrackingServer) -
     assert runs_of(store)[0].info.status == "FINISHED"
 
 
+def test_a_job_that_begins_in_an_outage_waits(tracking_server: TrackingServer) -> None:
+    """A job of a sweep that opens the store while it is away does so when it is back."""
+    first = Store(tracking_server.uri, "study")
+    tracking_server.stop()
+    threading.Timer(1.0, tracking_server.start).start()
+    assert Store(tracking_server.uri, "study", patient=True).experiment_id == first.experiment_id
+
+
+def test_a_store_that_does_not_answer(tracking_server: TrackingServer) -> None:
+    """A command that opens it is told so in one line, without the password of its address."""
+    tracking_server.stop()
+    uri = tracking_server.uri.replace("://", "://me:secret@")
+    with pytest.raises(
+        ConfigError, match=r"must be an MLflow store that answers\. Received: "
+    ) as e:
+        Store(uri, "study")
+    assert "secret" not in str(e.value)
+    assert "\n" not in str(e.value)
+
+
 def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is not there is told, before MLflow is loaded."""
     with pytest.raises(SystemExit, match="2"):
         upload.main(["nowhere.jsonl"])
     assert "Received: nowhere.jsonl" in capsys.readouterr().err
+
+
+def test_upload_of_what_no_run_has_left(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of another kind, or of a run that the store does not have, is told, and stays."""
+    noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
+    noise.write_text("noise\n")
+    foreign.write_text('["params", {"lam": "0.1"}]\n')
+    assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
+    told = capsys.readouterr().err
+    assert f"{noise} is no file that a run has left" in told
+    assert f"{foreign}: The store refuses params" in told
+    assert noise.exists()
+    assert foreign.exists()
 
 
 @pytest.mark.slow

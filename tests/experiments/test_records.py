@@ -14,21 +14,9 @@ from experiments.tracking import Store
 from tests.experiments.synthetic import Trial
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One store for the module: making one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A study for each test."""
-    return str(request.node.name)
-
-
-@pytest.fixture
-def store(uri: str, name: str) -> Store:
-    return Store(uri, name)
+def store(shared_store: Store) -> Store:
+    return shared_store
 
 
 def test_a_run_comes_back(store: Store) -> None:
@@ -61,7 +49,7 @@ def test_histories_by_epoch(store: Store) -> None:
     assert found == {(run_id, "val_data_loss"): {0: 1.0, 1: 1.0, 2: 2.0}}
 
 
-def test_the_members_of_a_sweep(store: Store) -> None:
+def test_the_members_of_a_sweep(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """A sweep has its children, and those that it skipped because they were finished before."""
     before, other = Trial(seed=0), Trial(seed=1)
     before.store(store)
@@ -79,6 +67,7 @@ def test_the_members_of_a_sweep(store: Store) -> None:
     with pytest.raises(StudyError, match=r"must be a run of the study\. Received: nonsense"):
         records.members(store, everything, "nonsense")
     assert records.sweeps(store) == [parent.id]
+    assert capsys.readouterr().err == ""  # no bar in a log file
 
 
 def test_the_study_to_open(tmp_path: Path) -> None:
@@ -104,6 +93,14 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="The store must exist"):
         records.open_study(f"sqlite:///{path}", None)
     assert not path.exists()
+
+
+def test_what_is_compared() -> None:
+    """Neither the arms of a comparison nor what a search has pruned, a sweep's parent no more."""
+    record = Trial().record()
+    assert record.is_trial
+    for tag in ({"arm": "none"}, {"pruned": "true"}, {"kind": "sweep"}):
+        assert not replace(record, tags={**record.tags, **tag}).is_trial
 
 
 def test_the_command_of_a_run() -> None:

@@ -23,21 +23,9 @@ TRIALS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One store for the module: making one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
 @pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """A study for each test."""
-    return str(request.node.name)
-
-
-@pytest.fixture
-def store(uri: str, name: str) -> Store:
-    return Store(uri, name)
+def store(shared_store: Store) -> Store:
+    return shared_store
 
 
 @pytest.fixture
@@ -52,9 +40,7 @@ def parent(store: Store) -> str:
     return run.id
 
 
-def test_a_sweep_reports_on_its_parent(
-    store: Store, parent: str, name: str, tmp_path: Path
-) -> None:
+def test_a_sweep_reports_on_its_parent(store: Store, parent: str, tmp_path: Path) -> None:
     """The parent gets metrics, page, figures and table, of runs that it skipped too."""
     hashes = [trial.config_hash for trial in TRIALS]
     written = report.write(store, parent, hashes, tmp_path / "out")
@@ -72,18 +58,18 @@ def test_a_sweep_reports_on_its_parent(
     assert len(table["columns"]) == len(table["data"][0])
     html = written.page.read_text("utf-8")
     assert html.count("make the sweep") == 1
-    assert f"python -m experiments.report {name} --parent {parent}" in html
+    assert f"python -m experiments.report {store.study} --parent {parent}" in html
     assert "more than noise" in html
     assert "ValueError: nan" in html
 
 
 def test_a_sweep_is_read_again_with_what_it_skipped(
-    store: Store, parent: str, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Store, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command alone finds the sweep, its members and its study, and prints what came out."""
     report.write(store, parent, [trial.config_hash for trial in TRIALS], tmp_path / "first")
     Trial("coupled", 0.3, accuracy=0.99).store(store)  # of no sweep
-    assert report.main(["--uri", uri, "--output", str(tmp_path / "out")]) == 0
+    assert report.main(["--uri", store.uri, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "half_l2 is 0.100 ± 0.025 better over 3 paired seeds: more than noise." in printed
     assert "missing: half_l2 0.1: FAILED, ValueError: nan" in printed
@@ -93,29 +79,30 @@ def test_a_sweep_is_read_again_with_what_it_skipped(
 
 
 def test_a_study_without_one_sweep_is_read_whole(
-    store: Store, parent: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Store, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With two sweeps all runs of the study are shown, unless one of the sweeps is asked for."""
     with store.run("another", tags={"kind": "sweep"}) as other:
         Trial("coupled", 0.3, accuracy=0.99).store(store, other.id)
-    arguments = [name, "--uri", store.uri, "--output", str(tmp_path)]
+    arguments = [store.study, "--uri", store.uri, "--output", str(tmp_path)]
     assert report.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "The study has 2 sweeps; for one of them: --parent RUN_ID." in printed
+    assert "All runs of the study. It has 2 sweeps; for one of them:\n" in printed
+    assert f"  --parent {other.id}    another\n  --parent {parent}    sweep\n" in printed
     assert "coupled has the highest mean" in printed
     assert "half_l2 comes to 0.80 ± 0.25" in printed
     assert report.main(["--uri", store.uri, "--output", str(tmp_path), "--parent", other.id]) == 0
     printed = capsys.readouterr().out
     assert "half_l2" not in printed
-    assert f"logged to the MLflow run {other.id} of study {name!r}" in printed
+    assert f"logged to the MLflow run {other.id} of study {store.study!r}" in printed
 
 
-def test_the_default_folder(store: Store, name: str) -> None:
+def test_the_default_folder(store: Store) -> None:
     """Without --output the page is in report/<study>/ beside the store."""
     Trial().store(store)
-    assert report.main([name, "--uri", store.uri]) == 0
+    assert report.main([store.study, "--uri", store.uri]) == 0
     database = Path(store.uri.removeprefix("sqlite:///"))
-    assert (database.parent / "report" / name / "report.html").exists()
+    assert (database.parent / "report" / store.study / "report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -147,15 +134,17 @@ def test_help_tells_every_argument(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in printed
 
 
-def test_real_training_is_reported(
-    composed: Compose, store: Store, name: str, tmp_path: Path
-) -> None:
+def test_real_training_is_reported(composed: Compose, store: Store, tmp_path: Path) -> None:
     """Two seeds of real runs, written by the training command, make a page with curves."""
     from experiments import train
 
     for seed in (0, 1):
         overrides = [f"seed={seed}", "data.num_train=100", "model.width=8", "training.epochs=2"]
-        where = [f"tracking.uri={store.uri}", f"tracking.study={name}", "tracking.log_model=false"]
+        where = [
+            f"tracking.uri={store.uri}",
+            f"tracking.study={store.study}",
+            "tracking.log_model=false",
+        ]
         train.train(composed("config", *overrides, *where))
     written = report.write(store, None, None, tmp_path)
     [cell] = written.study.settings[0].cells
@@ -196,15 +185,15 @@ def wide() -> Iterator[Trial]:
 @pytest.mark.slow
 @pytest.mark.parametrize("trials", [wide, deep])
 def test_a_thousand_runs_are_read_in_seconds(
-    store: Store, name: str, tmp_path: Path, trials: Callable[[], Iterator[Trial]]
+    store: Store, tmp_path: Path, trials: Callable[[], Iterator[Trial]]
 ) -> None:
     """A sweep of 1,000 runs becomes a page in under 5 s, its imports aside."""
     with store.run("sweep", tags={"kind": "sweep"}) as parent:
         for trial in trials():
             trial.store(store, parent.id, epochs=10)
-    report.main([name, "--uri", store.uri, "--output", str(tmp_path)])  # imports, fonts
+    report.main([store.study, "--uri", store.uri, "--output", str(tmp_path)])  # imports, fonts
     start = time.process_time()  # of this process: others may be at work on the machine
-    found = records.open_study(store.uri, name)
+    found = records.open_study(store.uri, store.study)
     written = report.write(found, parent.id, None, tmp_path)
     seconds = time.process_time() - start
     assert len(written.study.runs) == 1000

@@ -54,6 +54,21 @@ def test_impossible_values(group: str, key: str, value: float) -> None:
         schema.check(config)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_keras_would_refuse(seed: int) -> None:
+    """A seed outside of 32 bits raises before anything is loaded."""
+    with pytest.raises(ConfigError, match=f"`seed` must be from 0.*Received: seed={seed}"):
+        schema.check(Config(seed=seed))
+
+
+def test_a_study_without_a_name() -> None:
+    """An empty study raises."""
+    config = Config()
+    config.tracking.study = " "
+    with pytest.raises(ConfigError, match=r"`tracking\.study` must be a name"):
+        schema.check(config)
+
+
 def test_mixed_precision_needs_float32() -> None:
     """float64 weights under mixed precision are refused."""
     config = Config()

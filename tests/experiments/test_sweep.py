@@ -21,7 +21,7 @@ Run = Callable[..., bool]
 def sweep(composed: Compose, uri: str) -> Run:
     """Runs a sweep over points (lists of overrides) in this process; True if a run failed."""
 
-    def run(*points: Sequence[str], rerun: str = "failed") -> bool:
+    def run(*points: Sequence[str], rerun: str = "failed", watch: bool = False) -> bool:
         same = [f"tracking.uri={uri}", "tracking.log_model=false", f"rerun={rerun}", *SMALL]
         nodes = {tuple(point): composed("config", *same, *point) for point in points}
         jobs = [
@@ -32,7 +32,7 @@ def sweep(composed: Compose, uri: str) -> Run:
         def launch(todo: Sequence[Job], parent: str) -> list[Outcome]:
             return [one(job, nodes[job.overrides], parent) for job in todo]
 
-        return Sweep(jobs, "sweep", launch, watch=False).run()
+        return Sweep(jobs, "sweep", launch, watch=watch).run()
 
     def one(job: Job, node: Any, parent: str) -> Outcome:
         node.tracking.parent = parent
@@ -109,14 +109,18 @@ def test_a_failing_job_does_not_stop_the_others(
     assert statuses == ["FINISHED"] * 3
 
 
-def test_rerun_says_what_is_trained_again(sweep: Run, uri: str) -> None:
+def test_rerun_says_what_is_trained_again(
+    sweep: Run, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`none` leaves a failed run failed, `failed` tries it, `all` trains what is finished too."""
     point = ["regularization.lam=1e6"]
     assert sweep(point)
     store = Store(uri, "l2keras")
     [failed] = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
     ended = failed.info.end_time
+    assert "1 failed; the same command tries them again:" in capsys.readouterr().out
     assert sweep(point, rerun="none")
+    assert "1 failed; rerun=failed tries them again:" in capsys.readouterr().out
     assert store.client.get_run(failed.info.run_id).info.end_time == ended
     assert sweep(point)
     assert store.client.get_run(failed.info.run_id).info.end_time > ended
@@ -124,6 +128,21 @@ def test_rerun_says_what_is_trained_again(sweep: Run, uri: str) -> None:
     sweep(["seed=1"], rerun="all")
     trials = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
     assert [run.info.status for run in trials].count("FINISHED") == 2
+
+
+def test_what_runs_elsewhere_is_watched(
+    sweep: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log tells of every run that ends in another process; a failure of before is not counted."""
+    diverging = ["regularization.lam=1e6"]
+    sweep(diverging)
+    capsys.readouterr()
+    monkeypatch.setattr("experiments.sweep.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("experiments.progress.current_board", lambda: None)  # as there
+    sweep(["seed=1"], diverging, ["seed=2"], watch=True)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
+    assert lines[0].startswith("[1/3 done, 0 failed, 2 left, ")
+    assert lines[1].startswith("[2/3 done, 1 failed, 1 left, ")
 
 
 def abandoned(composed: Compose, store: Store, uri: str) -> tuple[str, str]:
@@ -181,4 +200,8 @@ def test_mistakes_anywhere_in_a_sweep_are_answered_before_it(tmp_path: Path) -> 
     assert "Received: regularization.lam=[-1.0]" in told
     told = mistake("experiments.train", "-m", "tracking.study=a,b", store, folder)
     assert "`tracking.study` must be the same for all runs of a sweep" in told
+    told = mistake("experiments.train", "-m", "seed=0", "rerun=all,none", store, folder)
+    assert "`rerun` must be the same for all runs of a sweep" in told
+    told = mistake("experiments.train", "-m", "backend=tensorflow,jax", store, folder)
+    assert "`backend` must be the same for all runs of a sweep" in told
     assert not (tmp_path / "mlflow.db").exists()
