@@ -58,7 +58,7 @@ def write(path: Path, arrays: Sequence[np.ndarray], progress: Progress) -> None:
     new = path.with_suffix(".new")
     path.parent.mkdir(parents=True, exist_ok=True)
     with new.open("wb") as file:
-        named = {str(i): array for i, array in enumerate(arrays)}
+        named: Any = {str(i): array for i, array in enumerate(arrays)}
         np.savez(file, about=np.array(json.dumps(about)), **named)
     os.replace(new, path)
 

@@ -31,6 +31,7 @@ class VectorizedLauncher(BasicLauncher):
     ) -> Sequence[JobReturn]:
         """Returns when all jobs have, in their order."""
         setup_globals()
+        assert self.config is not None  # setup has set it
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         outcomes = self._at_once()
         left = [i for i, outcome in enumerate(outcomes) if outcome is None]
