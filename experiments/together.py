@@ -133,6 +133,8 @@ class Together:
             for number, config in enumerate(configs)
         ]
         self.size = self._group_size()
+        self._reports: dict[str, AuditReport] = {}
+        self._groups: dict[int, Group] = {}
         self._rates: dict[tuple[float, int], float] = {}
         self._kept_epoch, self._kept_at = -1, time.monotonic()
 
@@ -163,8 +165,12 @@ class Together:
         )
 
     def audit(self, runner: Runner) -> AuditReport:
-        """What is decayed in a run, as audited on a model of its own."""
-        return audit(self.model(runner, trained=False), runner.method.callbacks)
+        """What is decayed in a run, as audited on a model of its own; the seed decides nothing."""
+        key = repr((runner.config.regularization, runner.config.optimizer))
+        if key not in self._reports:
+            model = self.model(runner, trained=False)
+            self._reports[key] = audit(model, runner.method.callbacks)
+        return self._reports[key]
 
     def model(self, runner: Runner, *, trained: bool = True) -> Any:
         """The model of a run, compiled as it is when it is trained alone."""
@@ -175,10 +181,16 @@ class Together:
             _give(model, state)
         return model
 
-    def fit(self, on_epoch: OnEpoch) -> float:
-        """Trains all runs.
+    def chunks(self) -> list[list[int]]:
+        """The numbers of the runs that are trained at once; runs of one seed share batches."""
+        ordered = sorted(range(len(self.runners)), key=lambda i: self.runners[i].config.seed)
+        return [ordered[i : i + self.size] for i in range(0, len(ordered), self.size)]
+
+    def fit(self, numbers: Sequence[int], on_epoch: OnEpoch) -> float:
+        """Trains the runs of a chunk.
 
         Args:
+            numbers: Of the runs.
             on_epoch: Called with the number of the run, the epoch and its metrics.
 
         Returns:
@@ -205,8 +217,9 @@ class Together:
             test=self._datasets.test_feed(),
             on_epoch=tell,
         )
-        for epochs in sorted({runner.epochs for runner in self.runners}):
-            alike = [one.trained for one in self.runners if one.epochs == epochs]
+        runners = [self.runners[number] for number in numbers]
+        for epochs in sorted({runner.epochs for runner in runners}):
+            alike = [one.trained for one in runners if one.epochs == epochs]
             if train(alike, plan):
                 raise KeyboardInterrupt
         return time.perf_counter() - began
@@ -220,16 +233,18 @@ class Together:
         runner.keep(state())
 
     def _make_group(self, size: int) -> Group:
-        self._group = Group(
-            self._template,
-            self._optimizer(),
-            [runner.trained.member for runner in self.runners],
-            size=size,
-            decayed=self._decayed,
-            train=self._datasets.train,
-            test=self._datasets.test,
-        )
-        return self._group
+        """Compiled once for each size, however many chunks there are."""
+        if size not in self._groups:
+            self._groups[size] = Group(
+                self._template,
+                self._optimizer(),
+                [runner.trained.member for runner in self.runners],
+                size=size,
+                decayed=self._decayed,
+                train=self._datasets.train,
+                test=self._datasets.test,
+            )
+        return self._groups[size]
 
     def _metrics(self, runner: Runner, state: State) -> dict[str, float]:
         """An epoch as a run alone logs it."""

@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ from experiments.schema import ConfigError
 from experiments.signals import Terminated
 
 FAILURE_TAG = "failure"
+# One at a time in this process: where many runs are open, they would wait for MLflow's few
+# connections, and sqlite has but one writer.
+_WRITING = threading.Lock()
 _SQLITE = "sqlite:///"
 # What MLflow answers where trying again is of no use.
 _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS",
@@ -191,7 +195,8 @@ class Store:
 
         for kind, content in outbox.merged(operations):
             try:
-                self._write(run_id, kind, content)
+                with _WRITING:
+                    self._write(run_id, kind, content)
             except MlflowException as error:
                 if error.error_code in _FINAL:
                     raise Rejected(f"The store refuses {kind}: {error}") from error

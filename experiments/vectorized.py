@@ -7,8 +7,8 @@ import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -21,7 +21,6 @@ from experiments.train import DivergedError, record_result, record_start, run_ta
 if TYPE_CHECKING:
     from experiments.run import Run
     from experiments.together import OnEpoch, Runner, Together
-    from l2keras import AuditReport
 
 
 @dataclass
@@ -38,6 +37,11 @@ class _Seat:
     @property
     def label(self) -> str:
         return run_label(self.config)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Keeps what came of the job, and shows it."""
+        self.outcome = outcome
+        progress.show(outcome)
 
     def close(self, error: BaseException | None = None) -> None:
         """Ends the run, FAILED or KILLED where there is an error."""
@@ -69,8 +73,10 @@ def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
 
     try:
         together = Together([seat.config for seat in waiting])
-        _open(store, waiting, together.size)
-        _train(store, waiting, together, device_name)
+        for numbers in together.chunks():
+            _open(store, [waiting[number] for number in numbers])
+            opened = [number for number in numbers if waiting[number].run is not None]
+            _train(store, waiting, opened, together, device_name)
     except Exception as error:
         _close_all(waiting, error)  # trained alone, each goes on with its run
         left = sum(seat.outcome is None for seat in waiting)
@@ -89,47 +95,66 @@ def _unsettled(store: Store, seats: Sequence[_Seat]) -> list[_Seat]:
     """Those that no earlier launch has done, and no other process is at work on."""
     known = ledger.find(store, [seat.config_hash for seat in seats])
     for seat in seats:
-        seat.outcome = ledger.settled(known[seat.config_hash], seat.config.rerun, seat.label)
+        settled = ledger.settled(known[seat.config_hash], seat.config.rerun, seat.label)
+        if settled is not None:
+            seat.settle(settled)
     return [seat for seat in seats if seat.outcome is None]
 
 
-def _open(store: Store, seats: Sequence[_Seat], size: int) -> None:
+def _open(store: Store, seats: Sequence[_Seat]) -> None:
     """Claims the configs and opens their runs; those that another process holds are left out."""
-    group = uuid.uuid4().hex[:8]
-    for seat in seats:
-        name = ledger.claim_name(store, seat.config_hash)
-        seat.resources.enter_context(identity.claim(store.folder, name))
-    known = ledger.find(store, [seat.config_hash for seat in seats])
-    for seat in seats:
+    free = [seat for seat in seats if _claim(store, seat)]
+    known = ledger.find(store, [seat.config_hash for seat in free])
+    about = {
+        "vectorized": "true",
+        "vectorized_group": uuid.uuid4().hex[:8],
+        "vectorized_size": str(len(free)),
+    }
+    for seat in free:
         config = seat.config
         resume = ledger.resumable(known[seat.config_hash], config.rerun)
-        tags = run_tags(config, seat.config_hash) | {
-            "vectorized": "true",
-            "vectorized_group": group,
-            "vectorized_size": str(size),
-        }
+        tags = run_tags(config, seat.config_hash) | about
         opened = store.run(seat.label, parent=config.tracking.parent, tags=tags, resume=resume)
         seat.run = seat.resources.enter_context(opened)
 
 
-def _train(store: Store, seats: Sequence[_Seat], together: Together, device_name: str) -> None:
-    reports: dict[Any, AuditReport] = {}
-    for seat, runner in zip(seats, together.runners, strict=True):
+def _claim(store: Store, seat: _Seat) -> bool:
+    """Whether this process is the one to train it."""
+    try:
+        name = ledger.claim_name(store, seat.config_hash)
+        seat.resources.enter_context(identity.claim(store.folder, name))
+    except identity.Busy:
+        why = "another process is at work on it"
+        seat.settle(Outcome(seat.label, seat.config_hash, "RUNNING", failure=why))
+        return False
+    return True
+
+
+def _train(
+    store: Store,
+    seats: Sequence[_Seat],
+    numbers: Sequence[int],
+    together: Together,
+    device_name: str,
+) -> None:
+    """Trains a chunk, whose runs are open."""
+    if not numbers:
+        return
+    for number in numbers:
+        seat, runner = seats[number], together.runners[number]
         assert seat.run is not None
         record_start(seat.run, seat.node, seat.config, device_name)
-        key = repr((seat.config.regularization, seat.config.optimizer))
-        if key not in reports:  # the seed decides nothing of it
-            reports[key] = together.audit(runner)
-        seat.run.log_decay(reports[key])
+        seat.run.log_decay(together.audit(runner))
         runner.checkpoint_path = store.folder / "checkpoints" / f"{seat.run.id}.together.npz"
         runner.resume()
     config = seats[0].config
-    label = f"{len(seats)} runs at once"
+    label = f"{len(numbers)} runs at once"
     with progress.fit(config.training.epochs, label, config.training.progress) as advance:
-        seconds = together.fit(_recorder(seats, advance)) / len(seats)
-    for seat, runner in zip(seats, together.runners, strict=True):
-        if seat.outcome is None:
-            _finish(seat, runner, together, seconds)
+        seconds = together.fit(numbers, _recorder(seats, advance)) / len(numbers)
+    for number in numbers:
+        runner = together.runners[number]
+        if seats[number].outcome is None:
+            _finish(seats[number], runner, together, seconds)
         if runner.checkpoint_path is not None:
             runner.checkpoint_path.unlink(missing_ok=True)
 
@@ -159,10 +184,7 @@ def _diverge(seat: _Seat, metrics: dict[str, float]) -> None:
     run_id = seat.run.id
     seat.close(error)
     failed = Outcome.of_error(seat.label, seat.config_hash, error)
-    seat.outcome = Outcome(
-        seat.label, seat.config_hash, "FAILED", run_id=run_id, metrics=metrics,
-        failure=failed.failure,
-    )  # fmt: skip
+    seat.settle(replace(failed, run_id=run_id, metrics=metrics, details=None))
 
 
 def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> None:
@@ -180,9 +202,8 @@ def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> 
     )
     seat.close()
     last = {key: values[-1] for key, values in runner.history.items()}
-    seat.outcome = Outcome(
-        seat.label, seat.config_hash, "FINISHED", run_id=run_id, metrics=last, seconds=seconds
-    )
+    told = seat.label, seat.config_hash
+    seat.settle(Outcome(*told, "FINISHED", run_id=run_id, metrics=last, seconds=seconds))
 
 
 def _close_all(seats: Sequence[_Seat], error: BaseException) -> None:

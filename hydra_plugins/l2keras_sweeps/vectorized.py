@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig
 
-from experiments import cli, progress
+from experiments import cli
 from experiments.outcome import Outcome
 
 
@@ -58,8 +58,6 @@ class VectorizedLauncher(BasicLauncher):
             done = train_at_once([self.composed[i] for i in members])
             for i, outcome in zip(members, done, strict=True):
                 outcomes[i] = outcome
-                if outcome is not None:
-                    progress.show(outcome)
         return outcomes
 
 

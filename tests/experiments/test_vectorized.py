@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import cli, paths, together, train, vectorized
+from experiments import cli, identity, ledger, paths, together, train, vectorized
 from experiments.tracking import Store
 from tests.experiments.conftest import Compose, mistake, runs_of
 
@@ -144,6 +144,33 @@ def test_what_is_done_is_skipped(composed: Compose, uri: str) -> None:
     again = vectorized.train_at_once(nodes)
     assert [one and one.status for one in again] == ["SKIPPED", "SKIPPED", None]
     assert len(trials(Store(uri, "l2keras"))) == 2
+
+
+def test_one_that_another_process_holds_is_left_to_it(composed: Compose, uri: str) -> None:
+    """The others are trained; who is at work on it is told."""
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1, 2)]
+    store = Store(uri, "l2keras")
+    held = identity.config_hash(cli.flatten(nodes[1]))
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(store.folder), ledger.claim_name(store, held)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=paths.PROJECT,
+    ) as holder:  # fmt: skip
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        outcomes = vectorized.train_at_once(nodes)
+        holder.kill()
+    assert [one and one.status for one in outcomes] == ["FINISHED", "RUNNING", "FINISHED"]
+    assert len(trials(store)) == 2
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from experiments import identity
+with identity.claim(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 class Stop(Exception):
