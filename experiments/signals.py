@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,6 +16,7 @@ class Terminated(BaseException):
 
 # The first signal that came inside `stoppable`; None before.
 _received: int | None = None
+_received_at = 0.0
 _held = False
 
 
@@ -60,6 +62,11 @@ def requested() -> bool:
     return _received is not None
 
 
+def left(seconds: float) -> float:
+    """What is left of so many seconds since the signal came, for those who end one by one."""
+    return seconds if _received is None else max(0.5, _received_at + seconds - time.monotonic())
+
+
 def check() -> None:
     """Raises what a signal asked for, if it has been asked for and is not held."""
     if _held:
@@ -75,7 +82,7 @@ def _active() -> bool:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    global _received
+    global _received, _received_at
     if _received is None:
-        _received = signum
+        _received, _received_at = signum, time.monotonic()
         check()

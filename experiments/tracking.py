@@ -157,7 +157,7 @@ class Store:
             try:
                 yield opened
             except (KeyboardInterrupt, Terminated):
-                opened.end("KILLED", outbox.HURRY_SECONDS)
+                opened.end("KILLED", signals.left(outbox.HURRY_SECONDS))
                 raise
             except Rejected:
                 opened.end("FAILED")
