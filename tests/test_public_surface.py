@@ -28,6 +28,9 @@ LAYERS = [
     *("_audit.rows", "_audit.render", "_audit.report", "_audit.callback_decay", "_audit.subject"),
     *("_audit.rules_of_decay", "_audit.rules_of_settings", "_audit.findings", "_audit.audit"),
     "callbacks",
+    *("_sweep.members", "_sweep.feed", "_sweep.memory", "_sweep.tensorflow_rules"),
+    *("_sweep.vectorize", "_sweep.template", "_sweep.stacking", "_sweep.optimizer"),
+    *("_sweep.group", "_sweep.training", "_sweep.result", "_sweep.sweep"),
 ]
 
 
