@@ -35,7 +35,7 @@ def check_elementwise(optimizer: Any) -> None:
     if name not in ELEMENTWISE or not isinstance(optimizer, getattr(keras.optimizers, name)):
         raise ValueError(
             _validation.error(
-                f"`sweep` needs an optimizer whose update is elementwise: {', '.join(ELEMENTWISE)}.",
+                f"`sweep` needs an elementwise optimizer: {', '.join(ELEMENTWISE)}.",
                 f"optimizer={name}",
                 "Train its members one by one, with WeightDecay.",
             )
@@ -80,9 +80,7 @@ class Coefficients:
         keys = [_key(schedule) for schedule in self._schedules]
         which = [keys.index(_key(m.learning_rate)) if _is_schedule(m) else -1 for m in members]
         self._which.assign(np.array(which))
-        self._rates.assign(
-            np.array([0.0 if _is_schedule(m) else m.learning_rate for m in members])
-        )
+        self._rates.assign(np.array([0.0 if _is_schedule(m) else m.learning_rate for m in members]))
         for coupling, variable in self._lams.items():
             own = [m.lam / m.peak if m.coupling == coupling else 0.0 for m in members]
             variable.assign(np.array(own))
@@ -101,9 +99,7 @@ class Coefficients:
         return ops.convert_to_tensor(self._lams[coupling])
 
 
-def stacked_optimizer(
-    optimizer: Any, variables: Sequence[Any], coefficients: Coefficients
-) -> Any:
+def stacked_optimizer(optimizer: Any, variables: Sequence[Any], coefficients: Coefficients) -> Any:
     """A copy of `optimizer` for stacked `variables`, with one learning rate for each member."""
     base = getattr(keras.optimizers, type(optimizer).__name__)
 
@@ -111,10 +107,11 @@ def stacked_optimizer(
         base.update_step(self, gradient, variable, by_member(learning_rate, variable))
 
     kind = type(f"Stacked{base.__name__}", (base,), {"update_step": update_step})
-    config = {**optimizer.get_config(), "learning_rate": 0.0}
+    # The scale of the loss is taken out of the gradient again: the result is the same without.
+    config = {**optimizer.get_config(), "learning_rate": 0.0, "loss_scale_factor": None}
     stacked = kind.from_config(config)
     stacked.build(list(variables))
-    stacked.learning_rate = lambda: coefficients.learning_rate(stacked.iterations)
+    stacked.learning_rate = lambda: coefficients.learning_rate(optimizers.batches(stacked))
     return stacked
 
 

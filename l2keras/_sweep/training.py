@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from l2keras._sweep import interrupts
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group, State
 from l2keras._sweep.members import Member
@@ -71,8 +72,9 @@ def train(members: Sequence[Trained], plan: Plan) -> bool:
     groups = [ordered[i : i + plan.size] for i in range(0, len(ordered), plan.size)]
     shared: dict[int, Group] = {}
     try:
-        for group in groups:
-            _GroupTraining(group, plan, shared).run()
+        with interrupts.postponed():
+            for group in groups:
+                _GroupTraining(group, plan, shared).run()
     except KeyboardInterrupt:
         return True
     return False
@@ -111,7 +113,6 @@ class _GroupTraining:
                 if not self._active():
                     return
                 self._make_room(epoch, time.perf_counter() - began)
-            self._group.finish()
             self._keep(self._active(), "finished")
         finally:
             self._keep(self._active(), "interrupted")
@@ -142,7 +143,10 @@ class _GroupTraining:
 
     def _keep(self, ended: Sequence[Trained], status: str) -> None:
         """Takes the states of members that train no further out of the group."""
-        states = self._group.states() if ended else []
+        if not ended:
+            return
+        group = self._group
+        states = group.states() if status == "interrupted" else group.final_states()
         for one in ended:
             stopper = self._stoppers.get(one.number)
             best = stopper.best if stopper and status != "interrupted" else None
