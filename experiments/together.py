@@ -23,7 +23,7 @@ from experiments.regularization import Method, build_method
 from experiments.schema import Config, Distribute, MixedPrecision
 from experiments.trial import compiled_model, data_loss, metrics_of
 from l2keras import AuditReport, audit, masks
-from l2keras._sweep import memory, stacking
+from l2keras._sweep import stacking
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group, State
 from l2keras._sweep.members import Member
@@ -152,11 +152,11 @@ class Together:
         return Runner(config, method, Trained(number, member, state), {})
 
     def _group_size(self) -> int:
-        model, training = self._template.model, self._config.training
-        optimizer = self._optimizer()
-        needed = memory.bytes_per_member(model, optimizer, training.batch_size)
-        most, _ = stacking.most_at_once(model)
-        return memory.group_size(len(self.runners), needed, memory.default_budget(), most)
+        batch_size = self._config.training.batch_size
+        size, _ = stacking.group_size(
+            self._template.model, self._optimizer(), len(self.runners), batch_size, None
+        )
+        return size
 
     def _optimizer(self) -> Any:
         steps = self._config.training.gradient_accumulation_steps

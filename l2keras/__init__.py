@@ -26,6 +26,8 @@ if not _started_as_command():
     from l2keras._attach.attach import detach as detach
     from l2keras._audit.audit import audit as audit
     from l2keras._audit.report import AuditReport as AuditReport
+    from l2keras._sweep.result import SweepResult as SweepResult
+    from l2keras._sweep.sweep import sweep as sweep
     from l2keras.callbacks import WeightDecay as WeightDecay
     from l2keras.regularizers import HalfL2 as HalfL2
     from l2keras.splitting import PenaltySplit as PenaltySplit
@@ -37,6 +39,7 @@ __all__ = [
     "AuditReport",
     "HalfL2",
     "PenaltySplit",
+    "SweepResult",
     "UndefinedConversionError",
     "WeightDecay",
     "attach",
@@ -48,5 +51,6 @@ __all__ = [
     "lam_from_half_life",
     "lam_from_timescale",
     "model_penalty",
+    "sweep",
     "timescale",
 ]

@@ -21,7 +21,7 @@ from tests.helpers import BACKEND, dense_model, fit_zeros, to_numpy
 PRIVATE = {
     "optimizers": {
         *("_learning_rate", "_distribution_strategy", "__internal__"),
-        *("_velocities", "_velocity_hats"),
+        *("_velocities", "_velocity_hats", "_iterations"),
     },
     "own_decay": {
         *("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"),
@@ -99,6 +99,18 @@ def test_the_update_has_the_signature_that_the_hook_has() -> None:
             update: Any = getattr(value, "_backend_update_step")  # noqa: B009  # mypy sees an object
             names = list(inspect.signature(update).parameters)
             assert names == ["self", "grads", "trainable_variables", "learning_rate"], value
+
+
+def test_schedules_count_batches_where_gradients_are_accumulated() -> None:
+    """`_iterations` counts batches, `iterations` updates; a schedule is called with the first."""
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.5, 0.25])
+    optimizer = keras.optimizers.SGD(schedule, gradient_accumulation_steps=2)
+    variable = keras.Variable(np.ones((2, 2), "float32"))
+    optimizer.build([variable])
+    for _ in range(3):
+        optimizer.apply([keras.ops.ones((2, 2))], [variable])
+    assert (int(optimizer._iterations), int(optimizer.iterations)) == (3, 1)
+    assert float(to_numpy(optimizer.learning_rate)) == 0.25
 
 
 def test_the_learning_rate_is_a_schedule_or_a_variable() -> None:

@@ -19,7 +19,14 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 LAYERS = [
     *("_validation", "penalties"),
     *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
-    *("_keras.own_decay", "_keras.rehearsal", "_keras.retrace", "masks", "regularizers"),
+    *(
+        "_keras.own_decay",
+        "_keras.rehearsal",
+        "_keras.retrace",
+        "_keras.torch_random",
+        "masks",
+        "regularizers",
+    ),
     *("_convert.system", "_convert.systems", "_convert.equivalence", "_convert.conversion"),
     *("_convert.catalogue", "_convert.timescales", "__main__"),
     *("_attach.serialized", "_attach.changes", "_attach.attach", "splitting"),
@@ -28,6 +35,10 @@ LAYERS = [
     *("_audit.rows", "_audit.render", "_audit.report", "_audit.callback_decay", "_audit.subject"),
     *("_audit.rules_of_decay", "_audit.rules_of_settings", "_audit.findings", "_audit.audit"),
     "callbacks",
+    *("_sweep.members", "_sweep.feed", "_sweep.memory", "_sweep.tensorflow_rules"),
+    *("_sweep.refusals", "_sweep.vectorize", "_sweep.loops", "_sweep.interrupts"),
+    *("_sweep.template", "_sweep.optimizer", "_sweep.stacking", "_sweep.group"),
+    *("_sweep.training", "_sweep.result", "_sweep.checks", "_sweep.sweep"),
 ]
 
 

@@ -258,6 +258,11 @@ def current_learning_rate(optimizer: Any) -> float:
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
+def batches(optimizer: Any) -> Any:
+    """The variable that schedules are called with: it counts batches, not updates."""
+    return optimizer._iterations
+
+
 def learning_rate_source(optimizer: Any) -> Any:
     """What the learning rate comes from: a variable, a schedule or a callable."""
     return optimizer._learning_rate

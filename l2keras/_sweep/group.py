@@ -12,12 +12,12 @@ from keras import ops
 
 from l2keras import penalties
 from l2keras._keras import optimizers
-from l2keras._sweep import vectorize
+from l2keras._sweep import interrupts, loops, vectorize
 from l2keras._sweep.members import Member
 from l2keras._sweep.optimizer import Coefficients, by_member, decay_hook, stacked_optimizer
 from l2keras._sweep.template import Template
 
-CHUNK = 64  # steps in one call, so that Ctrl-C is heard
+CHUNK = 64  # steps in one compiled call: Ctrl-C is heard after it
 
 
 @dataclass
@@ -70,8 +70,8 @@ class Group:
                       for _ in ("data_loss", "penalty")]  # fmt: skip
         fixed = [*self.trainable, *self._other, *self._metrics, *self._sums]
         fixed += self._coefficients.variables
-        self._fit = vectorize.Loop(self._train_step, [*fixed, *self.optimizer.variables], *train)
-        self._evaluate = None if test is None else vectorize.Loop(self._test_step, fixed, *test)
+        self._fit = loops.Loop(self._train_step, [*fixed, *self.optimizer.variables], *train)
+        self._evaluate = None if test is None else loops.Loop(self._test_step, fixed, *test)
         self._results: Any = None
 
     def load(self, members: Sequence[Member], states: Sequence[State]) -> None:
@@ -108,9 +108,16 @@ class Group:
         """Whether an optimizer variable belongs to weights, and is no count or product."""
         return len(variable.shape) > 0
 
-    def finish(self) -> None:
-        """What an optimizer does at the end of `fit`, such as taking averaged weights."""
+    def final_states(self) -> list[State]:
+        """The members as `fit` would leave them now: with averaged weights, if it averages."""
+        if not self.optimizer.use_ema:
+            return self.states()
+        kept = [ops.convert_to_numpy(variable).copy() for variable in self.trainable]
         self.optimizer.finalize_variable_values(self.trainable)
+        states = self.states()
+        for variable, value in zip(self.trainable, kept, strict=True):
+            variable.assign(value)
+        return states
 
     def fit(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """One epoch, and its metrics as `fit` logs them, each of shape (members,).
@@ -133,14 +140,16 @@ class Group:
     def _hook(self) -> Any:
         return decay_hook(self._coefficients, {id(variable) for variable in self._decayed})
 
-    def _run(self, loop: vectorize.Loop, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def _run(self, loop: loops.Loop, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         for variable, fresh in zip(self._metrics, self._template.fresh_metrics, strict=True):
             variable.assign(np.broadcast_to(fresh, variable.shape))
         for variable in self._sums:
             variable.assign(np.zeros(self.size))
+        chunk = 1 if keras.backend.backend() == "torch" else CHUNK
         for indices in batches:
-            for start in range(0, len(indices), CHUNK):
-                loop(indices[start : start + CHUNK])
+            for start in range(0, len(indices), chunk):
+                loop(indices[start : start + chunk])
+                interrupts.raise_if_heard()
         examples = sum(indices.shape[0] * indices.shape[-1] for indices in batches)
         data_loss, penalty = (ops.convert_to_numpy(v) / examples for v in self._sums)
         results = self._metric_results()
@@ -150,7 +159,7 @@ class Group:
         if not self._metrics:
             return {}
         if self._results is None:
-            self._results = vectorize.compiled(
+            self._results = loops.compiled(
                 lambda values: vectorize.over_members(
                     self._template.metric_results, values, axes=(0,)
                 )
@@ -161,7 +170,7 @@ class Group:
     def _train_step(self, x: Any, y: Any) -> None:
         rows = keras.tree.flatten(x)[0]
         stacked_batch = self._is_stacked_batch(rows)
-        state = tuple(
+        state: Any = tuple(
             [ops.convert_to_tensor(variable.value) for variable in part]
             for part in (self.trainable, self._other, self._metrics)
         )

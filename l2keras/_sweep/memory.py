@@ -9,7 +9,11 @@ from typing import Any
 
 import keras
 
+from l2keras._keras.rehearsal import rehearsal
+from l2keras._keras.variables import sublayers
+
 MOST = 32  # more gain nothing on a CPU
+MOST_ON_GPU = 1000
 
 
 def group_size(num_members: int, bytes_per_member: int, budget: int, most: int) -> int:
@@ -52,34 +56,48 @@ def on_gpu() -> bool:
     if backend == "jax":
         import jax
 
-        return jax.default_backend() != "cpu"
+        return bool(jax.default_backend() != "cpu")
     import tensorflow as tf
 
     return bool(tf.config.list_logical_devices("GPU"))
 
 
 def bytes_per_member(model: Any, optimizer: Any, batch_size: int) -> int:
-    """An estimate: weights, gradients, the optimizer's slots, activations and their gradients."""
-    weights = sum(_bytes(v.shape, v.dtype) for v in model.variables)
-    slots = max(1, len(optimizer.variables) // max(1, len(model.trainable_variables)))
+    """An estimate: weights, gradients, the optimizer's slots, activations and their gradients.
+
+    Args:
+        model: Built.
+        optimizer: It is not built here, a copy of it is.
+        batch_size: Examples in a step.
+    """
+    weights = sum(_bytes(variable.shape, variable.dtype) for variable in model.variables)
+    slots = _slots(optimizer, model.trainable_variables)
+    layers = [layer for layer in sublayers(model) if layer is not model]
     activations = sum(
-        _bytes((batch_size, *_without_batch(layer)), "float32") for layer in _layers(model)
+        _bytes((batch_size, *shape), layer.compute_dtype)
+        for layer in layers
+        for shape in _output_shapes(layer)
     )
-    return int(weights * (3 + slots) + 3 * activations)
+    return 3 * weights + slots + 3 * activations  # the step holds the old, the new, a temporary
 
 
-def _layers(model: Any) -> Sequence[Any]:
-    return [layer for layer in model._flatten_layers(include_self=False)]
+def _slots(optimizer: Any, variables: Sequence[Any]) -> int:
+    """What the optimizer keeps for these variables, twice: before and after a step."""
+    twin = type(optimizer).from_config(optimizer.get_config())
+    with rehearsal(with_arrays=True):
+        twin.build(variables)
+    return sum(2 * _bytes(v.shape, v.dtype) for v in twin.variables)
 
 
-def _without_batch(layer: Any) -> tuple[int, ...]:
+def _output_shapes(layer: Any) -> list[tuple[int, ...]]:
     try:
-        shape = keras.tree.flatten(layer.output)[0].shape
+        outputs = keras.tree.flatten(layer.output)
     except (AttributeError, ValueError):  # not part of a graph of layers, or not called yet
-        return (0,)
-    return tuple(int(size or 1) for size in shape[1:])
+        return []
+    return [tuple(int(size or 1) for size in output.shape[1:]) for output in outputs]
 
 
 def _bytes(shape: Sequence[int], dtype: Any) -> int:
-    width = 8 if "64" in str(dtype) else 4
+    name = keras.backend.standardize_dtype(dtype)
+    width = 8 if name.endswith("64") else 2 if name.endswith("16") else 4
     return math.prod(shape) * width

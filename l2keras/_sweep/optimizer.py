@@ -35,7 +35,7 @@ def check_elementwise(optimizer: Any) -> None:
     if name not in ELEMENTWISE or not isinstance(optimizer, getattr(keras.optimizers, name)):
         raise ValueError(
             _validation.error(
-                f"`sweep` needs an optimizer whose update is elementwise: {', '.join(ELEMENTWISE)}.",
+                f"`sweep` needs an elementwise optimizer: {', '.join(ELEMENTWISE)}.",
                 f"optimizer={name}",
                 "Train its members one by one, with WeightDecay.",
             )
@@ -106,11 +106,12 @@ def stacked_optimizer(optimizer: Any, variables: Sequence[Any], coefficients: Co
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
         base.update_step(self, gradient, variable, by_member(learning_rate, variable))
 
-    kind = type(f"Stacked{base.__name__}", (base,), {"update_step": update_step})
-    config = {**optimizer.get_config(), "learning_rate": 0.0}
+    kind: Any = type(f"Stacked{base.__name__}", (base,), {"update_step": update_step})
+    # The scale of the loss is taken out of the gradient again: the result is the same without.
+    config = {**optimizer.get_config(), "learning_rate": 0.0, "loss_scale_factor": None}
     stacked = kind.from_config(config)
     stacked.build(list(variables))
-    stacked.learning_rate = lambda: coefficients.learning_rate(stacked.iterations)
+    stacked.learning_rate = lambda: coefficients.learning_rate(optimizers.batches(stacked))
     return stacked
 
 

@@ -15,7 +15,9 @@ from l2keras._sweep.training import Trained
 
 @dataclass(frozen=True, eq=False)
 class SweepResult:
-    """The members of a sweep, in the order lam, learning rate, seed.
+    """What `sweep` returns: its members, in the order lam, learning rate, seed.
+
+    Convention: `members[i].lam` is the coefficient of `W` in the gradient.
 
     Attributes:
         members: What parts them: `.lam`, `.learning_rate`, `.seed`, `.coupling`.
@@ -26,6 +28,20 @@ class SweepResult:
             became nan or infinite), "interrupted" or "waiting" (Ctrl-C came before).
         weights: For each member what `get_weights()` of its model returns.
         notes: What the user should know: how many members were trained at once, and why.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> def build_model():
+    ...     dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    ...     return keras.Sequential([keras.Input((1,)), dense])
+    >>> zeros = np.zeros((4, 1), "float32")
+    >>> result = l2keras.sweep(build_model, [0.0, 1.0], zeros, zeros, learning_rates=[0.5],
+    ...                        loss="mse", batch_size=4, verbose=0)
+    >>> [(row["lam"], row["epoch"], row["loss"]) for row in result.table()]
+    [(0.0, 0, 0.0), (1.0, 0, 0.5)]
+    >>> result.member(1).predict(np.ones((1, 1), "float32"), verbose=0).item()
+    0.5
     """
 
     members: tuple[Member, ...]

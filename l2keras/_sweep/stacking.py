@@ -1,4 +1,4 @@
-"""What can be stacked, and where stacking gains nothing."""
+"""What can be stacked, and how many members at once: where stacking gains nothing, one."""
 
 from __future__ import annotations
 
@@ -10,43 +10,56 @@ from l2keras import _validation
 from l2keras._keras.variables import sublayers
 from l2keras._sweep import memory
 
+LOW_PRECISION = ("float16", "bfloat16")
+
 
 def check_model(model: Any) -> None:
     """Raises ValueError, by name, for what the members of a group cannot share a step with."""
-    for variable in model.trainable_variables:
-        if variable.constraint is not None:
-            raise ValueError(
-                _refused(
-                    f"the constraint {type(variable.constraint).__name__} of {variable.path}",
-                    "Leave the constraint out",
-                )
-            )
     own_step = type(model).train_step is not keras.Model.train_step
     if own_step and type(model).__module__.split(".")[0] != "keras":
-        raise ValueError(_refused(f"the train_step of {type(model).__name__}", "Use a plain model"))
+        raise _refused(f"the train_step of {type(model).__name__}", "Use a model without its own")
     for layer in sublayers(model):
+        if layer.dtype_policy.compute_dtype == "float16":
+            raise _refused(f"{layer.name} in float16, whose loss is scaled", "Use mixed_bfloat16")
         if getattr(layer, "synchronized", False):
-            raise ValueError(_refused(f"{layer.name} (synchronized)", "Leave synchronized out"))
-    if "float16" in str(model.dtype_policy.compute_dtype) and "b" not in str(
-        model.dtype_policy.compute_dtype
-    ):
-        raise ValueError(_refused("float16, which needs loss scaling", "Use bfloat16 or float32"))
+            raise _refused(f"{layer.name} with synchronized=True", "Leave that out")
+    for variable in model.trainable_variables:
+        if variable.constraint is not None:
+            kind = type(variable.constraint).__name__
+            raise _refused(f"the constraint {kind} of {variable.path}", "Leave it out")
+        if keras.backend.standardize_dtype(variable.dtype) in LOW_PRECISION:
+            raise _refused(
+                f"{variable.path} of dtype {variable.dtype}, which decay rounds away",
+                "Use float32 variables, as mixed_bfloat16 has them",
+            )
 
 
-def _refused(what: str, remedy: str) -> str:
-    return _validation.error(
-        "`sweep` cannot vectorize everything.", what, f"{remedy}, or train the members one by one."
+def _refused(what: str, remedy: str) -> ValueError:
+    expected = "`sweep` needs a model whose members can share one step."
+    return ValueError(
+        _validation.error(expected, what, f"{remedy}, or train the members one by one.")
     )
+
+
+def group_size(
+    model: Any, optimizer: Any, num_members: int, batch_size: int, budget: int | None
+) -> tuple[int, str]:
+    """Members in a group, and a note that says so and why."""
+    most, why = most_at_once(model)
+    needed = memory.bytes_per_member(model, optimizer, batch_size)
+    budget = memory.default_budget() if budget is None else budget
+    size = memory.group_size(num_members, needed, budget, most)
+    return size, f"{num_members} members, {size} at once{why if size == 1 else ''}"
 
 
 def most_at_once(model: Any) -> tuple[int, str]:
     """The largest group that pays on this backend and device, and why where that is 1."""
+    backend = keras.backend.backend()
+    convolutions = [layer for layer in sublayers(model) if "Conv" in type(layer).__name__]
+    if backend == "tensorflow" and any(getattr(c, "groups", 1) > 1 for c in convolutions):
+        return 1, ", as Keras runs TensorFlow's grouped convolutions in an XLA cluster of their own"
     if memory.on_gpu():
-        return 1_000, ""
-    if keras.backend.backend() == "jax" and any(_is_convolution(v) for v in sublayers(model)):
+        return memory.MOST_ON_GPU, ""
+    if backend == "jax" and convolutions:
         return 1, ", as JAX's stacked convolutions are slower than plain ones on a CPU"
     return memory.MOST, ""
-
-
-def _is_convolution(layer: Any) -> bool:
-    return "Conv" in type(layer).__name__

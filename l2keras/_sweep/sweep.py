@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras.optimizers.schedules import LearningRateSchedule
 
-from l2keras import _validation, masks
-from l2keras._keras import optimizers
-from l2keras._sweep import memory, stacking
+from l2keras import masks
+from l2keras._sweep import checks, stacking
 from l2keras._sweep.feed import Feed, number_of_examples, shuffled
 from l2keras._sweep.group import Group, State
-from l2keras._sweep.members import COUPLINGS, Member
-from l2keras._sweep.optimizer import check_elementwise
 from l2keras._sweep.result import SweepResult, collect
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
@@ -100,29 +95,23 @@ def sweep(
     >>> [float(weights[0][0, 0]) for weights in result.weights]  # 1 - 0.5 * lam
     [1.0, 0.75, 0.5]
     """
-    optimizer = keras.optimizers.get(optimizer)
-    check_elementwise(optimizer)
-    _validation.check_choice(coupling, "coupling", COUPLINGS)
-    optimizers.check_supported(optimizer, "coupled" if coupling == "penalty" else coupling)
-    epochs, batch_size = _check_count(epochs, "epochs"), _check_count(batch_size, "batch_size")
-    _check_early_stopping(early_stopping)
-    _check_data(x, y, validation_data)
-    members = _members(lam, seeds, learning_rates, optimizer, coupling)
-    head = keras.tree.map_structure(lambda a: np.asarray(a[:2]), (x, y))
-    template = Template(build_model, loss, metrics, *head, seed=members[0].seed)
+    optimizer = checks.check_optimizer(optimizer, coupling)
+    members = checks.check_members(lam, seeds, learning_rates, optimizer, coupling)
+    epochs = checks.check_count(epochs, "epochs")
+    batch_size = checks.check_count(batch_size, "batch_size")
+    checks.check_early_stopping(early_stopping)
+    checks.check_patterns(include, exclude)
+    checks.check_data(x, y, validation_data)
+    train_data, test_data = checks.as_arrays((x, y)), None
+    if validation_data is not None:
+        test_data = checks.as_arrays(tuple(validation_data))
+    head = keras.tree.map_structure(lambda array: array[:2], train_data)
+    template = Template(build_model, loss, metrics, head[0], head[1], seed=members[0].seed)
     stacking.check_model(template.model)
     decayed = {id(variable) for variable in masks.select(template.model, include, exclude)}
-    mask = [id(variable) in decayed for variable in template.trainable]
-    initial = {seed: template.initial(seed) for seed in dict.fromkeys(m.seed for m in members)}
-    trained = [
-        Trained(number, member, State(*initial[member.seed]))
-        for number, member in enumerate(members)
-    ]
-    needed = memory.bytes_per_member(template.model, optimizer, batch_size)
-    most, why = stacking.most_at_once(template.model)
-    budget = memory.default_budget() if memory_budget is None else memory_budget
-    size = memory.group_size(len(members), needed, budget, most)
-    bar = keras.utils.Progbar(-(-len(members) // size) * epochs, unit_name="epoch", verbose=verbose)
+    size, note = stacking.group_size(
+        template.model, optimizer, len(members), batch_size, memory_budget
+    )
 
     def make_group(size: int) -> Group:
         return Group(
@@ -130,26 +119,29 @@ def sweep(
             optimizer,
             members,
             size=size,
-            decayed=mask,
-            train=(x, y),
-            test=validation_data,
+            decayed=[id(variable) in decayed for variable in template.trainable],
+            train=train_data,
+            test=test_data,
         )
 
+    bar = keras.utils.Progbar(-(-len(members) // size) * epochs, unit_name="epoch", verbose=verbose)
     plan = Plan(
         make_group,
         size,
         epochs,
-        train=_shuffled_feed(x, y, batch_size),
-        test=None if validation_data is None else _evaluation_feed(*validation_data),
+        train=_shuffled_feed(train_data[0], train_data[1], batch_size),
+        test=None if test_data is None else _evaluation_feed(*test_data),
         early_stopping=early_stopping,
         metrics=template.model.metrics,
         on_group_epoch=lambda: bar.add(1),
     )
+    initial = {seed: template.initial(seed) for seed in dict.fromkeys(m.seed for m in members)}
+    trained = [
+        Trained(number, member, State(*initial[member.seed]))
+        for number, member in enumerate(members)
+    ]
     interrupted = train(trained, plan)
-    notes = [f"{len(members)} members, {size} at once{why}"]
-    if interrupted:
-        notes.append("interrupted")
-    return collect(template, trained, epochs, notes)
+    return collect(template, trained, epochs, [note, "interrupted"] if interrupted else [note])
 
 
 def _shuffled_feed(x: Any, y: Any, batch_size: int) -> Feed:
@@ -166,80 +158,3 @@ def _shuffled_feed(x: Any, y: Any, batch_size: int) -> Feed:
 def _evaluation_feed(x: Any, y: Any) -> Feed:
     order = np.arange(number_of_examples(x))
     return Feed(x, y, lambda member, epoch: order, lambda member: 0, EVALUATION_BATCH)
-
-
-def _members(
-    lam: Any, seeds: Any, learning_rates: Any, optimizer: Any, coupling: str
-) -> list[Member]:
-    lams = [_validation.check_lam(one) for one in np.atleast_1d(np.asarray(lam, "object"))]
-    numbers = [int(seed) for seed in np.atleast_1d(seeds)]
-    rates = [_own_rate(optimizer)] if learning_rates is None else list(learning_rates)
-    rates = [_check_rate(rate) for rate in rates]
-    for name, values in {"lam": lams, "seeds": numbers, "learning_rates": rates}.items():
-        if not values:
-            raise ValueError(
-                _validation.error(f"`{name}` must name at least one.", f"{name}=[]", "Pass one.")
-            )
-    return [
-        Member(
-            lam, seed, rate, coupling, _peak(optimizer, rate) if coupling == "independent" else 1
-        )
-        for lam, rate, seed in itertools.product(lams, rates, numbers)
-    ]
-
-
-def _own_rate(optimizer: Any) -> Any:
-    source = optimizers.learning_rate_source(optimizer)
-    return source if isinstance(source, LearningRateSchedule) else float(optimizer.learning_rate)
-
-
-def _check_rate(rate: Any) -> Any:
-    if isinstance(rate, LearningRateSchedule):
-        return rate
-    return _validation.check_positive(rate, "learning_rates", "Pass floats or Keras schedules.")
-
-
-def _peak(optimizer: Any, rate: Any) -> float:
-    copy = type(optimizer).from_config({**optimizer.get_config(), "learning_rate": rate})
-    return optimizers.peak_learning_rate(copy)
-
-
-def _check_count(value: Any, name: str) -> int:
-    return _validation.check_count(value, name, "Pass a positive int.")
-
-
-def _check_early_stopping(callback: Any) -> None:
-    if callback is None or isinstance(callback, keras.callbacks.EarlyStopping):
-        return
-    raise TypeError(
-        _validation.error(
-            "`early_stopping` must be a keras.callbacks.EarlyStopping.",
-            f"early_stopping={callback!r}",
-            "Other callbacks have no single model to act on here.",
-        )
-    )
-
-
-def _check_data(x: Any, y: Any, validation_data: Any) -> None:
-    pairs = {"x and y": (x, y)}
-    if validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-            raise ValueError(
-                _validation.error(
-                    "`validation_data` must be (x, y).",
-                    f"{type(validation_data).__name__}",
-                    "Sample weights and datasets cannot be taken.",
-                )
-            )
-        pairs["validation_data"] = tuple(validation_data)
-    for name, pair in pairs.items():
-        lengths = {len(array) if hasattr(array, "shape") else -1
-                   for array in keras.tree.flatten(pair)}  # fmt: skip
-        if len(lengths) != 1 or lengths & {-1, 0}:
-            raise ValueError(
-                _validation.error(
-                    f"`{name}` must be arrays with the same number of examples, one or more.",
-                    f"lengths {sorted(lengths)} (-1: not an array)",
-                    "Convert them with numpy.asarray.",
-                )
-            )

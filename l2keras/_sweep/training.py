@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from l2keras._sweep import interrupts
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group, State
 from l2keras._sweep.members import Member
@@ -71,8 +72,9 @@ def train(members: Sequence[Trained], plan: Plan) -> bool:
     groups = [ordered[i : i + plan.size] for i in range(0, len(ordered), plan.size)]
     shared: dict[int, Group] = {}
     try:
-        for group in groups:
-            _GroupTraining(group, plan, shared).run()
+        with interrupts.postponed():
+            for group in groups:
+                _GroupTraining(group, plan, shared).run()
     except KeyboardInterrupt:
         return True
     return False
@@ -112,7 +114,6 @@ class _GroupTraining:
                 if not self._active():
                     return
                 self._make_room(epoch, time.perf_counter() - began)
-            self._group.finish()
             self._keep(self._active(), "finished")
         finally:
             self._keep(self._active(), "interrupted")
@@ -132,10 +133,10 @@ class _GroupTraining:
             one.history.append(own)
             if not np.isfinite(own["loss"]):
                 self._keep([one], "diverged")
-            elif self._stops(one, epoch, lambda seat=seat: snapshot()[seat]):
+            elif self._stops(one, epoch, functools.partial(_seat_of, snapshot, seat)):
                 self._keep([one], "stopped")
             if self._plan.on_epoch is not None:
-                self._plan.on_epoch(one, lambda seat=seat: snapshot()[seat])
+                self._plan.on_epoch(one, functools.partial(_seat_of, snapshot, seat))
 
     def _stops(self, one: Trained, epoch: int, state: Callable[[], State]) -> bool:
         stopper = self._stoppers.get(one.number)
@@ -143,7 +144,10 @@ class _GroupTraining:
 
     def _keep(self, ended: Sequence[Trained], status: str) -> None:
         """Takes the states of members that train no further out of the group."""
-        states = self._group.states() if ended else []
+        if not ended:
+            return
+        group = self._group
+        states = group.states() if status == "interrupted" else group.final_states()
         for one in ended:
             stopper = self._stoppers.get(one.number)
             best = stopper.best if stopper and status != "interrupted" else None
@@ -160,6 +164,10 @@ class _GroupTraining:
         for one in active:
             one.state = states[self._members.index(one)]
         self._seat(active)
+
+
+def _seat_of(snapshot: Callable[[], Sequence[State]], seat: int) -> State:
+    return snapshot()[seat]
 
 
 class _Stopper:

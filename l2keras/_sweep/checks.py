@@ -1,0 +1,173 @@
+"""What `sweep` refuses among its arguments, before it builds anything."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from typing import Any
+
+import keras
+import numpy as np
+from keras.optimizers.schedules import LearningRateSchedule
+
+from l2keras import _validation, masks
+from l2keras._keras import optimizers
+from l2keras._sweep.members import COUPLINGS, Member
+from l2keras._sweep.optimizer import check_elementwise
+
+
+def check_optimizer(optimizer: Any, coupling: str) -> Any:
+    """The Keras optimizer that is meant, if its members can share a step."""
+    optimizer = keras.optimizers.get(optimizer)
+    check_elementwise(optimizer)
+    _validation.check_choice(coupling, "coupling", COUPLINGS)
+    optimizers.check_supported(optimizer, "coupled" if coupling == "penalty" else coupling)
+    return optimizer
+
+
+def check_members(
+    lam: Any, seeds: Any, learning_rates: Any, optimizer: Any, coupling: str
+) -> list[Member]:
+    """A member for each (lam, learning rate, seed)."""
+    lams = [_validation.check_lam(one) for one in _listed(lam, "lam")]
+    numbers = [_check_seed(seed) for seed in _listed(seeds, "seeds")]
+    if learning_rates is None:
+        rates = [_own_rate(optimizer)]
+    else:
+        rates = [_check_rate(rate) for rate in _listed(learning_rates, "learning_rates")]
+    return [
+        Member(
+            lam, seed, rate, coupling, _peak(optimizer, rate) if coupling == "independent" else 1
+        )
+        for lam, rate, seed in itertools.product(lams, rates, numbers)
+    ]
+
+
+def _listed(values: Any, name: str) -> list[Any]:
+    """The values of a sequence, or the one value."""
+    is_sequence = isinstance(values, (list, tuple, range)) or getattr(values, "shape", ()) != ()
+    listed = list(values) if is_sequence else [values]
+    if not listed:
+        raise ValueError(
+            _validation.error(f"`{name}` must name at least one.", f"{name}=[]", "Pass one.")
+        )
+    return listed
+
+
+def _check_seed(seed: Any) -> int:
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**32:
+        raise ValueError(
+            _validation.error(
+                "`seeds` must be ints from 0 to 2 ** 32 - 1.", f"{seed!r}", "Pass seeds=(0, 1, 2)."
+            )
+        )
+    return number
+
+
+def _own_rate(optimizer: Any) -> Any:
+    source = optimizers.learning_rate_source(optimizer)
+    if isinstance(source, LearningRateSchedule):
+        return source
+    if not isinstance(source, keras.Variable):
+        raise ValueError(
+            _validation.error(
+                "`sweep` needs a learning rate that is a float or a LearningRateSchedule.",
+                f"learning_rate={source!r}",
+                "Pass learning_rates=, or a schedule.",
+            )
+        )
+    return float(optimizer.learning_rate)
+
+
+def _check_rate(rate: Any) -> Any:
+    if isinstance(rate, LearningRateSchedule):
+        return rate
+    return _validation.check_positive(rate, "learning_rates", "Pass floats or Keras schedules.")
+
+
+def _peak(optimizer: Any, rate: Any) -> float:
+    copy = type(optimizer).from_config({**optimizer.get_config(), "learning_rate": rate})
+    return optimizers.peak_learning_rate(copy)
+
+
+def check_count(value: Any, name: str) -> int:
+    return _validation.check_count(value, name, "Pass a positive int.")
+
+
+def check_early_stopping(callback: Any) -> None:
+    """Raises TypeError for another callback."""
+    if callback is None or isinstance(callback, keras.callbacks.EarlyStopping):
+        return
+    raise TypeError(
+        _validation.error(
+            "`early_stopping` must be a keras.callbacks.EarlyStopping.",
+            f"early_stopping={callback!r}",
+            "Other callbacks have no single model to act on here.",
+        )
+    )
+
+
+def check_patterns(include: masks.Patterns, exclude: masks.Patterns) -> None:
+    masks.check_patterns(include, "include")
+    masks.check_patterns(exclude, "exclude")
+
+
+def check_data(x: Any, y: Any, validation_data: Any) -> None:
+    """Raises unless both are arrays, each with one number of examples."""
+    _check_lengths((x, y), "x and y")
+    if validation_data is None:
+        return
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        raise ValueError(
+            _validation.error(
+                "`validation_data` must be (x, y).",
+                _described(validation_data),
+                "Leave sample weights out, and pass arrays for a dataset.",
+            )
+        )
+    _check_lengths(tuple(validation_data), "validation_data")
+
+
+def _check_lengths(pair: Any, name: str) -> None:
+    leaves = keras.tree.flatten(pair)
+    arrays = [leaf for leaf in leaves if len(getattr(leaf, "shape", ())) > 0]
+    if len(arrays) < len(leaves):
+        other = next(leaf for leaf in leaves if not len(getattr(leaf, "shape", ())))
+        raise TypeError(
+            _validation.error(
+                f"`{name}` must be arrays, or nested structures of arrays.",
+                _described(other),
+                "Convert lists with numpy.asarray; collect a dataset or generator into arrays.",
+            )
+        )
+    lengths = sorted({int(array.shape[0]) for array in arrays})
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise ValueError(
+            _validation.error(
+                f"`{name}` must have the same number of examples, one or more.",
+                f"{lengths} along the first axes",
+                "Check x.shape and y.shape.",
+            )
+        )
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r} of type {type(value).__name__}" if value is None else type(value).__name__
+
+
+def as_arrays(data: Any) -> Any:
+    """NumPy arrays, floats in floatx, as `fit` makes them."""
+    floatx = keras.config.floatx()
+
+    def one(array: Any) -> Any:
+        array = keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else array
+        array = np.asarray(array)
+        return array.astype(floatx) if array.dtype.kind == "f" else array
+
+    return keras.tree.map_structure(one, data)

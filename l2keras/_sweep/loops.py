@@ -1,0 +1,116 @@
+"""Many steps in one call: compiled on TensorFlow and JAX, one after another on torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+Step = Callable[[Any, Any], None]  # one training step on a batch (x, y)
+
+
+def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`function` of tensors, compiled on TensorFlow and JAX."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        graph: Callable[[Any], Any] = tf.function(function, autograph=False)
+        return graph
+    if backend == "jax":
+        import jax
+
+        jitted: Callable[[Any], Any] = jax.jit(function)
+        return jitted
+    return function
+
+
+class Loop:
+    """`step` over many batches in one call: compiled on TensorFlow and JAX.
+
+    Args:
+        step: Reads and assigns `variables`, and nothing else that changes.
+        variables: Keras variables.
+        x, y: Arrays, or nested structures of arrays, of examples along the first axis.
+    """
+
+    def __init__(self, step: Step, variables: Sequence[Any], x: Any, y: Any) -> None:
+        self._step = step
+        self._variables = list(variables)
+        self._data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
+        self._compiled: dict[Any, Any] = {}
+
+    def __call__(self, indices: Any) -> None:
+        """Runs a step on each row of examples.
+
+        Args:
+            indices: int32 array, shape (steps, batch), or (steps, members, batch).
+        """
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            self._call_tensorflow(indices)
+        elif backend == "jax":
+            self._call_jax(indices)
+        else:
+            self._call_torch(indices)
+
+    def _batch(self, data: Any, rows: Any) -> Any:
+        return keras.tree.map_structure(lambda array: keras.ops.take(array, rows, axis=0), data)
+
+    def _call_torch(self, indices: Any) -> None:
+        import torch
+
+        with torch.no_grad():
+            for rows in indices:
+                self._step(*self._batch(self._data, torch.as_tensor(rows)))
+
+    def _call_tensorflow(self, indices: Any) -> None:
+        import tensorflow as tf
+
+        key = indices.shape[1:]
+        if key not in self._compiled:
+            function = tf.function(self._trace_tensorflow, autograph=False)
+            spec = tf.TensorSpec((None, *key), tf.int32)
+            self._compiled[key] = function.get_concrete_function(spec)
+        self._compiled[key](tf.constant(indices, tf.int32))
+
+    def _trace_tensorflow(self, indices: Any) -> None:
+        import tensorflow as tf
+
+        def body(i: Any) -> tuple[Any]:
+            x, y = tf.nest.map_structure(lambda array: tf.gather(array, indices[i]), self._data)
+            self._step(x, y)
+            return (i + 1,)
+
+        steps = tf.shape(indices)[0]
+        tf.while_loop(lambda i: i < steps, body, (0,), parallel_iterations=1)
+
+    def _call_jax(self, indices: Any) -> None:
+        import jax
+        import numpy as np
+
+        key = indices.shape[1:]
+        if key not in self._compiled:
+            jitted = jax.jit(self._trace_jax, donate_argnums=0)
+            self._compiled[key] = [jitted, len(indices)]
+        function, longest = self._compiled[key]
+        for start in range(0, len(indices), longest):  # as long as the first, to compile once
+            rows = indices[start : start + longest]
+            padded = np.resize(rows, (longest, *key))
+            state = [variable.value for variable in self._variables]
+            for variable, new in zip(
+                self._variables, function(state, self._data, padded, len(rows)), strict=True
+            ):
+                variable.assign(new)
+
+    def _trace_jax(self, state: Any, data: Any, indices: Any, steps: Any) -> Any:
+        import jax
+
+        def body(i: Any, state: Any) -> Any:
+            pairs = list(zip(self._variables, state, strict=True))
+            with keras.StatelessScope(state_mapping=pairs) as scope:
+                self._step(*self._batch(data, indices[i]))
+            return [scope.get_current_value(variable) for variable in self._variables]
+
+        return jax.lax.fori_loop(0, steps, body, state)

@@ -1,0 +1,67 @@
+"""What a backend has no form for over stacked weights, by the name of its layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import keras
+
+from l2keras import _validation
+
+_OPERATION = re.compile(r"No pfor vectorization defined for (\w+)\s+name: \"([^\"]*)\"")
+
+
+class NotVectorizedError(ValueError):
+    """An operation of the model has no form over stacked weights."""
+
+
+@contextmanager
+def naming_the_layer() -> Iterator[None]:
+    """Raises NotVectorizedError for what the backend refuses inside the block."""
+    filtered = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()  # which drops the frames of Keras' own layers
+    try:
+        yield
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        refused = _refused(error)
+        if refused is None:
+            raise
+        raise NotVectorizedError(refused) from error
+    finally:
+        if filtered:
+            keras.config.enable_traceback_filtering()
+
+
+def _refused(error: Exception) -> str | None:
+    """What was refused and where; None if the error is another one."""
+    text = str(error)
+    operation = _OPERATION.search(text)
+    if operation:
+        kind, name = operation.groups()
+        place = name.removeprefix("loop_body/").rpartition("/")[0]
+        return _worded(f"the operation {kind} in {place or 'the loss or a metric'}")
+    if "vmap" in text or "Batching rule" in text:
+        return _worded(f"{_layer(error.__traceback__)}: {text.splitlines()[0]}")
+    return None
+
+
+def _layer(traceback: TracebackType | None) -> str:
+    """The innermost layer that was being called."""
+    found = "the loss or a metric"
+    while traceback is not None:
+        owner = traceback.tb_frame.f_locals.get("self")
+        if isinstance(owner, keras.Layer):
+            found = f"the layer {owner.name} ({type(owner).__name__})"
+        traceback = traceback.tb_next
+    return found
+
+
+def _worded(what: str) -> str:
+    return _validation.error(
+        "`sweep` needs a model whose operations have a form over stacked weights.",
+        what,
+        "Leave it out, or train the members one by one, with WeightDecay or HalfL2.",
+    )

@@ -1,0 +1,104 @@
+"""What the tests of `sweep` share: small models, and each member trained alone by `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+import l2keras
+from l2keras import masks
+from tests.helpers import BACKEND, Linear
+
+EXAMPLES = 11  # two batches of 4 and a remainder of 3
+BATCH = 4
+EPOCHS = 5
+
+
+class Batches(keras.utils.PyDataset):
+    """The batches that `sweep` promises for a seed, for `fit`."""
+
+    def __init__(self, x: Any, y: Any, seed: int, batch_size: int = BATCH) -> None:
+        super().__init__()
+        self.x, self.y, self.seed, self.batch_size = x, y, seed, batch_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.y) // self.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.y))
+        rows = order[index * self.batch_size : (index + 1) * self.batch_size]
+        return keras.tree.map_structure(lambda array: array[rows], (self.x, self.y))
+
+    def begin(self, epoch: int, logs: Any = None) -> None:
+        """Keras calls a PyDataset's own `on_epoch_begin` once too often."""
+        self.epoch = epoch
+
+
+def alone(
+    build: Callable[[], Any],
+    data: tuple[Any, Any],
+    optimizer: Any,
+    *,
+    lam: float,
+    seed: int = 0,
+    coupling: str = "penalty",
+    loss: Any = "mse",
+    metrics: Any = None,
+    epochs: int = EPOCHS,
+    include: Any = None,
+    exclude: Any = None,
+    validation_data: Any = None,
+    callbacks: Any = (),
+) -> Any:
+    """The model and the history of one member that `fit` trains."""
+    keras.utils.set_random_seed(seed)
+    model = build()
+    callbacks = list(callbacks)
+    if coupling == "penalty" and lam:
+        for variable in masks.select(model, include, exclude):
+            variable.regularizer = l2keras.HalfL2(lam)
+    elif lam:
+        decay = l2keras.WeightDecay(lam, coupling=coupling, include=include, exclude=exclude)
+        callbacks.append(decay)
+    jit = "auto" if BACKEND == "jax" else False
+    model.compile(optimizer, loss, metrics=metrics, jit_compile=jit)
+    batches = Batches(*data, seed)
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin))
+    history = model.fit(
+        batches, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks,
+        validation_data=validation_data,
+    )  # fmt: skip
+    return model, history.history
+
+
+def distance(actual: list[Any], expected: list[Any]) -> float:
+    """The largest difference of two lists of weights, in units of 1 or of the weights' size."""
+    assert [a.shape for a in actual] == [e.shape for e in expected]
+    return max(
+        float(np.max(np.abs(a - e)) / max(1.0, np.max(np.abs(e))))
+        for a, e in zip(actual, expected, strict=True)
+    )
+
+
+def linear() -> Any:
+    """A model that is float64 on every backend, see `Linear`."""
+    layers = [
+        keras.Input((3,)),
+        Linear(4, activation="tanh", name="hidden"),
+        Linear(2, name="head"),
+    ]
+    return keras.Sequential(layers, name="linear")
+
+
+def data(
+    shape: tuple[int, ...] = (3,), units: int = 2, examples: int = EXAMPLES
+) -> tuple[Any, Any]:
+    """Inputs and targets from a fixed seed, in floatx."""
+    generator = np.random.default_rng(11)
+    floatx = keras.config.floatx()
+    x = generator.normal(size=(examples, *shape)).astype(floatx)
+    return x, generator.normal(size=(examples, units)).astype(floatx)

@@ -1,0 +1,125 @@
+"""`sweep` against `fit`: every kind of layer, float32 and float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import l2keras
+from tests.helpers import BACKEND
+from tests.sweeps import BATCH, EPOCHS, EXAMPLES, alone, data, distance, linear
+
+LAMS = (0.0, 0.6)  # times a learning rate of 0.1: five epochs shrink a weight to 0.6 of itself
+SEEDS = (0, 1)
+
+
+def sequential(shape: tuple[int, ...], *parts: Any) -> Any:
+    return keras.Sequential([keras.Input(shape), *parts])
+
+
+def convolutions() -> Any:
+    return sequential(
+        (6, 6, 2),
+        layers.Conv2D(3, 3, padding="same", activation="tanh"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D(),
+        layers.DepthwiseConv2D(2),
+        layers.Conv2DTranspose(2, 2, strides=2),
+        layers.Flatten(),
+        layers.Dense(2),
+    )
+
+
+def grouped_convolution() -> Any:
+    return sequential((6, 6, 2), layers.Conv2D(4, 3, groups=2), layers.Flatten(), layers.Dense(2))
+
+
+def normalizations() -> Any:
+    return sequential(
+        (3,),
+        layers.Dense(6),
+        layers.BatchNormalization(momentum=0.5),
+        layers.LayerNormalization(),
+        layers.GroupNormalization(2),
+        layers.PReLU(),
+        layers.Dense(2),
+    )
+
+
+def recurrent() -> Any:
+    inputs = keras.Input((5, 3))
+    outputs = [make(2)(inputs) for make in (layers.GRU, layers.LSTM, layers.SimpleRNN)]
+    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(outputs)))
+
+
+def attention() -> Any:
+    inputs = keras.Input((5,), dtype="int32")
+    embedded = layers.Embedding(9, 4)(inputs)
+    attended = layers.MultiHeadAttention(2, 3)(embedded, embedded)
+    hidden = layers.LayerNormalization()(layers.Add()([embedded, attended]))
+    pooled = layers.GlobalAveragePooling1D()(layers.Conv1D(3, 2)(hidden))
+    return keras.Model(inputs, layers.Dense(2)(pooled))
+
+
+def tokens() -> tuple[Any, Any]:
+    return np.random.default_rng(5).integers(0, 9, (EXAMPLES, 5)), data()[1]
+
+
+MODELS: dict[str, tuple[Any, Any]] = {
+    "dense": (linear, data),
+    "convolutions": (convolutions, lambda: data((6, 6, 2))),
+    "grouped": (grouped_convolution, lambda: data((6, 6, 2))),
+    "normalizations": (normalizations, data),
+    "recurrent": (recurrent, lambda: data((5, 3))),
+    "attention": (attention, tokens),
+}
+
+
+def check(build: Any, examples: Any, tolerance: float) -> None:
+    """The member of the larger lam and the second seed against `fit`, weights and metrics."""
+    options: dict[str, Any] = {"loss": "mse", "metrics": ["mae"], "epochs": EPOCHS}
+    result = l2keras.sweep(
+        build, LAMS, *examples, optimizer=sgd(), batch_size=BATCH, seeds=SEEDS, verbose=0,
+        validation_data=examples, **options,
+    )  # fmt: skip
+    model, history = alone(
+        build, examples, sgd(), lam=LAMS[1], seed=SEEDS[1], validation_data=examples, **options
+    )
+    member = result.members[3]
+    assert (member.lam, member.seed) == (LAMS[1], SEEDS[1])
+    expected = model.get_weights()
+    assert distance(result.weights[3], expected) < tolerance
+    assert distance(result.weights[1], expected) > 0.01  # lam = 0: doing nothing would fail
+    assert distance(result.weights[2], expected) > 0.01  # the other seed
+    for name in ("loss", "mae", "val_loss", "val_mae"):
+        assert result.history[name][3] == pytest.approx(history[name], rel=10 * tolerance)
+
+
+def sgd() -> Any:
+    return keras.optimizers.SGD(0.1, momentum=0.5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_member_equals_its_own_fit(name: str) -> None:
+    """In float32 weights and metrics after five epochs are those of `fit`, to 1e-5."""
+    build, examples = MODELS[name]
+    check(build, examples(), 1e-5)
+
+
+IN_FLOAT32 = pytest.mark.skipif(
+    BACKEND == "torch", reason="Keras' layers compute in float32 on torch, whatever they are set to"
+)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "name", [name if name == "dense" else pytest.param(name, marks=IN_FLOAT32) for name in MODELS]
+)
+def test_each_member_equals_its_own_fit_in_float64(name: str) -> None:
+    """In float64, to 1e-10."""
+    build, examples = MODELS[name]
+    check(build, examples(), 1e-10)
