@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import l2keras
+from l2keras._keras import tensorflow_rules, torch_vmap
 from l2keras._keras.losses import add_metrics, remove_metrics
 from l2keras._keras.rehearsal import rehearsal
 from tests.helpers import BACKEND, dense_model, fit_zeros, to_numpy
@@ -31,9 +32,19 @@ PRIVATE = {
     "variables": {"_flatten_layers", "_trainable_variables", "_non_trainable_variables"},
     "graph": {"_keras_history", "_inbound_nodes"},
     "losses": {"_losses_override", "_metrics"},
+    "tensorflow_rules": {"_pfor_converter_registry", "_create_op"},
+    "torch_vmap": {"_maybe_convert_to_channels_last"},
 }
 # Private names that are not Keras': Python's, and our own that another module reads.
-OURS = {"__name__", "__module__", "_fields", "_compiled", "_rule_for"}
+OURS = {
+    "__name__",
+    "__module__",
+    "__qualname__",
+    "__traceback__",
+    "_fields",
+    "_compiled",
+    "_rule_for",
+}
 MODULES = sorted(Path(l2keras.__file__).parent.rglob("*.py"))
 
 
@@ -99,6 +110,32 @@ def test_the_update_has_the_signature_that_the_hook_has() -> None:
             update: Any = getattr(value, "_backend_update_step")  # noqa: B009  # mypy sees an object
             names = list(inspect.signature(update).parameters)
             assert names == ["self", "grads", "trainable_variables", "learning_rate"], value
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a registry of TensorFlow")
+def test_vectorized_map_finds_the_rules_that_are_registered() -> None:
+    """L2Loss has no rule of TensorFlow's own; with ours the loss of each row is half its square."""
+    import tensorflow as tf
+
+    pfor = importlib.import_module("tensorflow.python.ops.parallel_for.pfor")
+    tensorflow_rules.register()
+    assert {"L2Loss", "Bitcast", *tensorflow_rules.ONE_BY_ONE} <= set(pfor._pfor_converter_registry)
+    rows = tf.constant([[3.0, 4.0], [0.0, 2.0]])
+    losses = tf.vectorized_map(tf.nn.l2_loss, rows, fallback_to_while_loop=False)
+    assert to_numpy(losses).tolist() == [12.5, 2.0]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="names of Keras' torch backend")
+def test_what_is_replaced_under_vmap_is_there_and_comes_back() -> None:
+    """Keras seeds a torch.Generator in one function, and sets memory formats in another."""
+    random = importlib.import_module("keras.src.backend.torch.random")
+    layers = importlib.import_module("keras.src.backend.torch.nn")
+    names = [(random, "torch_seed_generator"), (layers, "_maybe_convert_to_channels_last")]
+    own = [getattr(module, name) for module, name in names]
+    with torch_vmap.adapted():
+        assert all(getattr(m, name) is not one for (m, name), one in zip(names, own, strict=True))
+        assert keras.random.uniform((2,), seed=keras.random.SeedGenerator(1)).shape == (2,)
+    assert [getattr(module, name) for module, name in names] == own
 
 
 def test_schedules_count_batches_where_gradients_are_accumulated() -> None:

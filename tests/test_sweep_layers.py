@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 import l2keras
-from tests.helpers import BACKEND
+from tests.helpers import BACKEND, mse
 from tests.sweeps import BATCH, EPOCHS, EXAMPLES, alone, data, distance, linear
 
 LAMS = (0.0, 0.6)  # times a learning rate of 0.1: five epochs shrink a weight to 0.6 of itself
@@ -28,8 +28,8 @@ def convolutions() -> Any:
         layers.BatchNormalization(),
         layers.MaxPooling2D(),
         layers.DepthwiseConv2D(2),
-        layers.Conv2DTranspose(2, 2, strides=2),
-        layers.Flatten(),
+        layers.Conv2DTranspose(2, 2, strides=2, activation="tanh"),
+        layers.GlobalAveragePooling2D(),
         layers.Dense(2),
     )
 
@@ -44,8 +44,8 @@ def normalizations() -> Any:
         layers.Dense(6),
         layers.BatchNormalization(momentum=0.5),
         layers.LayerNormalization(),
+        layers.Dense(8, activation="tanh"),
         layers.GroupNormalization(2),
-        layers.PReLU(),
         layers.Dense(2),
     )
 
@@ -81,7 +81,7 @@ MODELS: dict[str, tuple[Any, Any]] = {
 
 def check(build: Any, examples: Any, tolerance: float) -> None:
     """The member of the larger lam and the second seed against `fit`, weights and metrics."""
-    options: dict[str, Any] = {"loss": "mse", "metrics": ["mae"], "epochs": EPOCHS}
+    options: dict[str, Any] = {"loss": mse, "metrics": ["mae"], "epochs": EPOCHS}
     result = l2keras.sweep(
         build, LAMS, *examples, optimizer=sgd(), batch_size=BATCH, seeds=SEEDS, verbose=0,
         validation_data=examples, **options,
@@ -95,8 +95,11 @@ def check(build: Any, examples: Any, tolerance: float) -> None:
     assert distance(result.weights[3], expected) < tolerance
     assert distance(result.weights[1], expected) > 0.01  # lam = 0: doing nothing would fail
     assert distance(result.weights[2], expected) > 0.01  # the other seed
+    # Keras' metrics are float32 on torch
     for name in ("loss", "mae", "val_loss", "val_mae"):
-        assert result.history[name][3] == pytest.approx(history[name], rel=10 * tolerance)
+        assert result.history[name][3] == pytest.approx(
+            history[name], rel=max(10 * tolerance, 1e-6)
+        )
 
 
 def sgd() -> Any:
@@ -111,7 +114,8 @@ def test_each_member_equals_its_own_fit(name: str) -> None:
 
 
 IN_FLOAT32 = pytest.mark.skipif(
-    BACKEND == "torch", reason="Keras' layers compute in float32 on torch, whatever they are set to"
+    BACKEND != "tensorflow",
+    reason="layers of Keras compute in float32 on JAX and torch, whatever they are set to",
 )
 
 

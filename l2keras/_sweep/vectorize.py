@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from l2keras import penalties
-from l2keras._keras.torch_random import unseeded
-from l2keras._sweep import refusals, tensorflow_rules
+from l2keras._keras import tensorflow_rules, torch_vmap
+from l2keras._sweep import refusals
 
 # (trainable, other, metrics, x, y) of one member -> (loss, new other, new metrics)
 MemberStep = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
@@ -140,7 +140,7 @@ def _torch_map(
 ) -> Any:
     import torch
 
-    with unseeded():
+    with torch_vmap.adapted():
         mapped = torch.func.vmap(function, in_dims=tuple(axes), randomness="different")
         return mapped(*arguments)
 
