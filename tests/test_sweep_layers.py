@@ -42,10 +42,10 @@ def normalizations() -> Any:
     return sequential(
         (3,),
         layers.Dense(6),
-        layers.BatchNormalization(momentum=0.5),
-        layers.LayerNormalization(),
+        layers.BatchNormalization(momentum=0.5, epsilon=0.1),  # batches of 4: without it, rounding
+        layers.LayerNormalization(epsilon=0.1),
         layers.Dense(8, activation="tanh"),
-        layers.GroupNormalization(2),
+        layers.GroupNormalization(2, epsilon=0.1),
         layers.Dense(2),
     )
 
