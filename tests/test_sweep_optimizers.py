@@ -11,13 +11,15 @@ import pytest
 from keras import optimizers
 
 import l2keras
-from tests.helpers import mse
+from tests.helpers import BACKEND, mse
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 LAM = 0.6
 TOLERANCE = 1e-10
+# On torch the update of `fit` is float64; the plain one of Keras takes these maxima in float32.
+FLOAT32_MAXIMUM = ("amsgrad", "Adamax") if BACKEND == "torch" else ()
 COUPLINGS = ("penalty", "coupled", "decoupled", "independent")
 
 OPTIMIZERS: dict[str, Callable[[], Any]] = {
@@ -62,7 +64,8 @@ def test_every_elementwise_optimizer(name: str) -> None:
     result = run(optimizer, coupling=coupling)
     assert not optimizer.built
     model, history = alone(linear, data(), OPTIMIZERS[name](), lam=LAM, coupling=coupling, loss=mse)
-    assert distance(result.weights[1], model.get_weights()) < TOLERANCE
+    tolerance = 1e-7 if name in FLOAT32_MAXIMUM else TOLERANCE
+    assert distance(result.weights[1], model.get_weights()) < tolerance
     assert distance(result.weights[0], model.get_weights()) > 1e-4
     assert result.history["loss"][1] == pytest.approx(history["loss"], rel=1e-6)
 
