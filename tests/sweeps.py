@@ -24,12 +24,13 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.x, self.y, self.seed, self.batch_size = x, y, seed, batch_size
         self.epoch = 0
+        self.examples = len(keras.tree.flatten(y)[0])
 
     def __len__(self) -> int:
-        return -(-len(self.y) // self.batch_size)
+        return -(-self.examples // self.batch_size)
 
     def __getitem__(self, index: int) -> Any:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.y))
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
         rows = order[index * self.batch_size : (index + 1) * self.batch_size]
         return keras.tree.map_structure(lambda array: array[rows], (self.x, self.y))
 

@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DO
 def test_its_python_blocks_run(capsys: pytest.CaptureFixture[str]) -> None:
     """Every Python block runs, one after the other, and the callback's logs are printed."""
     names: dict[str, object] = {}
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
     for block in BLOCKS:
         if "import tensorflow" in block and BACKEND != "tensorflow":
             continue

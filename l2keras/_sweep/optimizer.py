@@ -101,14 +101,16 @@ class Coefficients:
 
 def stacked_optimizer(optimizer: Any, variables: Sequence[Any], coefficients: Coefficients) -> Any:
     """A copy of `optimizer` for stacked `variables`, with one learning rate for each member."""
-    base = getattr(keras.optimizers, type(optimizer).__name__)
+    name = type(optimizer).__name__
+    base = getattr(keras.optimizers, "Adam" if name == "AdamW" else name)
 
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
         base.update_step(self, gradient, variable, by_member(learning_rate, variable))
 
     kind: Any = type(f"Stacked{base.__name__}", (base,), {"update_step": update_step})
-    # The scale of the loss is taken out of the gradient again: the result is the same without.
-    config = {**optimizer.get_config(), "learning_rate": 0.0, "loss_scale_factor": None}
+    # The scale of the loss is taken out of the gradient again, and decay of its own is zero.
+    zero = {"learning_rate": 0.0, "loss_scale_factor": None, "weight_decay": None}
+    config = {**optimizer.get_config(), **zero}
     stacked = kind.from_config(config)
     stacked.build(list(variables))
     stacked.learning_rate = lambda: coefficients.learning_rate(optimizers.batches(stacked))

@@ -24,6 +24,7 @@ class SweepResult:
         history: For each metric an array of shape (members, epochs); nan where a member had
             ended. `loss` and `val_loss` contain the penalty, as in `fit`; `data_loss` and
             `val_data_loss` do not.
+        epochs: How many each member has done.
         status: For each member "finished", "stopped" (early stopping), "diverged" (its loss
             became nan or infinite), "interrupted" or "waiting" (Ctrl-C came before).
         weights: For each member what `get_weights()` of its model returns.
@@ -46,6 +47,7 @@ class SweepResult:
 
     members: tuple[Member, ...]
     history: dict[str, np.ndarray]
+    epochs: tuple[int, ...]
     status: tuple[str, ...]
     weights: tuple[list[np.ndarray], ...]
     notes: tuple[str, ...]
@@ -62,22 +64,10 @@ class SweepResult:
         for i, member in enumerate(self.members):
             about = {"member": i, "lam": member.lam, "learning_rate": member.rate_label,
                      "seed": member.seed}  # fmt: skip
-            for epoch in range(self._epochs(i)):
+            for epoch in range(self.epochs[i]):
                 values = {name: float(column[i, epoch]) for name, column in self.history.items()}
                 rows.append({**about, "epoch": epoch, **values})
         return rows
-
-    def _epochs(self, i: int) -> int:
-        """How many epochs a member has done."""
-        if not self.history:
-            return 0
-        return int(np.sum(self._done[i]))
-
-    @property
-    def _done(self) -> np.ndarray:
-        columns = [~np.isnan(column) for column in self.history.values()]
-        done: np.ndarray = np.logical_or.reduce(columns)
-        return done
 
     def __str__(self) -> str:
         """The last epoch of every member."""
@@ -85,7 +75,7 @@ class SweepResult:
         lines = [f"{'lam':>10} {'eta':>10} {'seed':>5} {'epochs':>6} "
                  + " ".join(f"{name:>14}" for name in names) + "  status"]  # fmt: skip
         for i, member in enumerate(self.members):
-            last = self._epochs(i) - 1
+            last = self.epochs[i] - 1
             values = [self.history[name][i, last] if last >= 0 else np.nan for name in names]
             lines.append(
                 f"{member.lam:>10.4g} {member.rate_label:>10} {member.seed:>5} {last + 1:>6} "
@@ -111,6 +101,7 @@ def collect(
     return SweepResult(
         members=tuple(one.member for one in trained),
         history=history,
+        epochs=tuple(len(one.history) for one in trained),
         status=tuple(one.status for one in trained),
         weights=tuple(template.weights(one.state.weights) for one in trained),
         notes=tuple(notes),

@@ -1,0 +1,190 @@
+"""What `sweep` refuses, by name, and before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+
+import l2keras
+from l2keras._sweep import loops
+from tests.helpers import BACKEND
+from tests.sweeps import data, linear
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step ends: where the backend compiles, the compiled call is not reached."""
+    trained: list[Any] = []
+    call = loops.Loop.__call__
+
+    def counted(self: Any, indices: Any) -> None:
+        call(self, indices)
+        trained.append(indices)
+        raise AssertionError("a step has been trained")
+
+    monkeypatch.setattr(loops.Loop, "__call__", counted)
+
+
+def run(build: Callable[[], Any] = linear, lam: Any = (0.1, 0.2), **options: Any) -> Any:
+    x, y = data()
+    settings: dict[str, Any] = {"x": x, "y": y, "loss": "mse", "verbose": 0, **options}
+    return l2keras.sweep(build, lam, settings.pop("x"), settings.pop("y"), **settings)
+
+
+MULTI = getattr(optimizers, "MultiOptimizer", None)
+OPTIMIZERS: dict[str, Callable[[], Any]] = {
+    "global_clipnorm": lambda: optimizers.SGD(0.1, global_clipnorm=1.0),
+    "clipnorm": lambda: optimizers.Adam(0.1, clipnorm=1.0),
+    "Muon": lambda: optimizers.Muon(0.1),
+    "Lamb": lambda: optimizers.Lamb(0.1),
+    "Adafactor": lambda: optimizers.Adafactor(0.1),
+    "LossScaleOptimizer": lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1)),
+    r"AdamW\(weight_decay=0.004\)": lambda: optimizers.AdamW(0.1),
+    r"Adam\(weight_decay=0.01\)": lambda: optimizers.Adam(0.1, weight_decay=0.01),
+    "Mine": lambda: type("Mine", (optimizers.SGD,), {})(0.1),
+    "learning_rate=<function": lambda: optimizers.SGD(lambda: 0.1),
+}
+OPTIMIZERS |= {
+    name: make
+    for name, make in {
+        "ScheduleFreeAdamW": lambda: optimizers.ScheduleFreeAdamW(0.1),
+    }.items()
+    if hasattr(optimizers, name)
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_that_is_not_elementwise_is_named(name: str) -> None:
+    """What came and the remedy are in the message."""
+    with pytest.raises(ValueError, match=rf"Received: .*{name}"):
+        run(optimizer=OPTIMIZERS[name]())
+
+
+@pytest.mark.skipif(MULTI is None, reason="this Keras has no MultiOptimizer")
+def test_a_multi_optimizer_is_named() -> None:
+    """Its members step variables of their own."""
+    with pytest.raises(ValueError, match="MultiOptimizer"):
+        run(optimizer=MULTI(lambda variable: optimizers.SGD(0.1)))  # type: ignore[misc]
+
+
+def test_ftrl_is_refused_decoupled() -> None:
+    """It overwrites W, so that only the loss or the gradient can carry lambda."""
+    with pytest.raises(ValueError, match="Ftrl"):
+        run(optimizer=optimizers.Ftrl(0.1), coupling="decoupled")
+
+
+class OwnStep(keras.Model):
+    """A model that trains in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs)
+
+    def train_step(self, *args: Any) -> Any:
+        raise AssertionError("called")
+
+
+def dense(**options: Any) -> Callable[[], Any]:
+    return lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2, name="top", **options)])
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "constraint MaxNorm of .*kernel": dense(kernel_constraint=keras.constraints.MaxNorm(1.0)),
+    "train_step of OwnStep": OwnStep,
+    "top in float16": dense(dtype="mixed_float16"),
+    "kernel of dtype bfloat16": dense(dtype="bfloat16"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_cannot_share_a_step_is_named(name: str) -> None:
+    """A constraint, a train_step of its own, scaled losses, weights of 16 bits."""
+    with pytest.raises(ValueError, match=rf"Received: .*{name}.*one by one"):
+        run(MODELS[name])
+
+
+class Opaque(layers.Layer):
+    """Multiplies by a weight, with an operation that has no form over stacked weights."""
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(2, 2), initializer="ones")
+
+    def call(self, inputs: Any) -> Any:
+        if BACKEND == "tensorflow":
+            import tensorflow as tf
+
+            logarithm = tf.linalg.logm(tf.cast(tf.convert_to_tensor(self.scale), "complex64"))
+            return inputs * tf.math.real(logarithm)[0, 0]
+        if BACKEND == "torch":
+            return inputs * float(self.scale.value.detach().sum())
+        import jax
+
+        shape = jax.ShapeDtypeStruct((2, 2), self.scale.value.dtype)
+        value = jax.pure_callback(np.asarray, shape, jax.lax.stop_gradient(self.scale.value))
+        return inputs * value[0, 0]
+
+
+def test_a_layer_without_a_form_over_stacked_weights_is_named() -> None:
+    """The name of the layer and its class are in the message, and no step has been done."""
+
+    def build() -> Any:
+        return keras.Sequential([keras.Input((3,)), layers.Dense(2), Opaque(name="opaque")])
+
+    with pytest.raises(ValueError, match=r"Received: .*opaque.*one by one"):
+        run(build)
+
+
+ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+    "lam=-0.1": ({"lam": [0.1, -0.1]}, ValueError),
+    "lam='0.1'": ({"lam": "0.1"}, TypeError),
+    r"lam=\[\]": ({"lam": []}, ValueError),
+    "0.5": ({"seeds": [0, 0.5]}, ValueError),
+    "-1": ({"seeds": -1}, ValueError),
+    r"seeds=\[\]": ({"seeds": ()}, ValueError),
+    "learning_rates=0.0": ({"learning_rates": [0.1, 0.0]}, ValueError),
+    "learning_rates=nan": ({"learning_rates": [np.nan]}, ValueError),
+    "epochs=0": ({"epochs": 0}, ValueError),
+    "batch_size=1.5": ({"batch_size": 1.5}, ValueError),
+    "coupling='penalti'": ({"coupling": "penalti"}, ValueError),
+    "a tuple of 3": ({"validation_data": (1, 2, 3)}, ValueError),
+    "generator": ({"x": (row for row in np.ones((4, 3)))}, TypeError),
+    r"\[3, 11\]": ({"y": np.ones((3, 2))}, ValueError),
+    r"\[0\]": ({"x": np.ones((0, 3)), "y": np.ones((0, 2))}, ValueError),
+    "TerminateOnNaN": ({"early_stopping": keras.callbacks.TerminateOnNaN()}, TypeError),
+    "include='nothing'": ({"include": "nothing"}, ValueError),
+    "exclude=3": ({"exclude": 3}, TypeError),
+}
+
+
+@pytest.mark.parametrize("received", ARGUMENTS)
+def test_an_argument_that_makes_no_sense_is_refused(received: str) -> None:
+    """With what was expected, what came and the remedy."""
+    options, error = ARGUMENTS[received]
+    with pytest.raises(error, match=rf"Received: .*{received}.*\. \w.*"):
+        run(**options)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a dataset of TensorFlow")
+def test_a_dataset_is_refused() -> None:
+    """The batches of each seed are drawn from arrays."""
+    import tensorflow as tf
+
+    with pytest.raises(TypeError, match=r"Dataset.*arrays"):
+        run(x=tf.data.Dataset.from_tensor_slices(data()))
+
+
+def test_a_builder_of_something_else_is_refused() -> None:
+    """It has to return a Keras model, of the same shape at every call."""
+    with pytest.raises(TypeError, match=r"`build_model` must return a Keras model.*Dense"):
+        run(lambda: layers.Dense(2))
+    units = iter((2, 3, 4))
+    with pytest.raises(ValueError, match="the same model at every call"):
+        run(lambda: keras.Sequential([keras.Input((3,)), layers.Dense(next(units))]))
