@@ -28,7 +28,7 @@ def sweep(
     validation_data: tuple[Any, Any] | None = None,
     optimizer: Any = "sgd",
     loss: Any,
-    metrics: Sequence[Any] | None = None,
+    metrics: Sequence[Any] | dict[str, Any] | None = None,
     epochs: int = 1,
     batch_size: int = 32,
     seeds: int | Sequence[int] = (0,),
