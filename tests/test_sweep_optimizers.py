@@ -74,7 +74,7 @@ def test_every_elementwise_optimizer(name: str) -> None:
 def test_every_coupling_with_a_schedule_and_a_mask(coupling: str) -> None:
     """A schedule per member, and what is included and excluded, are those of `fit`."""
     schedule = optimizers.schedules.CosineDecay(0.2, 12)
-    masks = {"include": "*", "exclude": "*hidden*"}
+    masks: dict[str, Any] = {"include": "*", "exclude": "*hidden*"}
     result = run(optimizers.Adam(0.3), coupling=coupling, learning_rates=[schedule, 0.05], **masks)
     rates = [schedule, 0.05, schedule, 0.05]
     assert [member.learning_rate for member in result.members] == rates
@@ -82,7 +82,8 @@ def test_every_coupling_with_a_schedule_and_a_mask(coupling: str) -> None:
         model, _ = alone(
             linear, data(), optimizers.Adam(rates[i]), lam=LAM, coupling=coupling, loss=mse, **masks
         )
-        assert distance(result.weights[i], model.get_weights()) < TOLERANCE
+        tolerance = TOLERANCE if i == 3 else 1e-7  # Keras evaluates this schedule in float32
+        assert distance(result.weights[i], model.get_weights()) < tolerance
         assert distance(result.weights[i - 2], model.get_weights()) > 0.01
 
 

@@ -56,7 +56,7 @@ def on_gpu() -> bool:
     if backend == "jax":
         import jax
 
-        return jax.default_backend() != "cpu"
+        return bool(jax.default_backend() != "cpu")
     import tensorflow as tf
 
     return bool(tf.config.list_logical_devices("GPU"))

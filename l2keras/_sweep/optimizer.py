@@ -107,7 +107,7 @@ def stacked_optimizer(optimizer: Any, variables: Sequence[Any], coefficients: Co
     def update_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
         base.update_step(self, gradient, variable, by_member(learning_rate, variable))
 
-    kind = type(f"Stacked{base.__name__}", (base,), {"update_step": update_step})
+    kind: Any = type(f"Stacked{base.__name__}", (base,), {"update_step": update_step})
     # The scale of the loss is taken out of the gradient again, and decay of its own is zero.
     zero = {"learning_rate": 0.0, "loss_scale_factor": None, "weight_decay": None}
     config = {**optimizer.get_config(), **zero}

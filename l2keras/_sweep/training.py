@@ -128,14 +128,15 @@ class _GroupTraining:
         snapshot = functools.cache(self._group.states)
         for one in self._active():
             seat = self._members.index(one)
+            state = functools.partial(_nth, snapshot, seat)
             own = {name: float(values[seat]) for name, values in logs.items()}
             one.history.append(own)
             if not np.isfinite(own["loss"]):
                 self._keep([one], "diverged")
-            elif self._stops(one, epoch, lambda seat=seat: snapshot()[seat]):
+            elif self._stops(one, epoch, state):
                 self._keep([one], "stopped")
             if self._plan.on_epoch is not None:
-                self._plan.on_epoch(one, lambda seat=seat: snapshot()[seat])
+                self._plan.on_epoch(one, state)
 
     def _stops(self, one: Trained, epoch: int, state: Callable[[], State]) -> bool:
         stopper = self._stoppers.get(one.number)
@@ -163,6 +164,10 @@ class _GroupTraining:
         for one in active:
             one.state = states[self._members.index(one)]
         self._seat(active)
+
+
+def _nth(states: Callable[[], Sequence[State]], seat: int) -> State:
+    return states()[seat]
 
 
 class _Stopper:
