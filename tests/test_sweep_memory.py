@@ -27,12 +27,12 @@ def test_groups_fit_the_budget_and_are_of_nearly_one_size(
 
 
 def test_the_estimate_is_the_sum_of_what_a_step_holds() -> None:
-    """By hand: weights three times, slots and activations before and after."""
+    """By hand: weights and slots four times, outputs three times."""
     layers = [keras.Input((3,)), keras.layers.Dense(4, use_bias=False), keras.layers.Dropout(0.5)]
     model = keras.Sequential(layers)
     # 12 weights, 2 numbers of dropout's seed; of SGD the momentum, the rate and the count;
-    # 2 layers of 4 outputs for each of 8 examples
-    by_hand = 4 * (3 * (12 + 2) + 2 * (12 + 2) + 3 * 2 * 4 * 8)
+    # the inputs, 3 numbers, and 2 layers of 4 outputs for each of 8 examples
+    by_hand = 4 * (4 * (12 + 2) + 4 * (12 + 2) + 3 * (3 + 2 * 4) * 8)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
     estimate = memory.bytes_per_member(model, optimizer, batch_size=8)
     assert by_hand <= estimate <= by_hand + 100  # seeds and counts may have 8 bytes
