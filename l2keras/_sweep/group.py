@@ -170,10 +170,7 @@ class Group:
     def _train_step(self, x: Any, y: Any) -> None:
         rows = keras.tree.flatten(x)[0]
         stacked_batch = self._is_stacked_batch(rows)
-        state: Any = tuple(
-            [ops.convert_to_tensor(variable.value) for variable in part]
-            for part in (self.trainable, self._other, self._metrics)
-        )
+        state = self._tensors()
         losses, other, metrics, grads = vectorize.gradients(
             self._template.train_step, state, x, y, stacked_batch=stacked_batch
         )
@@ -194,14 +191,19 @@ class Group:
         rows = keras.tree.flatten(x)[0]
         stacked_batch = self._is_stacked_batch(rows)
         axis = 0 if stacked_batch else None
-        state = [
-            [ops.convert_to_tensor(variable.value) for variable in part]
-            for part in (self.trainable, self._other, self._metrics)
-        ]
+        state = self._tensors()
         losses, metrics = vectorize.over_members(
             self._template.test_step, *state, x, y, axes=(0, 0, 0, axis, axis)
         )
         self._add(losses, [], metrics, examples=rows.shape[1 if stacked_batch else 0])
+
+    def _tensors(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """The trainable, other and metric variables now."""
+        trainable, other, metrics = (
+            [ops.convert_to_tensor(variable.value) for variable in part]
+            for part in (self.trainable, self._other, self._metrics)
+        )
+        return trainable, other, metrics
 
     def _is_stacked_batch(self, rows: Any) -> bool:
         example = keras.tree.flatten(self._template.example[0])[0]

@@ -78,15 +78,17 @@ def bytes_per_member(model: Any, optimizer: Any, batch_size: int) -> int:
         for layer in layers
         for shape in _output_shapes(layer)
     )
-    return 3 * weights + slots + 3 * activations  # the step holds the old, the new, a temporary
+    # A step holds weights, gradients and new weights; the slots before and after it; outputs, their
+    # gradients and a temporary. Beside it stand, as arrays, the member's state and fresh slots.
+    return 4 * weights + 4 * slots + 3 * activations
 
 
 def _slots(optimizer: Any, variables: Sequence[Any]) -> int:
-    """What the optimizer keeps for these variables, twice: before and after a step."""
+    """The bytes that the optimizer keeps for these variables."""
     twin = type(optimizer).from_config(optimizer.get_config())
     with rehearsal(with_arrays=True):
         twin.build(variables)
-    return sum(2 * _bytes(v.shape, v.dtype) for v in twin.variables)
+    return sum(_bytes(v.shape, v.dtype) for v in twin.variables)
 
 
 def _output_shapes(layer: Any) -> list[tuple[int, ...]]:

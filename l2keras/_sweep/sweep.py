@@ -28,7 +28,7 @@ def sweep(
     validation_data: tuple[Any, Any] | None = None,
     optimizer: Any = "sgd",
     loss: Any,
-    metrics: Sequence[Any] | dict[str, Any] | None = None,
+    metrics: Any = None,
     epochs: int = 1,
     batch_size: int = 32,
     seeds: int | Sequence[int] = (0,),
@@ -105,8 +105,8 @@ def sweep(
     train_data, test_data = checks.as_arrays((x, y)), None
     if validation_data is not None:
         test_data = checks.as_arrays(tuple(validation_data))
-    head = keras.tree.map_structure(lambda array: array[:2], train_data)
-    template = Template(build_model, loss, metrics, head[0], head[1], seed=members[0].seed)
+    head_x, head_y = keras.tree.map_structure(lambda array: array[:2], train_data)
+    template = Template(build_model, loss, metrics, head_x, head_y, seed=members[0].seed)
     stacking.check_model(template.model)
     decayed = {id(variable) for variable in masks.select(template.model, include, exclude)}
     size, note = stacking.group_size(
@@ -129,7 +129,7 @@ def sweep(
         make_group,
         size,
         epochs,
-        train=_shuffled_feed(train_data[0], train_data[1], batch_size),
+        train=_shuffled_feed(train_data, batch_size),
         test=None if test_data is None else _evaluation_feed(*test_data),
         early_stopping=early_stopping,
         metrics=template.model.metrics,
@@ -144,7 +144,8 @@ def sweep(
     return collect(template, trained, epochs, [note, "interrupted"] if interrupted else [note])
 
 
-def _shuffled_feed(x: Any, y: Any, batch_size: int) -> Feed:
+def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
+    x, y = data
     examples = number_of_examples(x)
     return Feed(
         x,

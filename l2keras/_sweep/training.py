@@ -129,14 +129,15 @@ class _GroupTraining:
         snapshot = functools.cache(self._group.states)
         for one in self._active():
             seat = self._members.index(one)
+            state = functools.partial(_nth, snapshot, seat)
             own = {name: float(values[seat]) for name, values in logs.items()}
             one.history.append(own)
             if not np.isfinite(own["loss"]):
                 self._keep([one], "diverged")
-            elif self._stops(one, epoch, functools.partial(_seat_of, snapshot, seat)):
+            elif self._stops(one, epoch, state):
                 self._keep([one], "stopped")
             if self._plan.on_epoch is not None:
-                self._plan.on_epoch(one, functools.partial(_seat_of, snapshot, seat))
+                self._plan.on_epoch(one, state)
 
     def _stops(self, one: Trained, epoch: int, state: Callable[[], State]) -> bool:
         stopper = self._stoppers.get(one.number)
@@ -166,8 +167,8 @@ class _GroupTraining:
         self._seat(active)
 
 
-def _seat_of(snapshot: Callable[[], Sequence[State]], seat: int) -> State:
-    return snapshot()[seat]
+def _nth(states: Callable[[], Sequence[State]], seat: int) -> State:
+    return states()[seat]
 
 
 class _Stopper:
