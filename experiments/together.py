@@ -16,7 +16,8 @@ import keras
 import numpy as np
 
 from experiments import checkpoint, pipeline
-from experiments.data import Dataset, load_data
+from experiments.data import Dataset
+from experiments.datasets import Datasets
 from experiments.models import build_model
 from experiments.optimizers import build_optimizer, build_schedule
 from experiments.regularization import Method, build_method
@@ -24,7 +25,6 @@ from experiments.schema import Config, Distribute, MixedPrecision
 from experiments.trial import compiled_model, data_loss, metrics_of
 from l2keras import AuditReport, audit, masks
 from l2keras._sweep import stacking
-from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group, State
 from l2keras._sweep.members import Member
 from l2keras._sweep.template import Template
@@ -39,7 +39,6 @@ _COUPLINGS = {
     "decoupled": "decoupled",
     "independent": "independent",
 }
-TEST_BATCH = 1024
 CHECKPOINT_SECONDS = 10.0  # of all runs of a group it takes longer than of one
 _FREE = {"regularization.name", "regularization.lam", "seed", "optimizer.learning_rate"}
 
@@ -113,7 +112,7 @@ class Together:
     def __init__(self, configs: Sequence[Config]) -> None:
         first = configs[0]
         self._config = first
-        self._datasets = _Datasets(configs)
+        self._datasets = Datasets(configs)
         data = self._datasets.of(first)
         self.steps_per_epoch = pipeline.steps_per_epoch(
             len(data.x_train), first.training.batch_size
@@ -214,7 +213,7 @@ class Together:
             self.size,
             self._config.training.epochs,
             train=self._datasets.training_feed(self._config.training.batch_size),
-            test=self._datasets.test_feed(),
+            test=self._datasets.test_feed(self._config.training.batch_size),
             on_epoch=tell,
         )
         runners = [self.runners[number] for number in numbers]
@@ -287,52 +286,6 @@ class _SeededTemplate(Template):
 
     def build(self, seed: int) -> Any:
         return build_model(self._config.model, self._data, None, seed)
-
-
-class _Datasets:
-    """The examples of all runs, one after another; the same ones once."""
-
-    def __init__(self, configs: Sequence[Config]) -> None:
-        drawn = any(c.data.label_noise or c.data.name == "teacher_student" for c in configs)
-        self._key: Callable[[int], int] = (lambda seed: seed) if drawn else (lambda seed: 0)
-        self._sets: dict[int, Dataset] = {}
-        for config in configs:
-            key = self._key(config.seed)
-            if key not in self._sets:
-                dtype = config.training.dtype.value
-                self._sets[key] = load_data(config.data, config.seed, dtype)
-        sets = list(self._sets.values())
-        self._place = {key: i for i, key in enumerate(self._sets)}
-        self.train = _joined([d.x_train for d in sets]), _joined([d.y_train for d in sets])
-        self._one_test = all(np.array_equal(d.y_test, sets[0].y_test) for d in sets) and all(
-            np.array_equal(d.x_test, sets[0].x_test) for d in sets
-        )
-        tests = sets[:1] if self._one_test else sets
-        self.test = _joined([d.x_test for d in tests]), _joined([d.y_test for d in tests])
-        self._num_train, self._num_test = len(sets[0].x_train), len(sets[0].x_test)
-
-    def of(self, config: Config) -> Dataset:
-        return self._sets[self._key(config.seed)]
-
-    def training_feed(self, batch_size: int) -> Feed:
-        def order(member: Member, epoch: int) -> np.ndarray:
-            rows = pipeline.epoch_order(self._num_train, batch_size, member.seed, epoch)
-            return rows.reshape(-1) + self._place[self._key(member.seed)] * self._num_train
-
-        return Feed(*self.train, order, lambda m: m.seed, batch_size, drop_remainder=True)
-
-    def test_feed(self) -> Feed:
-        def place(member: Member) -> int:
-            return 0 if self._one_test else self._place[self._key(member.seed)]
-
-        def order(member: Member, epoch: int) -> np.ndarray:
-            return np.arange(self._num_test) + place(member) * self._num_test
-
-        return Feed(*self.test, order, place, TEST_BATCH)
-
-
-def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _give(model: Any, state: State) -> None:

@@ -52,6 +52,14 @@ def group_size(
     return size, f"{num_members} members, {size} at once{why if size == 1 else ''}"
 
 
+def evaluation_batch(batch_size: int) -> int:
+    """Examples evaluated at once: three batches, as a training step holds activations three times.
+
+    So that what `memory.bytes_per_member` says of a step is enough for an evaluation, too.
+    """
+    return 3 * batch_size
+
+
 def most_at_once(model: Any) -> tuple[int, str]:
     """The largest group that pays on this backend and device, and why where that is 1."""
     backend = keras.backend.backend()

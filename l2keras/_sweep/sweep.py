@@ -16,8 +16,6 @@ from l2keras._sweep.result import SweepResult, collect
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
 
-EVALUATION_BATCH = 1024
-
 
 def sweep(
     build_model: Callable[[], Any],
@@ -130,7 +128,9 @@ def sweep(
         size,
         epochs,
         train=_shuffled_feed(train_data, batch_size),
-        test=None if test_data is None else _evaluation_feed(*test_data),
+        test=None
+        if test_data is None
+        else _evaluation_feed(*test_data, stacking.evaluation_batch(batch_size)),
         early_stopping=early_stopping,
         metrics=template.model.metrics,
         on_group_epoch=lambda: bar.add(1),
@@ -156,6 +156,6 @@ def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
     )
 
 
-def _evaluation_feed(x: Any, y: Any) -> Feed:
+def _evaluation_feed(x: Any, y: Any, batch_size: int) -> Feed:
     order = np.arange(number_of_examples(x))
-    return Feed(x, y, lambda member, epoch: order, lambda member: 0, EVALUATION_BATCH)
+    return Feed(x, y, lambda member, epoch: order, lambda member: 0, batch_size)
