@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import numpy as np
 import pytest
 
-from l2keras._sweep import memory
+import l2keras
+from l2keras._sweep import loops, memory
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,23 @@ def test_the_estimate_is_the_sum_of_what_a_step_holds() -> None:
 def test_what_is_free_is_a_number_of_bytes() -> None:
     """Half of the memory that is free: more than none, and less than a petabyte."""
     assert 2**20 < memory.default_budget() < 2**50
+
+
+def test_an_evaluation_holds_no_more_than_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many examples validation_data has, three training batches of them at once."""
+    widths = []
+    call = loops.Loop.__call__
+
+    def noting(self: Any, indices: Any) -> None:
+        widths.append(indices.shape[-1])
+        call(self, indices)
+
+    monkeypatch.setattr(loops.Loop, "__call__", noting)
+    x, y = np.zeros((100, 3), "float32"), np.zeros((100, 1), "float32")
+
+    def build() -> Any:
+        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+
+    l2keras.sweep(build, (0.0, 0.1), x[:10], y[:10], validation_data=(x, y), loss="mse",
+                  batch_size=5, verbose=0)  # fmt: skip
+    assert sorted(set(widths)) == [5, 10, 15]  # steps; the rest of the evaluation; evaluations

@@ -128,9 +128,7 @@ def sweep(
         size,
         epochs,
         train=_shuffled_feed(train_data, batch_size),
-        test=None
-        if test_data is None
-        else _evaluation_feed(*test_data, stacking.evaluation_batch(batch_size)),
+        test=None if test_data is None else _evaluation_feed(test_data, batch_size),
         early_stopping=early_stopping,
         metrics=template.model.metrics,
         on_group_epoch=lambda: bar.add(1),
@@ -156,6 +154,7 @@ def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
     )
 
 
-def _evaluation_feed(x: Any, y: Any, batch_size: int) -> Feed:
-    order = np.arange(number_of_examples(x))
-    return Feed(x, y, lambda member, epoch: order, lambda member: 0, batch_size)
+def _evaluation_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
+    order = np.arange(number_of_examples(data[0]))
+    width = stacking.evaluation_batch(batch_size)
+    return Feed(*data, lambda member, epoch: order, lambda member: 0, width)
