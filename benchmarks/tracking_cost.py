@@ -2,7 +2,9 @@
 
     python -m benchmarks.tracking_cost [RUNS]
 
-Then the time that `experiments.report` takes to read all of them and to make its page.
+Three sides: training alone; with the state that a run keeps (a checkpoint each epoch, the model's
+file at the end); with MLflow besides, as `experiments.train` does. Then the time that
+`experiments.report` takes to read all of them and to make its page.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from experiments import cli, paths, progress
 from experiments.schema import Config
@@ -27,41 +31,50 @@ def main(runs: int) -> None:
     from experiments import device, report, train
     from experiments.data import load_data
     from experiments.tracking import Store
-    from experiments.trial import run_trial
+    from experiments.trial import TrialResult, run_trial
 
     folder = Path(tempfile.mkdtemp())
-    seconds: dict[str, list[float]] = {"with": [], "without": []}
     with initialize_config_dir(str(paths.CONFIGS), version_base="1.3"):
         nodes = [
             compose("config", [*SHORT, f"regularization={METHODS[i % 2]}", f"seed={i // 2}",
                                f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"])
-            for i in range(runs)
+            for i in range(runs + 2)
         ]  # fmt: skip
-    device.set_up(cli.typed(nodes[0]))
-    train.train(nodes[0])  # imports, the store
+
+    def trained(node: DictConfig, checkpoint_path: Path | None = None) -> TrialResult:
+        config = cli.typed(node)
+        device.set_up(config)
+        data = load_data(config.data, config.seed, config.training.dtype.value)
+        return run_trial(config, data, checkpoint_path=checkpoint_path)
+
+    def kept(node: DictConfig) -> None:
+        path = folder / "run.state"
+        trained(node, path).model.save(folder / "model.keras")
+        path.unlink()
+
+    sides: dict[str, Callable[[DictConfig], object]]
+    sides = {"trained": trained, "kept": kept, "recorded": train.train}
+    for node in nodes[:2]:  # imports, the store
+        train.train(node)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     with progress.bar(runs, "runs") as advance:
-        for node in nodes[1:]:
-            config = cli.typed(node)
-
-            def without(config: Config = config) -> None:
-                device.set_up(config)
-                data = load_data(config.data, config.seed, config.training.dtype.value)
-                run_trial(config, data)
-
-            def with_mlflow(node: object = node) -> None:
-                train.train(node)
-
-            for name, run in (("with", with_mlflow), ("without", without)):
+        for number, node in enumerate(nodes[2:]):
+            order = list(sides)[number % 3 :] + list(sides)[: number % 3]
+            for name in order:
                 start = time.perf_counter()
-                run()
+                sides[name](node)
                 seconds[name].append(time.perf_counter() - start)
             advance({})
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    share = 1 - medians["without"] / medians["with"]
-    print(f"{runs} runs: {medians['with']:.3f} s each, {medians['without']:.3f} s without MLflow: ")
-    print(f"the record takes {share:.1%} of the wall time")
-    halves = [statistics.median(seconds["with"][i::2][-runs // 8 :]) for i in (0, 1)]
-    print(f"the last eighth: {statistics.mean(halves):.3f} s each")
+    whole = statistics.median(seconds["recorded"])
+    print(f"{runs} runs of 10 epochs, {whole:.3f} s each (medians of paired differences):")
+    for what, side, other in (
+        ("MLflow", "recorded", "kept"),
+        ("checkpoints and the model's file", "kept", "trained"),
+        ("both", "recorded", "trained"),
+    ):
+        pairs = zip(seconds[side], seconds[other], strict=True)
+        cost = statistics.median(a - b for a, b in pairs)
+        print(f"{what}: {cost * 1e3:.0f} ms, {cost / whole:.1%} of the wall time")
     store = Store(f"sqlite:///{folder / 'mlflow.db'}", "l2keras")
     start = time.perf_counter()
     report.write(store, None, None, folder / "report")

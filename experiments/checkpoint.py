@@ -7,11 +7,12 @@ drawn from (seed, epoch), so the number of the epoch is all of it that has to be
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
@@ -54,12 +55,16 @@ def load(path: Path, model: Any) -> Progress | None:
 
 def write(path: Path, arrays: Sequence[np.ndarray], progress: Progress) -> None:
     """Writes arrays and how far a run has come; a kill in the middle leaves what was there."""
-    about = {"history": progress.history, "seconds": progress.seconds}
+    about = {
+        "history": progress.history,
+        "seconds": progress.seconds,
+        "arrays": [(array.dtype.name, array.shape) for array in arrays],
+    }
     new = path.with_suffix(".new")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with new.open("wb") as file:
-        named: Any = {str(i): array for i, array in enumerate(arrays)}
-        np.savez(file, about=np.array(json.dumps(about)), **named)
+    with new.open("wb") as file:  # one line and raw bytes: a third of the time of np.savez
+        file.write(json.dumps(about).encode() + b"\n")
+        file.writelines(array.tobytes() for array in arrays)
     os.replace(new, path)
 
 
@@ -67,10 +72,15 @@ def read(path: Path) -> tuple[list[np.ndarray], Progress] | None:
     """What `write` has written; None where there is nothing."""
     if not path.exists():
         return None
-    with np.load(path) as file:
-        about = json.loads(str(file["about"]))
-        arrays = [file[str(i)] for i in range(len(file.files) - 1)]
+    with path.open("rb") as file:
+        about = json.loads(file.readline())
+        arrays = [_array(file, np.dtype(name), shape) for name, shape in about["arrays"]]
     return arrays, Progress(about["history"], about["seconds"])
+
+
+def _array(file: BinaryIO, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray:
+    size = dtype.itemsize * math.prod(shape)
+    return np.frombuffer(bytearray(file.read(size)), dtype).reshape(shape)
 
 
 def _variables(model: Any) -> Sequence[Any]:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +128,35 @@ def read_spill(path: Path) -> list[Operation]:
     return [(kind, content) for kind, content in map(json.loads, path.read_text().splitlines())]
 
 
-def merged(operations: Sequence[Operation]) -> list[Operation]:
-    """The same operations in fewer: neighbours of one kind joined, in the order they came."""
-    joined: list[Operation] = []
+@dataclass
+class Batch:
+    """Operations by what the store takes at once; metrics, params and tags are one request.
+
+    They are written in the order of the fields: the status last.
+    """
+
+    metrics: list[Sequence[Any]] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    files: list[Sequence[Any]] = field(default_factory=list)
+    status: str | None = None
+
+
+def merged(operations: Sequence[Operation]) -> Batch:
+    """The operations of one run, in few: of what has a name, the last counts."""
+    batch = Batch()
     for kind, content in operations:
-        if joined and joined[-1][0] == kind == "metrics":
-            joined[-1] = (kind, [*joined[-1][1], *content])
-        elif joined and joined[-1][0] == kind and kind in ("params", "tags"):
-            joined[-1] = (kind, {**joined[-1][1], **content})
+        if kind == "metrics":
+            batch.metrics += content
+        elif kind == "params":
+            batch.params |= content
+        elif kind == "tags":
+            batch.tags |= content
+        elif kind == "status":
+            batch.status = content
+        elif kind == "text":
+            batch.texts[content[0]] = content[1]
         else:
-            joined.append((kind, content))
-    return joined
+            batch.files.append(content)
+    return batch

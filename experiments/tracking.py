@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -193,34 +194,46 @@ class Store:
         """
         from mlflow.exceptions import MlflowException
 
-        for kind, content in outbox.merged(operations):
-            try:
-                with _WRITING:
-                    self._write(run_id, kind, content)
-            except MlflowException as error:
-                if error.error_code in _FINAL:
-                    raise Rejected(f"The store refuses {kind}: {error}") from error
-                raise
+        try:
+            with _WRITING:
+                self._write(run_id, outbox.merged(operations))
+        except MlflowException as error:
+            if error.error_code in _FINAL:
+                raise Rejected(f"The store refuses what is written: {error}") from error
+            raise
 
-    def _write(self, run_id: str, kind: str, content: Any) -> None:
+    def _write(self, run_id: str, batch: outbox.Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        if kind == "metrics":
-            metrics = [Metric(*row[:3], step=row[3]) for row in content]
-            for start in range(0, len(metrics), 1000):  # what MLflow takes in a request
-                self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
-        elif kind == "params":
-            params = [Param(key, value) for key, value in content.items()]
-            for start in range(0, len(params), 100):
-                self.client.log_batch(run_id, params=params[start : start + 100])
-        elif kind == "tags":
-            self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in content.items()])
-        elif kind == "text":
-            self.client.log_text(run_id, content[1], content[0])
-        elif kind == "file":
-            self.client.log_artifact(run_id, content[0], content[1])
-        else:
-            self.client.set_terminated(run_id, content)
+        metrics = [Metric(*row[:3], step=row[3]) for row in batch.metrics]
+        params = [Param(key, value) for key, value in batch.params.items()]
+        tags = [RunTag(key, value) for key, value in batch.tags.items()]
+        while metrics or params or tags:  # what MLflow takes in a request: 1,000, of these 100
+            self.client.log_batch(
+                run_id, metrics=metrics[:800], params=params[:100], tags=tags[:100]
+            )
+            metrics, params, tags = metrics[800:], params[100:], tags[100:]
+        if batch.texts:
+            with tempfile.TemporaryDirectory() as folder:
+                for name, text in batch.texts.items():
+                    path = Path(folder, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(text, encoding="utf-8")
+                self.client.log_artifacts(run_id, folder)
+        for file, folder in batch.files:
+            self.client.log_artifact(run_id, file, folder)
+        if batch.status is not None:
+            self.client.set_terminated(run_id, batch.status)
+
+
+def opened(uri: str | None, study: str, *, patient: bool = False) -> Store:
+    """The study in the store; it is opened once in a process that has many runs in it."""
+    return _opened(store_uri(uri), study, patient)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(uri: str, study: str, patient: bool) -> Store:
+    return Store(uri, study, patient=patient)
 
 
 def _artifact_location(uri: str) -> str | None:

@@ -145,7 +145,7 @@ def _train(
         assert seat.run is not None
         record_start(seat.run, seat.node, seat.config, device_name)
         seat.run.log_decay(together.audit(runner))
-        runner.checkpoint_path = store.folder / "checkpoints" / f"{seat.run.id}.together.npz"
+        runner.checkpoint_path = store.folder / "checkpoints" / f"{seat.run.id}.together.state"
         runner.resume()
     config = seats[0].config
     label = f"{len(numbers)} runs at once"

@@ -43,7 +43,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     composed: Compose, tmp_path: Path, name: str
 ) -> None:
     """Killed in its third epoch and launched again: weights and history equal to the last bit."""
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run.state"
     seen: list[int] = []
 
     def kill(epoch: int, metrics: dict[str, float]) -> None:
@@ -73,7 +73,7 @@ def test_without_its_checkpoint_a_run_of_two_parts_would_differ(composed: Compos
 
 def test_a_run_that_had_ended_is_not_trained_again(composed: Compose, tmp_path: Path) -> None:
     """A checkpoint of the last epoch: the history comes back, and no step is taken."""
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run.state"
     first = trained(composed, SETTINGS["mlp"], checkpoint_path=path)
     again = trained(composed, SETTINGS["mlp"], checkpoint_path=path)
     assert again.history == first.history

@@ -142,7 +142,7 @@ def test_upload_of_what_no_run_has_left(
     assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
     told = capsys.readouterr().err
     assert f"{noise} is no file that a run has left" in told
-    assert f"{foreign}: The store refuses params" in told
+    assert f"{foreign}: The store refuses what is written" in told
     assert noise.exists()
     assert foreign.exists()
 

@@ -9,24 +9,26 @@ from pathlib import Path
 import pytest
 
 from experiments import outbox
-from experiments.outbox import Operation, Outbox, Rejected, merged, read_spill
+from experiments.outbox import Batch, Operation, Outbox, Rejected, merged, read_spill
 
 
 def never() -> bool:
     return False
 
 
-def test_neighbours_are_joined_in_order() -> None:
-    """Metrics, params and tags that follow one another become one request; the order stays."""
+def test_operations_are_few_requests() -> None:
+    """Everything of a kind is joined, whatever came between; of a name, the last one counts."""
     first, second = [["loss", 1.0, 5, 0]], [["loss", 0.5, 6, 1]]
     operations: list[Operation] = [
-        ("params", {"a": "1"}), ("params", {"b": "2"}), ("metrics", first), ("metrics", second),
-        ("text", ["note.txt", "x"]), ("metrics", first), ("status", "FINISHED"),
+        ("params", {"a": "1"}), ("metrics", first), ("text", ["note.txt", "x"]),
+        ("tags", {"t": "old", "u": "1"}), ("params", {"b": "2"}), ("metrics", second),
+        ("file", ["model.keras", None]), ("tags", {"t": "new"}), ("text", ["note.txt", "y"]),
+        ("status", "FINISHED"),
     ]  # fmt: skip
-    assert merged(operations) == [
-        ("params", {"a": "1", "b": "2"}), ("metrics", [*first, *second]),
-        ("text", ["note.txt", "x"]), ("metrics", first), ("status", "FINISHED"),
-    ]  # fmt: skip
+    assert merged(operations) == Batch(
+        metrics=[*first, *second], params={"a": "1", "b": "2"}, tags={"t": "new", "u": "1"},
+        texts={"note.txt": "y"}, files=[["model.keras", None]], status="FINISHED",
+    )  # fmt: skip
 
 
 def test_what_fails_is_tried_again_in_order(
