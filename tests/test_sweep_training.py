@@ -238,3 +238,49 @@ def test_the_result_says_where_stacking_gains_nothing() -> None:
     else:
         assert result.notes == ("2 members, 2 at once",)
     assert result.notes[0] in str(result)
+
+
+def dense() -> Any:
+    """A model of layers that XLA compiles well."""
+    layers = keras.layers
+    return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters are for TensorFlow's graphs")
+@pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
+def test_a_step_as_one_cluster_does_what_fit_does(
+    monkeypatch: pytest.MonkeyPatch, coupling: str
+) -> None:
+    """Compiled by XLA as a whole: each member as if alone, the last batch is a smaller one."""
+    from l2keras._sweep import stacking
+
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
+    assert stacking.pays_as_cluster(dense(), size=2, updates=1)
+    made = []
+    cluster = loops.Loop._cluster
+    monkeypatch.setattr(
+        loops.Loop, "_cluster", lambda self, rows: made.append(rows) or cluster(self, rows)
+    )
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    result = l2keras.sweep(
+        dense, (0.0, 0.3, 0.9), *data(), optimizer=optimizer, loss="mse", metrics=["mae"],
+        epochs=EPOCHS, batch_size=BATCH, coupling=coupling, verbose=0,
+    )  # fmt: skip
+    assert len(made) == 2  # of 4 examples and of 3
+    for i, lam in enumerate((0.0, 0.3, 0.9)):
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+        model, history = alone(
+            dense, data(), optimizer, lam=lam, coupling=coupling, metrics=["mae"]
+        )
+        assert distance(result.weights[i], model.get_weights()) < 1e-5
+        assert np.allclose(result.history["loss"][i], history["loss"], rtol=1e-5)
+        assert np.allclose(result.history["mae"][i], history["mae"], rtol=1e-5)
+
+
+def test_no_cluster_where_it_does_not_pay() -> None:
+    """Few updates, one member, or layers that are not dense."""
+    from l2keras._sweep import stacking
+
+    assert not stacking.pays_as_cluster(dense(), size=32, updates=10)
+    assert not stacking.pays_as_cluster(dense(), size=1, updates=10**9)
+    assert not stacking.pays_as_cluster(linear(), size=32, updates=10**9)

@@ -43,6 +43,7 @@ class Group:
         size: Members in a group.
         decayed: Which of `template.trainable` decay applies to.
         train, test: (x, y) of all examples; `test` may be None.
+        as_cluster: Whether XLA compiles the training step as a whole, see `loops.Loop`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Group:
         decayed: Sequence[bool],
         train: tuple[Any, Any],
         test: tuple[Any, Any] | None,
+        as_cluster: bool = False,
     ) -> None:
         self.size = size
         self._template = template
@@ -70,7 +72,8 @@ class Group:
                       for _ in ("data_loss", "penalty")]  # fmt: skip
         fixed = [*self.trainable, *self._other, *self._metrics, *self._sums]
         fixed += self._coefficients.variables
-        self._fit = loops.Loop(self._train_step, [*fixed, *self.optimizer.variables], *train)
+        variables = [*fixed, *self.optimizer.variables]
+        self._fit = loops.Loop(self._train_step, variables, *train, as_cluster=as_cluster)
         self._evaluate = None if test is None else loops.Loop(self._test_step, fixed, *test)
         self._results: Any = None
 

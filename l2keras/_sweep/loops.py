@@ -33,10 +33,14 @@ class Loop:
         step: Reads and assigns `variables`, and nothing else that changes.
         variables: Keras variables.
         x, y: Arrays, or nested structures of arrays, of examples along the first axis.
+        as_cluster: On TensorFlow, whether XLA compiles a step as a whole; see `stacking`.
     """
 
-    def __init__(self, step: Step, variables: Sequence[Any], x: Any, y: Any) -> None:
+    def __init__(
+        self, step: Step, variables: Sequence[Any], x: Any, y: Any, *, as_cluster: bool = False
+    ) -> None:
         self._step = step
+        self._as_cluster = as_cluster
         self._variables = list(variables)
         self._data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
         self._compiled: dict[Any, Any] = {}
@@ -78,13 +82,37 @@ class Loop:
     def _trace_tensorflow(self, indices: Any) -> None:
         import tensorflow as tf
 
+        step = self._cluster(indices.shape[1:]) if self._as_cluster else self._step
+
         def body(i: Any) -> tuple[Any]:
             x, y = tf.nest.map_structure(lambda array: tf.gather(array, indices[i]), self._data)
-            self._step(x, y)
+            step(x, y)
             return (i + 1,)
 
         steps = tf.shape(indices)[0]
         tf.while_loop(lambda i: i < steps, body, (0,), parallel_iterations=1)
+
+    def _cluster(self, rows: Any) -> Step:
+        """The step for batches of `rows` examples, compiled by XLA.
+
+        Traced outside of XLA first: under it `tf.vectorized_map` makes functions of its own, whose
+        gradients pass shapes from one to the other; XLA takes these for constants that depend on
+        the weights, and compiles again in every step.
+        """
+        import tensorflow as tf
+
+        def spec(array: Any) -> Any:
+            return tf.TensorSpec((*rows, *array.shape[1:]), array.dtype)
+
+        specs = tf.nest.map_structure(spec, self._data)
+        plain = tf.function(self._step, autograph=False).get_concrete_function(*specs)
+
+        def step(x: Any, y: Any) -> None:
+            plain(x, y)
+
+        cluster = tf.function(step, jit_compile=True, autograph=False)
+        compiled_step: Step = cluster.get_concrete_function(*specs)
+        return compiled_step
 
     def _call_jax(self, indices: Any) -> None:
         import jax

@@ -111,6 +111,8 @@ def sweep(
         template.model, optimizer, len(members), batch_size, memory_budget
     )
 
+    updates = epochs * -(-number_of_examples(train_data[0]) // batch_size)
+
     def make_group(size: int) -> Group:
         return Group(
             template,
@@ -120,6 +122,7 @@ def sweep(
             decayed=[id(variable) in decayed for variable in template.trainable],
             train=train_data,
             test=test_data,
+            as_cluster=stacking.pays_as_cluster(template.model, size, updates),
         )
 
     bar = keras.utils.Progbar(-(-len(members) // size) * epochs, unit_name="epoch", verbose=verbose)
