@@ -101,7 +101,7 @@ class Sides:
         return l2keras.sweep(
             case.build, self.lams, self.x, self.y, optimizer=_optimizer(), loss=self.loss,
             metrics=["accuracy"], epochs=case.epochs, batch_size=case.batch_size,
-            seeds=case.seeds, verbose=0,
+            seeds=list(range(case.seeds)), verbose=0,
         )  # fmt: skip
 
     def _fit_alone(self, lam: float) -> list[np.ndarray]:
