@@ -31,6 +31,7 @@ bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.audit_time
 	$(BIN)/python -m benchmarks.lazy_embedding
 	$(BIN)/python -m benchmarks.tracking_cost
+	$(BIN)/python -m benchmarks.sweep
 
 screenshots: $(VENV)/.test  ## the README's pictures of a sweep
 	$(BIN)/python -m docs.screenshots

@@ -258,9 +258,12 @@ def test_a_step_as_one_cluster_does_what_fit_does(
     assert stacking.pays_as_cluster(dense(), size=2, updates=1)
     made = []
     cluster = loops.Loop._cluster
-    monkeypatch.setattr(
-        loops.Loop, "_cluster", lambda self, rows: made.append(rows) or cluster(self, rows)
-    )
+
+    def counted(self: Any, rows: Any) -> Any:
+        made.append(rows)
+        return cluster(self, rows)
+
+    monkeypatch.setattr(loops.Loop, "_cluster", counted)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
     result = l2keras.sweep(
         dense, (0.0, 0.3, 0.9), *data(), optimizer=optimizer, loss="mse", metrics=["mae"],
