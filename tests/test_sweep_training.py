@@ -280,6 +280,31 @@ def test_a_step_as_one_cluster_does_what_fit_does(
         assert np.allclose(result.history["mae"][i], history["mae"], rtol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters are for TensorFlow's graphs")
+def test_a_loss_that_xla_has_no_form_of_is_trained_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The step falls back to plain operations, and no update is lost or done twice."""
+    import tensorflow as tf
+
+    from l2keras._sweep import stacking
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        error = tf.math.special.dawsn(y_pred - y_true)
+        return tf.reduce_mean(tf.square(error), axis=-1)
+
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    result = l2keras.sweep(
+        dense, (0.0, 0.9), *data(), optimizer=optimizer, loss=loss, epochs=EPOCHS,
+        batch_size=BATCH, verbose=0,
+    )  # fmt: skip
+    for i, lam in enumerate((0.0, 0.9)):
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+        model, _ = alone(dense, data(), optimizer, lam=lam, loss=loss)
+        assert distance(result.weights[i], model.get_weights()) < 1e-5
+
+
 def test_no_cluster_where_it_does_not_pay() -> None:
     """Few updates, one member, or layers that are not dense."""
     from l2keras._sweep import stacking

@@ -73,11 +73,22 @@ class Loop:
         import tensorflow as tf
 
         key = indices.shape[1:]
-        if key not in self._compiled:
-            function = tf.function(self._trace_tensorflow, autograph=False)
-            spec = tf.TensorSpec((None, *key), tf.int32)
-            self._compiled[key] = function.get_concrete_function(spec)
-        self._compiled[key](tf.constant(indices, tf.int32))
+        if key in self._compiled:
+            self._compiled[key](tf.constant(indices, tf.int32))
+            return
+        function = tf.function(self._trace_tensorflow, autograph=False)
+        spec = tf.TensorSpec((None, *key), tf.int32)
+        self._compiled[key] = function.get_concrete_function(spec)
+        try:
+            self._compiled[key](tf.constant(indices, tf.int32))
+        except tf.errors.InvalidArgumentError:
+            if not self._as_cluster:
+                raise
+            # An operation, such as one of the loss, that XLA has no form of: it says so when it
+            # compiles, before the first step. If it was another error, the plain step raises it.
+            self._as_cluster = False
+            del self._compiled[key]
+            self._call_tensorflow(indices)
 
     def _trace_tensorflow(self, indices: Any) -> None:
         import tensorflow as tf

@@ -110,7 +110,6 @@ def sweep(
     size, note = stacking.group_size(
         template.model, optimizer, len(members), batch_size, memory_budget
     )
-
     updates = epochs * -(-number_of_examples(train_data[0]) // batch_size)
 
     def make_group(size: int) -> Group:

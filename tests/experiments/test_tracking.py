@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments import outbox, paths, signals, tracking
-from experiments.tracking import Store
+from experiments.tracking import Store, opened
 from tests.experiments.conftest import runs_of
 
 
@@ -135,6 +136,47 @@ def test_metrics_are_written_in_batches(store: Store, monkeypatch: pytest.Monkey
             run.log_metrics({"loss": 0.0}, step=epoch)
     assert sum(requests) == 1500
     assert len(requests) <= 4
+
+
+def test_a_short_run_is_one_request_and_its_texts_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Params, tags and metrics go together, so do texts; what is written is all there."""
+    calls: list[str] = []
+
+    def count(name: str) -> None:
+        original = getattr(store.client, name)
+
+        def counted(*given: Any, **named: Any) -> None:
+            calls.append(name)
+            original(*given, **named)
+
+        monkeypatch.setattr(store.client, name, counted)
+
+    for name in ("log_batch", "log_artifacts", "log_text"):
+        count(name)
+    with store.run("one") as run:
+        run.log_params({"a": 1})
+        run.log_text("x", "note.txt")
+        run.log_metrics({"loss": 1.0})
+        run.set_tags({"t": "u"})
+        run.log_text("y", "folder/other.txt")
+        run.log_params({"b": 2})
+    assert calls == ["log_batch", "log_artifacts"]
+    [found] = runs_of(store)
+    assert found.data.params == {"a": "1", "b": "2"}
+    assert found.data.metrics == {"loss": 1.0}
+    assert found.data.tags["t"] == "u"
+    other = store.client.download_artifacts(found.info.run_id, "folder/other.txt")
+    assert Path(other).read_text() == "y"
+
+
+def test_a_study_is_opened_once_in_a_process(tmp_path: Path) -> None:
+    """The same for the same store and study, another one for another study."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    first = opened(uri, "study")
+    assert opened(uri, "study") is first
+    assert opened(uri, "other").experiment_id != first.experiment_id
 
 
 def test_a_long_fit_is_seen_while_it_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
