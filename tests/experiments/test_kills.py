@@ -20,10 +20,10 @@ from tests.experiments.conftest import runs_of
 EPOCHS = 150  # some seconds
 
 
-def launch(uri: str, folder: Path, *more: str) -> subprocess.Popen[str]:
+def launch(uri: str, folder: Path, *more: str, epochs: int = EPOCHS) -> subprocess.Popen[str]:
     """A sweep in a process group of its own, so that all of it can be killed."""
     arguments = [
-        "-m", f"training.epochs={EPOCHS}", "data.num_train=200", "model.width=8",
+        "-m", f"training.epochs={epochs}", "data.num_train=200", "model.width=8",
         "tracking.log_model=false", f"tracking.uri={uri}", f"hydra.sweep.dir={folder}", *more,
     ]  # fmt: skip
     return subprocess.Popen(
@@ -37,7 +37,7 @@ def trials(store: Store) -> list[Any]:
     return [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
 
 
-def check_complete(store: Store, count: int) -> None:
+def check_complete(store: Store, count: int, epochs: int = EPOCHS) -> None:
     """`count` FINISHED runs, one for each config, each with every epoch exactly once."""
     found = trials(store)
     assert [run.info.status for run in found] == ["FINISHED"] * count
@@ -45,7 +45,7 @@ def check_complete(store: Store, count: int) -> None:
     for run in found:
         for key in ("loss", "val_data_loss", "weight_norm"):
             history = store.client.get_metric_history(run.info.run_id, key)
-            assert sorted(metric.step for metric in history) == list(range(EPOCHS)), key
+            assert sorted(metric.step for metric in history) == list(range(epochs)), key
 
 
 def wait_for_training(process: subprocess.Popen[str], store: Store) -> None:
@@ -89,19 +89,20 @@ def test_fifty_kills(uri: str, tmp_path: Path, launcher: str) -> None:
     sweep = ["regularization=half_l2,decoupled", "seed=range(10)", f"hydra/launcher={launcher}"]
     chance = random.Random(launcher)
     store = Store(uri, "l2keras")
-    kills = 0
+    kills, epochs = 0, 3 * EPOCHS  # more training than there is time for between 25 kills
     while kills < 25:
-        process = launch(uri, tmp_path / "sweep", *sweep)
+        process = launch(uri, tmp_path / "sweep", *sweep, epochs=epochs)
         if chance.random() < 0.2:
             time.sleep(chance.uniform(0.0, 15.0))
         else:
             wait_for_training(process, store)
             time.sleep(chance.uniform(0.0, 4.0))
-        kills += process.poll() is None
+        assert process.poll() is None, f"over after {kills} kills: {process.communicate()[0]}"
+        kills += 1
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         assert process.returncode == -signal.SIGKILL, f"after {kills} kills: {output}"
-    process = launch(uri, tmp_path / "sweep", *sweep)
+    process = launch(uri, tmp_path / "sweep", *sweep, epochs=epochs)
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    check_complete(store, 20)
+    check_complete(store, 20, epochs)
