@@ -113,7 +113,7 @@ def record_summary(
 ) -> Path:
     """Table, figures and page into the parent run; the page also into runs/. Returns its path."""
     from experiments import comparison_page
-    from experiments.train import versions
+    from experiments.provenance import versions
 
     figures = comparison_page.figures(results, config)
     provenance = {**versions(), "device": device_name, "MLflow run": parent.id}

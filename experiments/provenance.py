@@ -41,6 +41,25 @@ def masked(text: str) -> str:
 
 
 @functools.cache
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    import importlib.metadata
+    import platform
+
+    import keras
+
+    backend = keras.backend.backend()
+    names = ["l2keras", "keras", "numpy", backend]
+    found = {}
+    for name in names:
+        try:
+            found[f"version.{name}"] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[f"version.{name}"] = "not installed as a package"
+    return {**found, "version.python": platform.python_version(), "running_backend": backend}
+
+
+@functools.cache
 def _commit() -> tuple[str, str]:
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return commit or "unknown", "unknown" if status is None else str(bool(status)).lower()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import gc
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli, identity, progress, signals
+from experiments import cli, identity, progress, provenance, signals
 from experiments.outcome import Outcome
 from experiments.schema import Config, run_label
 
@@ -43,7 +41,7 @@ def train(node: DictConfig) -> Outcome:
     device_name = device.set_up(config)
     in_sweep = config.tracking.parent is not None
     store = opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
-    _spare_imports()
+    device.spare_imports()
     if not in_sweep:  # a sweep has done so
         upload.send_pending(store)
     told, label = identity.config_hash(cli.flatten(node)), run_label(config)
@@ -58,12 +56,6 @@ def train(node: DictConfig) -> Outcome:
             return done or _train(store, node, config, device_name, told, resume)
     except identity.Busy:
         return Outcome(label, told, "RUNNING", failure="another process is at work on it")
-
-
-@functools.cache
-def _spare_imports() -> None:
-    """Python's collector looks the libraries' million objects through (0.5 s) no more."""
-    gc.freeze()
 
 
 def _train(
@@ -138,7 +130,7 @@ def record_trial(
 def record_start(run: Run, node: DictConfig, config: Config, device_name: str) -> None:
     """What is known of a run before it trains."""
     node = cli.recorded(node)
-    run.log_params({**cli.flatten(node), **versions(), "device_name": device_name})
+    run.log_params({**cli.flatten(node), **provenance.versions(), "device_name": device_name})
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
     run.set_tags({METHOD_TAG: config.regularization.name})
 
@@ -169,25 +161,6 @@ def timescale_params(lam: float, config: Config, updates: float) -> dict[str, fl
         return {}
     steps = l2keras.timescale(lam, steps_per_epoch=1, learning_rate=rate)
     return {"timescale_epochs": float(f"{steps / updates:.7g}")}
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    import importlib.metadata
-    import platform
-
-    import keras
-
-    backend = keras.backend.backend()
-    names = ["l2keras", "keras", "numpy", backend]
-    found = {}
-    for name in names:
-        try:
-            found[f"version.{name}"] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[f"version.{name}"] = "not installed as a package"
-    return {**found, "version.python": platform.python_version(), "running_backend": backend}
 
 
 def job(node: DictConfig) -> Outcome:
