@@ -30,6 +30,7 @@ FORMS = {
     "cautious": {"cautious": True},
     "stable": {"stable": True},
     "toward": {"toward": "init"},
+    "fused": {"fused": True},  # a cluster on one device, plain operations on two
 }
 
 def train(strategy, method):
@@ -72,7 +73,7 @@ def test_two_replicas_equal_one_device() -> None:
     )
     assert result.returncode == 0, result.stderr[-2000:]
     apart = json.loads(result.stdout.splitlines()[-1])
-    forms = ("decoupled", "coupled", "independent", "cautious", "stable", "toward")
+    forms = ("decoupled", "coupled", "independent", "cautious", "stable", "toward", "fused")
     for method in ("none", "none, adam", "half_l2", *forms):
         assert apart[method] < 1e-5, (method, apart)
         assert "none" in method or apart[f"{method} acts"] > 0.01, (method, apart)

@@ -20,6 +20,7 @@ LAYERS = [
     *("_validation", "penalties"),
     *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
     *(
+        "_keras.cluster",
         "_keras.own_decay",
         "_keras.rehearsal",
         "_keras.retrace",

@@ -25,6 +25,7 @@ _EXCLUSIVE = (
     ("lazy", "cautious"),
     ("lazy", "stable"),
     ("lazy", "toward"),
+    ("lazy", "fused"),
 )
 
 
@@ -64,9 +65,17 @@ def check_forms(coupling: str, given: Mapping[str, Any]) -> None:
 
     Args:
         coupling: One of `COUPLINGS`.
-        given: The arguments `corrected`, `cautious`, `stable`, `toward` and `lazy`.
+        given: The arguments `corrected`, `cautious`, `stable`, `toward`, `lazy` and `fused`.
     """
     _validation.check_choice(coupling, "coupling", COUPLINGS)
+    if given["fused"] is not None and not isinstance(given["fused"], bool):
+        raise TypeError(
+            _validation.error(
+                "`fused` must be True, False, or None, which chooses.",
+                f"fused={given['fused']!r}",
+                "Leave it out.",
+            )
+        )
     for name in ("cautious", "stable", "lazy"):
         if not isinstance(given[name], bool):
             raise TypeError(
@@ -133,6 +142,7 @@ _DEFAULTS = {
     "toward": None,
     "layer_decay": 1.0,
     "lazy": False,
+    "fused": None,
 }
 
 

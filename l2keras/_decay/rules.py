@@ -37,6 +37,7 @@ class DecayRule:
     stable: bool = False
     anchors: Anchors | None = None
     tables: LazyTables | None = None
+    fused: bool | None = None  # None: where it pays
 
     def targets(self, model: Any) -> list[Target]:
         """The variables of `model` that are decayed, each with its lam.

@@ -17,7 +17,7 @@ from keras import ops
 from l2keras import penalties
 from l2keras._decay.rounding import LOW_PRECISION, rounded
 from l2keras._decay.rules import Target
-from l2keras._keras import optimizers
+from l2keras._keras import cluster, optimizers
 
 
 def decayed_update(
@@ -30,8 +30,41 @@ def decayed_update(
 ) -> None:
     """Runs `update(grads, variables, learning_rate)` with the decay of `targets` around it.
 
-    Decay that needs only W_t comes before the update and costs one pass over the weights.
+    As one XLA cluster where that applies and is asked for, or pays.
     """
+
+    def decay_and_update(grads: Sequence[Any], learning_rate: Any) -> None:
+        _decay_and_update(targets, optimizer, grads, variables, learning_rate, update)
+
+    decayed = [targets[id(variable)] for variable in variables if id(variable) in targets]
+    if _fuses(decayed, optimizer, grads, variables):
+        cluster.run(decay_and_update, grads, learning_rate)
+    else:
+        decay_and_update(grads, learning_rate)
+
+
+def _fuses(
+    decayed: Sequence[Target], optimizer: Any, grads: Sequence[Any], variables: Sequence[Any]
+) -> bool:
+    """Whether the update and its decay are one cluster. Random rounding stays as it is."""
+    asked = {target.rule.fused for target in decayed}
+    dtypes = {keras.backend.standardize_dtype(variable.dtype) for variable in variables}
+    if not decayed or False in asked or dtypes & set(LOW_PRECISION):
+        return False
+    if not cluster.applies(optimizer, grads, variables):
+        return False
+    return True in asked or cluster.pays(variables)
+
+
+def _decay_and_update(
+    targets: Mapping[int, Target],
+    optimizer: Any,
+    grads: Sequence[Any],
+    variables: Sequence[Any],
+    learning_rate: Any,
+    update: Callable[..., Any],
+) -> None:
+    """Decay that needs only W_t comes before the update and costs one pass over the weights."""
     step = _Step(optimizer, optimizers.after_gradients(learning_rate, grads))
     grads = list(grads)
     before: list[tuple[int, Target]] = []

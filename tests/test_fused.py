@@ -1,0 +1,254 @@
+"""`WeightDecay(fused=)`: update and decay as one XLA cluster, equal to the plain form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from l2keras import WeightDecay
+from l2keras._keras import cluster
+from tests.helpers import (
+    BACKEND,
+    dense_model,
+    fit,
+    fit_zeros,
+    kernel,
+    mse,
+    random_data,
+    relative_distance,
+)
+from tests.test_optimizers import NOT_DECOUPLED, OPTIMIZERS, build
+
+ON_TENSORFLOW = pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters in a graph")
+LAM = 0.5
+STEPS = 6
+
+
+@pytest.fixture
+def clusters(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What became of every update that was to be a cluster: "compiled" or "plain"."""
+    found: list[str] = []
+    has_form = cluster.has_form
+
+    def watched(*args: Any) -> bool:
+        answer = has_form(*args)
+        found.append("compiled" if answer else "plain")
+        return answer
+
+    monkeypatch.setattr(cluster, "has_form", watched)
+    yield found
+
+
+def trained(optimizer: Any, decay: Any, **compiling: Any) -> Any:
+    """The kernel after a few steps on random data."""
+    model = dense_model()
+    model.compile(optimizer, mse, **compiling)
+    fit(model, random_data(4 * STEPS), [decay])
+    return kernel(model)
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "decoupled": {},
+    "coupled": {"coupling": "coupled"},
+    "independent": {"coupling": "independent"},
+    "cautious": {"cautious": True},
+    "stable": {"stable": True},
+    "toward": {"toward": "init"},
+    "schedule": {"lam": keras.optimizers.schedules.CosineDecay(LAM, 2 * STEPS)},
+    "callable": {"lam": lambda step: LAM / (1 + step)},
+}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_equal_fused_and_plain(form: str, clusters: list[str]) -> None:
+    """Under Adam the weights agree to 1e-12; on TensorFlow they came from a cluster."""
+    arguments = {"lam": LAM, **FORMS[form]}
+    fused, plain = (
+        trained(keras.optimizers.Adam(0.1), WeightDecay(**arguments, fused=fused))
+        for fused in (True, False)
+    )
+    without = trained(keras.optimizers.Adam(0.1), keras.callbacks.Callback())
+    assert relative_distance(fused, plain) < 1e-12
+    assert relative_distance(fused, without) > 1e-3
+    assert clusters == ["compiled"] * (BACKEND == "tensorflow")
+
+
+@ON_TENSORFLOW
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_equal_fused_and_plain(name: str, clusters: list[str]) -> None:
+    """XLA has a form of every optimizer of Keras."""
+    coupling = "coupled" if name in NOT_DECOUPLED else "decoupled"
+    fused, plain = (
+        trained(build(name), WeightDecay(LAM, coupling=coupling, fused=fused))
+        for fused in (True, False)
+    )
+    assert relative_distance(fused, plain) < 1e-12
+    assert clusters == ["compiled"]
+
+
+@ON_TENSORFLOW
+@pytest.mark.usefixtures("float64")
+def test_a_cluster_shrinks_by_the_product(clusters: list[str]) -> None:
+    """With zero gradients W is multiplied by (1 - eta*lam) at every step, in closed form."""
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(0.25, momentum=0.9), mse)
+    before = kernel(model)
+    fit_zeros(model, STEPS, [WeightDecay(LAM, fused=True)])
+    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** STEPS) < 1e-12
+    assert clusters == ["compiled"]
+
+
+SETTINGS: dict[str, Callable[[], Any]] = {
+    "clipped": lambda: keras.optimizers.SGD(0.1, clipnorm=0.01),
+    "clipped together": lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.01),
+    "averaged": lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_overwrite_frequency=2),
+    "accumulated": lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
+    "scheduled": lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9)),
+    "loss scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+}
+
+
+@ON_TENSORFLOW
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_keras_does_around_an_update_stays(setting: str, clusters: list[str]) -> None:
+    """Clipping, averages, accumulation, schedules and loss scaling act outside of the cluster."""
+    fused, plain = (
+        trained(SETTINGS[setting](), WeightDecay(LAM, fused=fused)) for fused in (True, False)
+    )
+    assert relative_distance(fused, plain) < 1e-12
+    assert set(clusters) == {"compiled"}
+
+
+@ON_TENSORFLOW
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("compiling", [{"jit_compile": True}, {"steps_per_execution": 2}], ids=str)
+def test_inside_a_compiled_step_and_a_loop(compiling: dict[str, Any], clusters: list[str]) -> None:
+    """A cluster may stand in a step that is compiled as a whole, and in a loop of steps."""
+    fused, plain = (
+        trained(keras.optimizers.SGD(0.1), WeightDecay(LAM, fused=fused), **compiling)
+        for fused in (True, False)
+    )
+    assert relative_distance(fused, plain) < 1e-12
+    assert "compiled" in clusters
+
+
+@ON_TENSORFLOW
+def test_the_batch_that_never_comes_brings_no_decay(clusters: list[str]) -> None:
+    """At the end of a dataset of unknown length the cluster waits for gradients that never come."""
+    import tensorflow as tf
+
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(0.25), mse, jit_compile=False)
+    before = kernel(model)
+    batch = np.zeros((4, 3), "float32"), np.zeros((4, 2), "float32")
+    data = tf.data.Dataset.from_tensors(batch).repeat(3).filter(lambda x, y: True)
+    model.fit(data, shuffle=False, verbose=0, callbacks=[WeightDecay(LAM, fused=True)])
+    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** 3) < 1e-6
+    assert clusters == ["compiled"]
+
+
+@ON_TENSORFLOW
+def test_a_loop_of_ones_own_has_it_too(clusters: list[str]) -> None:
+    """`in_step` inside a tf.function compiles the update."""
+    import tensorflow as tf
+
+    model = dense_model()
+    optimizer = keras.optimizers.SGD(0.25)
+    before = kernel(model)
+    with WeightDecay(LAM, fused=True).in_step(model, optimizer):
+        step = tf.function(lambda grads: optimizer.apply(grads, model.trainable_variables))
+        for _ in range(2):
+            step([tf.zeros((3, 2))])
+    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** 2) < 1e-6
+    assert clusters == ["compiled"]
+
+
+class Printing(keras.optimizers.SGD):
+    """An optimizer with an operation that XLA does not know."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        import tensorflow as tf
+
+        tf.py_function(lambda: None, [], [])
+        super().update_step(gradient, variable, learning_rate)
+
+
+@ON_TENSORFLOW
+def test_what_xla_does_not_know_is_run_as_it_is(clusters: list[str]) -> None:
+    """The plain form is taken before a step has run, so that nothing is counted twice."""
+    model = dense_model()
+    optimizer = Printing(0.25)
+    model.compile(optimizer, mse, jit_compile=False)
+    before = kernel(model)
+    fit_zeros(model, STEPS, [WeightDecay(LAM, fused=True)])
+    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** STEPS) < 1e-6
+    assert int(optimizer.iterations) == STEPS
+    assert clusters == ["plain"]
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize("case", ["sparse", "eager", "bfloat16"])
+def test_where_there_is_no_cluster_the_plain_form_is_taken(case: str, clusters: list[str]) -> None:
+    """Sparse gradients, eager mode and 16-bit variables: decayed, and not by a cluster."""
+    table = keras.layers.Embedding(5, 3, dtype="bfloat16" if case == "bfloat16" else None)
+    model = keras.Sequential([keras.Input((2,), dtype="int32"), table, keras.layers.Flatten()])
+    model.compile(keras.optimizers.SGD(0.25), mse, run_eagerly=case == "eager")
+    table.embeddings.assign(np.ones((5, 3)))
+    ids = np.zeros((4, 2), "int32")
+    decay = WeightDecay(LAM, fused=True)
+    model.fit(ids, model.predict(ids, verbose=0), batch_size=4, verbose=0, callbacks=[decay])
+    last = keras.ops.convert_to_numpy(keras.ops.cast(table.embeddings[4], "float32"))
+    assert np.allclose(last, 1 - 0.25 * LAM)
+    assert clusters == []
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize(
+    ("shape", "fused", "expected"),
+    [
+        ((2100, 2000), None, ["compiled"]),  # 16.8 MB
+        ((2100, 2000), False, []),
+        ((100, 100), None, []),
+    ],
+)
+def test_large_weights_choose_the_cluster_by_themselves(
+    shape: tuple[int, int], fused: bool | None, expected: list[str], clusters: list[str]
+) -> None:
+    """From 16 MB of large weights on it pays, unless it is declined; small weights stay plain."""
+    layer = keras.layers.Dense(shape[1], use_bias=False)
+    model = keras.Sequential([keras.Input((shape[0],)), layer])
+    model.compile(keras.optimizers.SGD(0.25), "mse", jit_compile=False)
+    before = model.get_weights()[0]
+    data = np.zeros((1, shape[0]), "float32"), np.zeros((1, shape[1]), "float32")
+    model.fit(*data, verbose=0, callbacks=[WeightDecay(LAM, fused=fused)])
+    assert relative_distance(model.get_weights()[0], before * (1 - 0.25 * LAM)) < 1e-6
+    assert clusters == expected
+
+
+@ON_TENSORFLOW
+def test_of_several_callbacks_one_that_declines_decides(clusters: list[str]) -> None:
+    """The update is one: with fused=False in any of its groups it stays plain."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.25), mse, jit_compile=False)
+    groups = [
+        WeightDecay(LAM, include="*dense/kernel", fused=True),
+        WeightDecay(LAM, include="*dense_1/kernel", fused=False),
+    ]
+    fit(model, random_data(8), groups)
+    assert clusters == []
+
+
+def test_bad_values_are_refused() -> None:
+    """`fused` is True, False or None, and does not go together with lazy rows."""
+    with pytest.raises(TypeError, match="`fused` must be True, False, or None.*fused='yes'"):
+        WeightDecay(LAM, fused="yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`lazy` and `fused` do not go together"):
+        WeightDecay(LAM, lazy=True, fused=True)
+    assert "fused=True" in repr(WeightDecay(LAM, fused=True))
