@@ -79,9 +79,10 @@ class WeightDecay(keras.callbacks.Callback):
         fused: On TensorFlow in graph mode (`jit_compile=False`), whether the optimizer's update
             and the decay are compiled as one XLA cluster: one pass over the weights in the place
             of some five, equal to the plain form to rounding. By default where it pays: on a CPU,
-            for 16 MB and more of weights in variables of 4 MB and more. Takes the plain form by itself where there is none:
-            sparse gradients, several replicas, 16-bit variables, an operation that XLA does not
-            know, eager mode. Without effect on JAX, which compiles the whole step, and torch.
+            for 16 MB and more of weights in variables of 4 MB and more. The plain form is taken
+            where there is no other: sparse gradients, several replicas, 16-bit variables, an
+            operation that XLA does not know, eager mode. Without effect on JAX, which compiles
+            the whole step, and on torch.
 
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go

@@ -13,6 +13,13 @@ from l2keras._decay.rules import Lam
 
 COUPLINGS = ("decoupled", "coupled", "independent")
 
+_SWITCHES: dict[str, tuple[bool | None, ...]] = {
+    "cautious": (True, False),
+    "stable": (True, False),
+    "lazy": (True, False),
+    "fused": (True, False, None),
+}
+
 # What each form goes together with, and why not with the rest.
 _COUPLINGS_OF = {
     "corrected": ("decoupled",),
@@ -68,21 +75,10 @@ def check_forms(coupling: str, given: Mapping[str, Any]) -> None:
         given: The arguments `corrected`, `cautious`, `stable`, `toward`, `lazy` and `fused`.
     """
     _validation.check_choice(coupling, "coupling", COUPLINGS)
-    if given["fused"] is not None and not isinstance(given["fused"], bool):
-        raise TypeError(
-            _validation.error(
-                "`fused` must be True, False, or None, which chooses.",
-                f"fused={given['fused']!r}",
-                "Leave it out.",
-            )
-        )
-    for name in ("cautious", "stable", "lazy"):
-        if not isinstance(given[name], bool):
-            raise TypeError(
-                _validation.error(
-                    f"`{name}` must be True or False.", f"{name}={given[name]!r}", "Pass a bool."
-                )
-            )
+    for name, values in _SWITCHES.items():
+        if not any(given[name] is value for value in values):
+            expected = f"`{name}` must be {' or '.join(map(str, values))}."
+            raise TypeError(_validation.error(expected, f"{name}={given[name]!r}", "Leave it out."))
     for name, couplings in _COUPLINGS_OF.items():
         if given[name] and coupling not in couplings:
             allowed = " or ".join(f'"{one}"' for one in couplings)

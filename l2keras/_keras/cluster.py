@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from l2keras._keras import optimizers
 
-# What compiling takes grows with the number of variables, what it saves with the bytes of those that
-# no cache holds: a few hundred steps make up for it from 16 MB on, in variables of 4 MB and more.
+# Compiling takes longer the more variables there are; it saves passes over those that no cache
+# holds. With 16 MB and more in variables of 4 MB and more, a few hundred steps make up for it.
 LARGE_VARIABLE = 4e6
 BYTES_THAT_PAY = 16e6
 
@@ -83,4 +84,5 @@ def has_form(function: Any, arguments: Sequence[Any]) -> bool:
 
 
 def _bytes(variable: Any) -> int:
-    return math.prod(variable.shape) * int(variable.value.dtype.size)
+    width = np.dtype(keras.backend.standardize_dtype(variable.dtype)).itemsize
+    return int(math.prod(variable.shape) * width)
