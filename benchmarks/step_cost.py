@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -27,9 +28,8 @@ BACKEND = keras.backend.backend()
 def measure(model: str, mode: str, rounds: int) -> timing.Timings:
     """The timings of a model."""
     keras.utils.clear_session()
-    case = MODELS[model]
-    sides = {name: steps.steps_of(case, name, mode) for name in variants.names(mode)}
-    return timing.take_turns(sides, rounds)
+    build = partial(steps.steps_of, MODELS[model], mode=mode)
+    return timing.compare(variants.names(mode), build, rounds)
 
 
 class Page:

@@ -1,7 +1,7 @@
 """The floor: bytes that a variant must move beyond the step without it, and their speed.
 
 A step without decay reads the weights W for the update and writes them, writes and reads their
-gradient g, and reads and writes the momentum. What comes on top, in passes over the decayed weights:
+gradient g, and reads and writes the momentum. What comes on top, in passes over W:
 
                               own operations                        fused with the update
     penalty (L2, HalfL2)      2: read W for its value and           1: read W for its value
@@ -27,7 +27,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stepcost.variants import BUILTIN, COUPLED, FUSES, HALF, NONE, OPTIMIZER, PLAIN
+from benchmarks.stepcost.variants import (
+    AGAIN,
+    BUILTIN,
+    COUPLED,
+    FUSES,
+    HALF,
+    NONE,
+    OPTIMIZER,
+    PLAIN,
+)
 
 COPIED, COPIES = 2**28, 15  # bytes of the array, how often
 
@@ -57,7 +66,7 @@ def floor_bytes(name: str, mode: str, sizes: Sizes) -> int:
     fused = is_fused(name, mode)
     if name in (BUILTIN, HALF):
         return (1 if fused else 2) * sizes.decayed
-    if name == NONE or fused:
+    if name in (NONE, AGAIN) or fused:
         return 0
     if name == OPTIMIZER:
         return 2 * sizes.trainable

@@ -9,8 +9,8 @@ from pathlib import Path
 from benchmarks.stepcost.floor import Sizes, floor_bytes
 from benchmarks.stepcost.goals import Verdict
 from benchmarks.stepcost.models import MODELS
-from benchmarks.stepcost.timing import Timings
-from benchmarks.stepcost.variants import BUILTIN, LAM, LEARNING_RATE, MOMENTUM, NONE
+from benchmarks.stepcost.timing import BUILDS, Timings
+from benchmarks.stepcost.variants import AGAIN, BUILTIN, LAM, LEARNING_RATE, MOMENTUM, NONE
 from experiments import drawing
 
 _COLOURS = ("#d55e00", "#0072b2", "#000000", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -33,12 +33,13 @@ def heading(run: Run) -> Iterator[str]:
     yield f"{run.machine}.\n"
     yield (
         f"lambda = {LAM}, momentum SGD ({LEARNING_RATE}, {MOMENTUM}). {run.rounds} rounds in one "
-        "process; in each every variant takes its turn, in random order. Step: the median. Added: "
-        "the median of the differences to `none` in the same round, and their interquartile range. "
-        f"Floor: the bytes that the variant must move beyond `none` (derived in "
-        "benchmarks/stepcost/floor.py); reached: what it moved them at in the time it added, as a "
-        f"share of the bandwidth, {run.bandwidth / 1e9:.1f} GB/s read and written by a NumPy copy "
-        "of 256 MiB on all cores in this run. Weights that fit a cache can exceed 1.\n"
+        f"process, on {BUILDS} builds of every variant; in each round every variant takes its "
+        "turn, in random order. Step: the median. Added: the median of the differences to `none` "
+        "in the same round, and their interquartile range. `none, again` is the control. Floor: "
+        "the bytes that the variant must move beyond `none` (derived in "
+        "benchmarks/stepcost/floor.py); reached: their speed in the time added, as a share of the "
+        f"bandwidth: {run.bandwidth / 1e9:.1f} GB/s, read and written by a NumPy copy of 256 MiB "
+        "on all cores in this run. Weights that fit a cache can exceed 1.\n"
     )
 
 
@@ -96,7 +97,9 @@ def goals_section(verdicts: Iterable[Verdict]) -> Iterator[str]:
 
 def figure(run: Run, measured: Mapping[str, Timings], path: Path) -> None:
     """Bars of added time over the built-in's, a group for each model."""
-    names = [name for name in next(iter(measured.values())).seconds if name not in (NONE, BUILTIN)]
+    names = [
+        name for name in next(iter(measured.values())).seconds if name not in (NONE, AGAIN, BUILTIN)
+    ]
     drawn = drawing.new_figure(11, 4.6)
     axes = drawing.tidy(drawn.add_subplot())
     width = 0.84 / len(names)

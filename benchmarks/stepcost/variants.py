@@ -15,6 +15,7 @@ LAM = 1e-4
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 
 NONE = "none"
+AGAIN = "none, again"  # what it differs from `none` by is what the measurement cannot resolve
 BUILTIN = "Keras L2(lam/2)"
 HALF = "HalfL2"
 OPTIMIZER = "optimizer weight_decay"
@@ -49,6 +50,7 @@ def _decay(coupling: str, **settings: Any) -> Callable[[], Variant]:
 
 VARIANTS: dict[str, Callable[[], Variant]] = {
     NONE: Variant,
+    AGAIN: Variant,
     BUILTIN: lambda: Variant(regularizer=keras.regularizers.L2(LAM / 2)),
     HALF: lambda: Variant(regularizer=l2keras.HalfL2(LAM)),
     OPTIMIZER: lambda: Variant(weight_decay=LAM),
