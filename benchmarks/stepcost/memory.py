@@ -1,9 +1,10 @@
 """Peak memory of a variant: `python -m benchmarks.stepcost.memory VARIANT MODE`, in bytes.
 
-One process for each variant builds the large model and takes ten steps. Its peak is Linux'
-VmHWM, which begins anew with the process: `ru_maxrss` would be inherited from the parent. glibc is
-told to return every freed block of a megabyte or more to the system, so that the peak is what was
-in use at one time and not what had been kept.
+One process for each variant builds the large model and takes ten steps. Its peak is Linux' VmHWM,
+set back after the first steps, so that neither importing nor compiling counts; `ru_maxrss` cannot
+be set back, and is inherited from the parent. glibc is told to return every freed block of a
+megabyte or more to the system, so that the peak is what was in use at one time and not what had
+been kept.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pathlib import Path
 from benchmarks.stepcost import floor, models, steps
 from benchmarks.stepcost.variants import NONE
 
-STEPS, RUNS = 10, 3
-_STATUS = Path("/proc/self/status")
+WARM_UP, STEPS, RUNS = 2, 10, 3
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def added(names: Sequence[str], mode: str) -> dict[str, float]:
@@ -51,7 +52,10 @@ def _peak() -> int:
 
 def main(name: str, mode: str) -> None:
     """Takes the steps and prints the peak."""
-    steps.steps_of(models.MODELS[models.LARGE], name, mode)(STEPS)
+    take = steps.steps_of(models.MODELS[models.LARGE], name, mode)
+    take(WARM_UP)
+    _RESET.write_text("5")  # proc(5): the peak becomes what is in use now
+    take(STEPS)
     print(_peak())
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.stepcost.floor import Sizes, floor_bytes
 from benchmarks.stepcost.goals import Verdict
+from benchmarks.stepcost.memory import RUNS
 from benchmarks.stepcost.models import MODELS
 from benchmarks.stepcost.timing import BUILDS, Timings
 from benchmarks.stepcost.variants import AGAIN, BUILTIN, LAM, LEARNING_RATE, MOMENTUM, NONE
 from experiments import drawing
 
 _COLOURS = ("#d55e00", "#0072b2", "#000000", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+
+_SHOWN = (-0.5, 2.0)  # ratios; those beyond are cut off, and written
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def ratio(timings: Timings, name: str) -> float:
 def memory_section(added: Mapping[str, float]) -> Iterator[str]:
     """The table of peak memory."""
     yield "## Peak memory, 3x2048 MLP\n"
-    yield "The peak of a process of its own over that of `none`, medians of 3 processes.\n"
+    yield f"The peak of a process of its own over that of `none`, medians of {RUNS} processes.\n"
     yield "| | added, MB |\n|---|---|"
     for name, value in added.items():
         if name != NONE:
@@ -108,9 +112,12 @@ def figure(run: Run, measured: Mapping[str, Timings], path: Path) -> None:
         places = [group + (number - (len(names) - 1) / 2) * width for group in range(len(heights))]
         axes.bar(places, heights, 0.9 * width, label=name, color=_COLOURS[number + 1])
         for place, height in zip(places, heights, strict=True):
-            axes.annotate(f"{height:.1f}", (place, max(height, 0)), ha="center", fontsize=6)
+            if math.isfinite(height):
+                top = min(max(height, 0), _SHOWN[1] - 0.08)
+                axes.annotate(f"{height:.2f}", (place, top + 0.02), ha="center", fontsize=6)
     axes.axhline(1, color=_COLOURS[0], linestyle="--", label=BUILTIN)
     axes.axhline(0, color="#777777", linewidth=0.8)
+    axes.set_ylim(*_SHOWN)
     axes.set_xticks(range(len(measured)), [MODELS[model].title for model in measured])
     axes.set_ylabel("added time / the built-in's")
     axes.set_title(f"{run.backend}, {run.mode} ({run.machine})", fontsize=9)
