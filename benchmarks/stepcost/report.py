@@ -113,13 +113,13 @@ def figure(run: Run, measured: Mapping[str, Timings], path: Path) -> None:
         axes.bar(places, heights, 0.9 * width, label=name, color=_COLOURS[number + 1])
         for place, height in zip(places, heights, strict=True):
             if math.isfinite(height):
-                top = min(max(height, 0), _SHOWN[1] - 0.08)
+                top = min(max(height, 0), _SHOWN[1])
                 axes.annotate(f"{height:.2f}", (place, top + 0.02), ha="center", fontsize=6)
     axes.axhline(1, color=_COLOURS[0], linestyle="--", label=BUILTIN)
     axes.axhline(0, color="#777777", linewidth=0.8)
     axes.set_ylim(*_SHOWN)
     axes.set_xticks(range(len(measured)), [MODELS[model].title for model in measured])
     axes.set_ylabel("added time / the built-in's")
-    axes.set_title(f"{run.backend}, {run.mode} ({run.machine})", fontsize=9)
+    axes.set_title(f"{run.backend}, {run.mode} ({run.machine})", fontsize=9, pad=16)
     axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     drawn.savefig(path, dpi=144)
