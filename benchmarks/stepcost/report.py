@@ -114,7 +114,7 @@ def figure(run: Run, measured: Mapping[str, Timings], path: Path) -> None:
         for place, height in zip(places, heights, strict=True):
             if math.isfinite(height):
                 top = min(max(height, 0), _SHOWN[1])
-                axes.annotate(f"{height:.2f}", (place, top + 0.02), ha="center", fontsize=6)
+                axes.text(place, top + 0.02, f"{height:.2f}", ha="center", fontsize=6)
     axes.axhline(1, color=_COLOURS[0], linestyle="--", label=BUILTIN)
     axes.axhline(0, color="#777777", linewidth=0.8)
     axes.set_ylim(*_SHOWN)
