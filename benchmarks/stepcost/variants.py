@@ -1,0 +1,66 @@
+"""The ways to regularize that are compared, all with the same lambda."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+import l2keras
+
+LAM = 1e-4
+LEARNING_RATE, MOMENTUM = 0.01, 0.9
+
+NONE = "none"
+AGAIN = "none, again"  # what it differs from `none` by is what the measurement cannot resolve
+BUILTIN = "Keras L2(lam/2)"
+HALF = "HalfL2"
+OPTIMIZER = "optimizer weight_decay"
+DECOUPLED = "WeightDecay, decoupled"
+COUPLED = "WeightDecay, coupled"
+INDEPENDENT = "WeightDecay, independent"
+PLAIN = "WeightDecay, decoupled, plain"
+
+# Whether this WeightDecay can compile the update and the decay as one XLA cluster.
+FUSES = "fused" in inspect.signature(l2keras.WeightDecay).parameters
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What goes into the model, into its optimizer and into `fit`."""
+
+    regularizer: Any = None
+    weight_decay: float | None = None
+    callbacks: tuple[Any, ...] = ()
+
+    def optimizer(self) -> Any:
+        """Momentum SGD."""
+        return keras.optimizers.SGD(LEARNING_RATE, MOMENTUM, weight_decay=self.weight_decay)
+
+
+def _decay(coupling: str, **settings: Any) -> Callable[[], Variant]:
+    def variant() -> Variant:
+        return Variant(callbacks=(l2keras.WeightDecay(LAM, coupling=coupling, **settings),))
+
+    return variant
+
+
+VARIANTS: dict[str, Callable[[], Variant]] = {
+    NONE: Variant,
+    AGAIN: Variant,
+    BUILTIN: lambda: Variant(regularizer=keras.regularizers.L2(LAM / 2)),
+    HALF: lambda: Variant(regularizer=l2keras.HalfL2(LAM)),
+    OPTIMIZER: lambda: Variant(weight_decay=LAM),
+    DECOUPLED: _decay("decoupled"),
+    COUPLED: _decay("coupled"),
+    INDEPENDENT: _decay("independent"),
+    PLAIN: _decay("decoupled", fused=False),
+}
+
+
+def names(mode: str) -> list[str]:
+    """The variants of a mode: `plain` only where it differs, in graph mode."""
+    return [name for name in VARIANTS if name != PLAIN or (FUSES and mode == "graph")]
