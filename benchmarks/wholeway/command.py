@@ -23,8 +23,7 @@ from pathlib import Path  # noqa: E402
 IMPORTS = {
     "Hydra": ["hydra", "hydra.core.config_store", "hydra._internal.hydra"],
     "NumPy": ["numpy"],
-    "TensorFlow": ["tensorflow"],
-    "Keras": ["keras"],
+    "TensorFlow and Keras": ["tensorflow", "keras"],  # each imports the other
     "MLflow": ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "alembic.command"],
     "l2keras": ["l2keras", "l2keras.callbacks", "l2keras.splitting", "l2keras._sweep.sweep"],
     "the experiments": ["experiments.cli", "experiments.trial", "experiments.ledger",
@@ -33,13 +32,11 @@ IMPORTS = {
 
 
 def main(file: Path, started: float, overrides: list[str]) -> None:
-    from experiments import tracking  # loads nothing heavy; sets what MLflow is imported with
-
     found = {"starting Python": PYTHON_IS_UP - started}
     for package, modules in IMPORTS.items():
         start = time.perf_counter()
         if package == "MLflow":
-            tracking.load_client()
+            importlib.import_module("experiments.tracking").load_client()  # with its settings
         for module in modules:
             importlib.import_module(module)
         found[f"import {package}"] = time.perf_counter() - start
@@ -52,12 +49,11 @@ def run(file: Path, started: float, found: dict[str, float], overrides: list[str
 
     watched = clock.Clock()
 
-    def told() -> None:
-        whole = {**found, **watched.own}
-        ended = {"seconds": time.time() - started, "tracking": watched.tracking()}
-        file.write_text(json.dumps({"phases": whole, **ended}))
+    def tell() -> None:
+        told = {"phases": {**found, **watched.own}, "tracking": watched.tracking()}
+        file.write_text(json.dumps({**told, "ending": time.time()}))
 
-    atexit.register(told)
+    atexit.register(tell)
     sys.argv = ["experiments/train.py", *overrides]
     hydra = (sys.modules["hydra.main"], "_run_hydra", "Hydra: composing the config")
     with watched.watching([*clock.phases(), hydra]):

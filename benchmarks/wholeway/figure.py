@@ -23,7 +23,7 @@ def draw(bars: Mapping[str, Mapping[str, float]], folder: Path, name: str) -> No
         axes = figure.add_subplot(len(bars), 1, number)
         _draw_bar(axes, bar, colours)
         axes.set_title(title, loc="left", fontsize=10)
-    figure.supxlabel("seconds", fontsize=9)
+    axes.set_xlabel("seconds", fontsize=8)
     handles = [Patch(color=colour) for colour in colours.values()]
     figure.legend(handles, groups, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(folder / f"{name}.png", dpi=110)
