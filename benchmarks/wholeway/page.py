@@ -78,15 +78,16 @@ def long(found: Found) -> list[str]:
     """The profile of a run of 30 epochs, and its record."""
     run = found.long
     file = run.phases.get(SAVING, 0.0)
+    share, without = run.tracking / run.seconds, (run.tracking - file) / run.seconds
     return [
         "## A run of 30 epochs: imports done, the store there",
         "",
         *table(run),
-        f"Its record takes {1000 * run.tracking:.0f} ms, {run.tracking / run.seconds:.1%}, and",
-        f"{(run.tracking - file) / run.seconds:.1%} without the model's file: what the main thread",
-        f"spends in the phases marked *, and {1000 * run.beside:.0f} ms of CPU that the outbox's",
-        "thread takes while the run trains. While the main thread waits for it at the end, it takes",
-        f"{1000 * run.waited:.0f} ms of CPU, counted as that waiting: MLflow's own work on some 300",
+        f"Its record takes {1000 * run.tracking:.0f} ms, {share:.1%}; without",
+        f"the model's file {without:.1%}. Counted are the main thread's",
+        f"seconds in the phases marked *, and {1000 * run.beside:.0f} ms of CPU that the outbox's",
+        "thread takes while the run trains. What that thread takes while the main thread waits for",
+        f"it, {1000 * run.waited:.0f} ms of CPU, is in that waiting: MLflow's work on some 300",
         "metrics and 60 parameters.",
     ]
 
