@@ -32,6 +32,7 @@ bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.lazy_embedding
 	$(BIN)/python -m benchmarks.tracking_cost
 	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.whole_way
 
 screenshots: $(VENV)/.test  ## the README's pictures of a sweep
 	$(BIN)/python -m docs.screenshots

@@ -57,8 +57,11 @@ def set_up(config: Config) -> str:
 
 
 @functools.cache
-def spare_imports() -> None:
-    """Python's collector looks the libraries' million objects through (0.5 s) no more."""
+def spare_imports(loaded: str) -> None:
+    """Python's collector looks the libraries' million objects through (0.5 s) no more.
+
+    Once in a process for each name of what has been `loaded`: not again after each job.
+    """
     gc.freeze()
 
 

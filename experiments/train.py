@@ -35,13 +35,14 @@ def train(node: DictConfig) -> Outcome:
         DivergedError: the loss is nan or infinite after an epoch.
     """
     config: Config = cli.typed(node)
-    from experiments import device, ledger, upload
-    from experiments.tracking import opened
+    from experiments import device, ledger, tracking, upload
 
     device_name = device.set_up(config)
     in_sweep = config.tracking.parent is not None
-    store = opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
-    device.spare_imports()
+    tracking.load_client()
+    device.spare_imports("the libraries")  # before MLflow's migrations, which make much to collect
+    store = tracking.opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
+    device.spare_imports("the store")
     if not in_sweep:  # a sweep has done so
         upload.send_pending(store)
     told, label = identity.config_hash(cli.flatten(node)), run_label(config)

@@ -62,8 +62,36 @@ def test_all_is_the_public_surface() -> None:
     """`__all__` is sorted, and is every public name that is not a module."""
     assert l2keras.__all__ == sorted(l2keras.__all__)
     modules = {name.split(".")[0] for name in NAMES}
-    public = {name for name in vars(l2keras) if not name.startswith("_")} - modules
+    public = {name for name in dir(l2keras) if not name.startswith("_")} - modules
     assert public == set(l2keras.__all__)
+
+
+def test_type_checkers_and_python_find_the_names_in_the_same_modules() -> None:
+    """What __init__ imports for type checkers is what it loads when a name is asked for."""
+    imported = {
+        alias.name: f"{node.module}"
+        for node in ast.walk(ast.parse(Path(l2keras.__file__).read_text()))
+        if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("l2keras.")
+        for alias in node.names
+    }
+    assert imported == {name: f"l2keras.{home}" for name, home in l2keras._HOMES.items()}
+    assert set(imported) == set(l2keras.__all__)
+
+
+def test_a_name_that_it_has_not_is_an_attribute_error() -> None:
+    """As of any module, with the nearest name for Python's "Did you mean"."""
+    name = "HalfL"
+    with pytest.raises(AttributeError, match="module 'l2keras' has no attribute 'HalfL'") as caught:
+        getattr(l2keras, name)
+    assert (caught.value.name, caught.value.obj) == (name, l2keras)
+
+
+def test_the_public_modules_are_attributes_without_an_import() -> None:
+    """`import l2keras` is enough for `l2keras.masks.select`, in a fresh interpreter."""
+    names = sorted(module for module in {name.split(".")[0] for name in NAMES} if module[0] != "_")
+    program = f"import l2keras; print([getattr(l2keras, name).__name__ for name in {names}])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1:] == [str([f"l2keras.{name}" for name in names])]
 
 
 @pytest.mark.parametrize("name", l2keras.__all__)
@@ -99,8 +127,20 @@ def test_the_layers_of_the_library_point_down(module: Path) -> None:
 def test_importing_it_loads_itself_and_nothing_else() -> None:
     """In a fresh interpreter l2keras adds to `import keras` only itself: no Hydra, no MLflow."""
     program = (
-        "import sys, keras; before = set(sys.modules); import l2keras; "
+        "import sys, keras; before = set(sys.modules); from l2keras import *; "
         "print(sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1:] == ["['l2keras']"], result.stdout + result.stderr
+
+
+def test_importing_it_loads_what_loading_a_model_needs_and_no_more() -> None:
+    """HalfL2 is registered and has its modules; the rest is loaded when it is asked for."""
+    program = (
+        "import sys, keras, l2keras; "
+        "assert keras.saving.get_registered_object('l2keras>HalfL2'); "
+        "print(sorted(name for name in sys.modules if name.startswith('l2keras.')))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = ["l2keras._validation", "l2keras.penalties", "l2keras.regularizers"]
+    assert result.stdout.splitlines()[-1:] == [str(loaded)], result.stdout + result.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from experiments import outbox, paths, signals, tracking
 from experiments.tracking import Store, opened
@@ -226,6 +227,16 @@ def test_a_killed_creation_leaves_no_broken_store(uri: str) -> None:
         pass
     assert runs_of(Store(uri, "study"))[0].info.status == "FINISHED"
     assert not (folder / "mlflow.db.new").exists()
+
+
+def test_once_it_is_created_a_store_is_written_with_all_care(uri: str) -> None:
+    """SQLite waits for the disk and keeps its journal there, but while the tables are made."""
+    Store(uri, "study")
+    engine = sqlalchemy.create_engine(uri)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "delete"
+    engine.dispose()
 
 
 def test_a_resumed_run_has_every_epoch_once(store: Store) -> None:

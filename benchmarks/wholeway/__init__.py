@@ -1,0 +1,1 @@
+"""What benchmarks.whole_way measures with, and how it shows what it found."""
