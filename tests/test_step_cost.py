@@ -8,12 +8,13 @@ import pytest
 from benchmarks.stepcost import floor, goals, timing, variants
 from benchmarks.stepcost.models import LARGE
 from benchmarks.stepcost.timing import Timings
-from benchmarks.stepcost.variants import BUILTIN, COUPLED, DECOUPLED, HALF, NONE, OPTIMIZER
+from benchmarks.stepcost.variants import AGAIN, BUILTIN, COUPLED, DECOUPLED, HALF, NONE, OPTIMIZER
 
 # One round in three is disturbed, and all variants with it.
 TIMINGS = Timings(
     {
         NONE: [10.0, 30.0, 10.0],
+        AGAIN: [9.9, 29.9, 9.9],
         BUILTIN: [14.0, 34.0, 15.0],
         HALF: [12.0, 31.0, 12.0],
         OPTIMIZER: [13.0, 33.0, 13.0],
@@ -21,7 +22,7 @@ TIMINGS = Timings(
         COUPLED: [13.0, 32.0, 13.0],
     }
 )
-SIZES = floor.Sizes(decayed=100, trainable=110)
+SIZES = floor.Sizes(decayed=100, trainable=110, fused=False)
 
 
 def test_added_time_is_paired_by_round() -> None:
@@ -56,58 +57,58 @@ def test_noise_is_the_interquartile_range_of_the_differences() -> None:
         (DECOUPLED, 200, 0),
     ],
 )
-def test_the_floor_counts_passes(
-    name: str, graph: int, jit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_floor_counts_passes(name: str, graph: int, jit: int) -> None:
     """The bytes beyond `none` of own operations, and of those that are fused with the update."""
-    monkeypatch.setattr(floor, "FUSES", False)
     assert floor.floor_bytes(name, "graph", SIZES) == graph
     assert floor.floor_bytes(name, "eager", SIZES) == graph
     assert floor.floor_bytes(name, "jit", SIZES) == jit
 
 
-def test_the_floor_of_a_fused_update(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_floor_of_a_fused_update() -> None:
     """Where WeightDecay compiles the update, its decay moves nothing; `plain` still does."""
-    monkeypatch.setattr(floor, "FUSES", True)
-    assert floor.floor_bytes(DECOUPLED, "graph", SIZES) == 0
-    assert floor.floor_bytes(DECOUPLED, "eager", SIZES) == 200
-    assert floor.floor_bytes(variants.PLAIN, "graph", SIZES) == 200
-    assert floor.floor_bytes(BUILTIN, "graph", SIZES) == 200
+    sizes = floor.Sizes(decayed=100, trainable=110, fused=True)
+    assert floor.floor_bytes(DECOUPLED, "graph", sizes) == 0
+    assert floor.floor_bytes(DECOUPLED, "eager", sizes) == 200
+    assert floor.floor_bytes(variants.PLAIN, "graph", sizes) == 200
+    assert floor.floor_bytes(BUILTIN, "graph", sizes) == 200
 
 
 def test_what_is_decayed_is_what_has_a_regularizer() -> None:
     """A kernel of 3 x 2 floats and a bias of 2."""
     dense = keras.layers.Dense(2, kernel_regularizer="l2")
-    assert floor.sizes_of(keras.Sequential([keras.Input((3,)), dense])) == floor.Sizes(24, 32)
+    model = keras.Sequential([keras.Input((3,)), dense])
+    assert floor.sizes_of(model) == floor.Sizes(24, 32, fused=False)
 
 
 @pytest.mark.parametrize(
-    ("number", "model", "measured", "limit", "met"),
+    ("number", "model", "measured", "limit", "told"),
     [
-        (0, LARGE, 2e3, 2e3, True),  # HalfL2: 2 of 0.5 * 4
-        (1, "cnn", 2e3, 3.2e3, True),  # 0.8 * 4
-        (2, LARGE, 1e3, 1.2e3, True),  # decoupled: 1 of 0.3 * 4
-        (3, "cnn", 1e3, 1.5e3, True),  # half of the optimizer's 3
-        (4, "cnn", 3e3, 2e3, False),  # coupled: 3 of 0.5 * 4
-        (5, LARGE, 11e3, 10e3, False),  # a step of 10 + 1
+        (0, LARGE, 2e3, 2e3, "too close to tell"),  # HalfL2: 2 of 0.5 * 4; the control is 0.1 off
+        (1, "cnn", 2e3, 3.2e3, "met"),  # 0.8 * 4
+        (2, LARGE, 1e3, 1.2e3, "met"),  # decoupled: 1 of 0.3 * 4
+        (3, "cnn", 1e3, 1.5e3, "met"),  # half of the optimizer's 3
+        (4, "cnn", 3e3, 2e3, "**not met**"),  # coupled: 3 of 0.5 * 4
+        (5, LARGE, 11e3, 10e3, "**not met**"),  # a step of 10 + 1
     ],
 )
 def test_goals_in_graph_mode(
-    number: int, model: str, measured: float, limit: float, met: bool
+    number: int, model: str, measured: float, limit: float, told: str
 ) -> None:
     """Each goal against its limit, worked out by hand."""
     goal = goals.goals_of("tensorflow", "graph")[number]
     (verdict,) = goals.verdicts_on_time((goal,), {model: TIMINGS})
     assert (verdict.measured, verdict.limit) == pytest.approx((measured, limit))
-    assert verdict.met is met
+    assert verdict.told == told
 
 
 @pytest.mark.parametrize(("backend", "mode"), [("tensorflow", "jit"), ("torch", "eager")])
 def test_goals_elsewhere(backend: str, mode: str) -> None:
-    """HalfL2 within the noise of the built-in (-3 of 0.5); decoupled above 5 % of a step."""
+    """HalfL2 no slower than the built-in (-3 of 0.1); decoupled above 5 % of a step."""
     half, decoupled = goals.verdicts_on_time(goals.goals_of(backend, mode), {"cnn": TIMINGS})
-    assert (half.measured, half.limit, half.met) == (-3e3, 500.0, True)
-    assert (decoupled.measured, decoupled.limit, decoupled.met) == (1e3, 500.0, False)
+    assert (half.measured, half.limit) == pytest.approx((-3e3, 100))
+    assert half.told == "met"
+    assert (decoupled.measured, decoupled.limit) == (1e3, 500.0)
+    assert decoupled.told == "**not met**"
 
 
 def test_goals_concern_their_models() -> None:
@@ -120,10 +121,11 @@ def test_goals_concern_their_models() -> None:
 
 def test_goals_of_memory() -> None:
     """One temporary of the largest kernel may be added, and not more."""
-    verdicts = list(goals.verdicts_on_memory({BUILTIN: 9e6, HALF: 4e6, COUPLED: 4.1e6}, 4_000_000))
-    assert [verdict.met for verdict in verdicts] == [True, False]
+    added = {AGAIN: -2e5, BUILTIN: 9e6, HALF: 3e6, DECOUPLED: 4.1e6, COUPLED: 5e6}
+    verdicts = goals.verdicts_on_memory(added, 4_000_000)
+    assert [verdict.told for verdict in verdicts] == ["met", "too close to tell", "**not met**"]
 
 
 def test_a_goal_without_a_measurement_is_not_met() -> None:
     """nan is no success."""
-    assert not goals.Verdict("", LARGE, float("nan"), 1.0, "ms").met
+    assert goals.Verdict("", LARGE, float("nan"), 1.0, "ms", 0.0).told == "**not met**"

@@ -25,18 +25,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
 from benchmarks.stepcost.variants import (
     AGAIN,
     BUILTIN,
     COUPLED,
-    FUSES,
+    DECOUPLED,
     HALF,
+    INDEPENDENT,
     NONE,
     OPTIMIZER,
-    PLAIN,
 )
+from l2keras._keras import cluster
 
 COPIED, COPIES = 2**28, 15  # bytes of the array, how often
 
@@ -47,6 +49,7 @@ class Sizes:
 
     decayed: int
     trainable: int
+    fused: bool  # whether WeightDecay compiles their update by itself, in graph mode
 
 
 def bytes_of(variables: Iterable[Any]) -> int:
@@ -58,12 +61,13 @@ def sizes_of(model: Any) -> Sizes:
     """The sizes of a model built with a regularizer, which its decayed variables have."""
     variables = model.trainable_variables
     decayed = [variable for variable in variables if variable.regularizer is not None]
-    return Sizes(bytes_of(decayed), bytes_of(variables))
+    fused = keras.backend.backend() == "tensorflow" and cluster.pays(variables)
+    return Sizes(bytes_of(decayed), bytes_of(variables), fused)
 
 
 def floor_bytes(name: str, mode: str, sizes: Sizes) -> int:
     """Bytes that a step of the variant must move beyond one of `none`."""
-    fused = is_fused(name, mode)
+    fused = is_fused(name, mode, sizes)
     if name in (BUILTIN, HALF):
         return (1 if fused else 2) * sizes.decayed
     if name in (NONE, AGAIN) or fused:
@@ -73,10 +77,10 @@ def floor_bytes(name: str, mode: str, sizes: Sizes) -> int:
     return (1 if name == COUPLED else 2) * sizes.decayed
 
 
-def is_fused(name: str, mode: str) -> bool:
+def is_fused(name: str, mode: str, sizes: Sizes) -> bool:
     """Whether the decay can be part of the operation that updates the weights."""
-    can_fuse = FUSES and name not in (BUILTIN, HALF, OPTIMIZER, PLAIN)
-    return mode == "jit" or (mode == "graph" and can_fuse)
+    compiled = sizes.fused and name in (DECOUPLED, COUPLED, INDEPENDENT)
+    return mode == "jit" or (mode == "graph" and compiled)
 
 
 def bandwidth() -> float:

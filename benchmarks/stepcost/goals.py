@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.stepcost.models import LARGE
 from benchmarks.stepcost.timing import Timings
 from benchmarks.stepcost.variants import (
+    AGAIN,
     BUILTIN,
     COUPLED,
     DECOUPLED,
@@ -22,17 +23,24 @@ OURS = (HALF, DECOUPLED, COUPLED, INDEPENDENT)
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal on a model: what was measured, and the most that it may be."""
+    """A goal on a model: what was measured, and the most that it may be.
+
+    `resolution` is what two measurements of the same thing, `none`, differ by.
+    """
 
     goal: str
     model: str
     measured: float
     limit: float
     unit: str
+    resolution: float
 
     @property
-    def met(self) -> bool:
-        return self.measured <= self.limit
+    def told(self) -> str:
+        """Whether it is met, where that can be told."""
+        if abs(self.measured - self.limit) <= self.resolution:
+            return "too close to tell"
+        return "met" if self.measured < self.limit else "**not met**"
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,12 @@ def _no_slower(timings: Timings) -> tuple[float, float]:
 
 
 def _within_noise(timings: Timings) -> tuple[float, float]:
-    return timings.added(HALF, over=BUILTIN), timings.noise(HALF, over=BUILTIN)
+    return timings.added(HALF, over=BUILTIN), resolution(timings)
+
+
+def resolution(timings: Timings) -> float:
+    """What two models without decay differ by, in seconds of a step."""
+    return abs(timings.added(AGAIN))
 
 
 def _of_the_step(timings: Timings) -> tuple[float, float]:
@@ -101,12 +114,14 @@ def verdicts_on_time(goals: tuple[Goal, ...], measured: Mapping[str, Timings]) -
         for model, timings in measured.items():
             if goal.concerns(model):
                 value, limit = goal.sides(timings)
-                yield Verdict(goal.text, model, 1e3 * value, 1e3 * limit, "ms")
+                apart = 0.0 if goal.sides is _within_noise else 1e3 * resolution(timings)
+                yield Verdict(goal.text, model, 1e3 * value, 1e3 * limit, "ms", apart)
 
 
 def verdicts_on_memory(added: Mapping[str, float], largest_kernel: int) -> Iterator[Verdict]:
     """No added peak beyond one temporary of the largest kernel."""
+    apart = abs(added.get(AGAIN, 0.0)) / 1e6
     for name in OURS:
         if name in added:
             text = f"{name}: no peak memory beyond one temporary of the largest kernel"
-            yield Verdict(text, LARGE, added[name] / 1e6, largest_kernel / 1e6, "MB")
+            yield Verdict(text, LARGE, added[name] / 1e6, largest_kernel / 1e6, "MB", apart)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +22,6 @@ DECOUPLED = "WeightDecay, decoupled"
 COUPLED = "WeightDecay, coupled"
 INDEPENDENT = "WeightDecay, independent"
 PLAIN = "WeightDecay, decoupled, plain"
-
-# Whether this WeightDecay can compile the update and the decay as one XLA cluster.
-FUSES = "fused" in inspect.signature(l2keras.WeightDecay).parameters
 
 
 @dataclass(frozen=True)
@@ -63,4 +59,4 @@ VARIANTS: dict[str, Callable[[], Variant]] = {
 
 def names(mode: str) -> list[str]:
     """The variants of a mode: `plain` only where it differs, in graph mode."""
-    return [name for name in VARIANTS if name != PLAIN or (FUSES and mode == "graph")]
+    return [name for name in VARIANTS if name != PLAIN or mode == "graph"]
