@@ -18,7 +18,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-from benchmarks.stepcost import floor, goals, machine, memory, report, steps, timing, variants
+from benchmarks.stepcost import (
+    floor,
+    goals,
+    machine,
+    memory,
+    models,
+    parts,
+    report,
+    steps,
+    timing,
+    variants,
+)
 from benchmarks.stepcost.models import LARGE, MODELS
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,6 +70,8 @@ def main() -> None:
         added = memory.added(variants.names(run.mode), run.mode)
         page.add(report.memory_section(added))
         verdicts += goals.verdicts_on_memory(added, memory.largest_kernel())
+        if (BACKEND, run.mode) == ("tensorflow", "graph"):
+            page.add(report.parts_section(parts.measured(models.large_kernels())))
     page.add(report.goals_section(verdicts))
     if set(measured) == set(MODELS):
         stem = RESULTS / f"step_cost_{BACKEND}_{run.mode}"

@@ -83,3 +83,9 @@ MODELS = {
     "transformer": Case("small transformer", _transformer, vocabulary=1000),
     "embedding": Case("20,000 x 64 Embedding", _embedding, vocabulary=20_000),
 }
+
+
+def large_kernels() -> list[Any]:
+    """The kernels of the large model's hidden layers."""
+    variables = MODELS[LARGE].build(None).trainable_variables
+    return [variable for variable in variables if variable.shape == (2048, 2048)]

@@ -88,6 +88,22 @@ def memory_section(added: Mapping[str, float]) -> Iterator[str]:
     yield ""
 
 
+def parts_section(seconds: Mapping[str, float]) -> Iterator[str]:
+    """The table of a penalty's operations."""
+    yield "## What a penalty is made of, 3x2048 MLP\n"
+    yield (
+        "Each operation alone, on the three large kernels, in turns; medians. HalfL2 saves what "
+        "Keras' L2 writes to square W, forward and backward. Both write lam*W and add it to the "
+        "gradient of the loss, in operations of their own: what HalfL2 adds beyond half of the "
+        "built-in is there. It also is why the penalty's peak memory is that of all kernels: lam*W "
+        "needs nothing of the step, so TensorFlow computes all of them at its start.\n"
+    )
+    yield "| | ms |\n|---|---|"
+    for name, value in seconds.items():
+        yield f"| {name} | {1e3 * value:.2f} |"
+    yield ""
+
+
 def goals_section(verdicts: Iterable[Verdict]) -> Iterator[str]:
     """The table of goals."""
     yield "## Goals, fixed before measuring\n"
