@@ -77,12 +77,12 @@ class WeightDecay(keras.callbacks.Callback):
             What reads the table in the middle of an epoch beside the step (a checkpoint,
             `evaluate` or `predict` in another callback) needs `settle()` first.
         fused: On TensorFlow in graph mode (`jit_compile=False`), whether the optimizer's update
-            and the decay are compiled as one XLA cluster: one pass over the weights in the place
-            of some five, equal to the plain form to rounding. By default where it pays: on a CPU,
-            for 16 MB and more of weights in variables of 4 MB and more. The plain form is taken
-            where there is no other: sparse gradients, several replicas, 16-bit variables, an
-            operation that XLA does not know, eager mode. Without effect on JAX, which compiles
-            the whole step, and on torch.
+            of a variable and its decay are compiled as one XLA cluster: one pass over the weights
+            in the place of some five, equal to the plain form to rounding. By default where it
+            pays: on a CPU, for variables of 4 MB and more. The plain form is taken where there is
+            no other: sparse gradients, several replicas, 16-bit variables, `stable`, an optimizer
+            that does not update each variable by itself (Nadam), an operation that XLA does not
+            know, eager mode. Without effect on JAX, which compiles the whole step, and on torch.
 
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go

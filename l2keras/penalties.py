@@ -19,33 +19,36 @@ def accumulation_dtype(dtype: str) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
-def half_squared_norm(x: Any) -> Any:
-    """`sum(x ** 2) / 2`, in float32 or better.
+def penalty(x: Any, lam: Any) -> Any:
+    """`(lam / 2) * sum(x ** 2)`, in float32 or better, in few operations: eager ones cost most.
 
     Args:
         x: Variable, tensor or array of any shape; float dtype.
+        lam: Python float, or a scalar tensor of the dtype that is returned.
 
     Returns:
         Scalar tensor, float32 for float16 and bfloat16 input, else in the dtype of `x`.
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    wide = accumulation_dtype(dtype)
+    x = x if dtype == wide else ops.cast(x, wide)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # One fused pass over x; square-then-sum writes a temporary as large as x.
+        return lam * tf.nn.l2_loss(ops.convert_to_tensor(x))
+    return (0.5 * lam) * ops.sum(ops.square(x))
+
+
+def half_squared_norm(x: Any) -> Any:
+    """`sum(x ** 2) / 2`: the penalty for lam = 1.
 
     Example:
 
     >>> float(half_squared_norm(keras.ops.convert_to_tensor([[3.0], [4.0]])))
     12.5
     """
-    x = ops.convert_to_tensor(x)
-    x = ops.cast(x, accumulation_dtype(keras.backend.standardize_dtype(x.dtype)))
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # One fused pass over x; square-then-sum writes a temporary as large as x.
-        return tf.nn.l2_loss(x)
-    return 0.5 * ops.sum(ops.square(x))
-
-
-def penalty(x: Any, lam: Any) -> Any:
-    """`(lam / 2) * sum(x ** 2)`: a scalar tensor in the dtype of `half_squared_norm`."""
-    return lam * half_squared_norm(x)
+    return penalty(x, 1.0)
 
 
 def penalty_gradient(weight: Any, lam: Any, anchor: Any = None) -> Any:

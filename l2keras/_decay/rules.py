@@ -142,6 +142,15 @@ class Target:
         """Whether the decay depends on the optimizer's update, and so has to follow it."""
         return self.rule.cautious or self.rule.stable
 
+    @property
+    def may_fuse(self) -> bool:
+        """Whether update and decay may be one XLA cluster: neither needs another variable.
+
+        Random rounding stays what it is outside of one.
+        """
+        low = keras.backend.standardize_dtype(self.variable.dtype) in LOW_PRECISION
+        return self.rule.fused is not False and not self.rule.stable and not low
+
     def lam_at(self, step: Any) -> Any:
         """lam at `step`, the count of updates: a Python float, or a tensor for a schedule."""
         return self.scale * lam_at(self.lam, step)

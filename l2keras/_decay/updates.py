@@ -8,6 +8,7 @@ the optimizer takes and M = 1 (or, cautious, where u and W agree in sign),
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,30 +31,49 @@ def decayed_update(
 ) -> None:
     """Runs `update(grads, variables, learning_rate)` with the decay of `targets` around it.
 
-    As one XLA cluster where that applies and is asked for, or pays.
+    What is fused runs as XLA clusters of the step, the rest as plain operations.
     """
 
-    def decay_and_update(grads: Sequence[Any], learning_rate: Any) -> None:
-        _decay_and_update(targets, optimizer, grads, variables, learning_rate, update)
+    def decay_and_update(chosen: Sequence[int], grads: Sequence[Any], learning_rate: Any) -> None:
+        own = [variables[index] for index in chosen]
+        _decay_and_update(targets, optimizer, grads, own, learning_rate, update)
 
-    decayed = [targets[id(variable)] for variable in variables if id(variable) in targets]
-    if _fuses(decayed, optimizer, grads, variables):
-        cluster.run(decay_and_update, grads, learning_rate)
-    else:
-        decay_and_update(grads, learning_rate)
+    clusters, rest = _split(targets, optimizer, grads, variables)
+    for chosen in clusters:
+        run = functools.partial(decay_and_update, chosen)
+        cluster.run(run, [grads[index] for index in chosen], learning_rate)
+    if rest:
+        decay_and_update(rest, [grads[index] for index in rest], learning_rate)
 
 
-def _fuses(
-    decayed: Sequence[Target], optimizer: Any, grads: Sequence[Any], variables: Sequence[Any]
-) -> bool:
-    """Whether the update and its decay are one cluster. Random rounding stays as it is."""
-    asked = {target.rule.fused for target in decayed}
-    dtypes = {keras.backend.standardize_dtype(variable.dtype) for variable in variables}
-    if not decayed or False in asked or dtypes & set(LOW_PRECISION):
+def _split(
+    targets: Mapping[int, Target], optimizer: Any, grads: Sequence[Any], variables: Sequence[Any]
+) -> tuple[list[list[int]], list[int]]:
+    """The indices of the variables of each cluster, and of those that have none.
+
+    A large variable has a cluster of its own; small ones that ask for it share one.
+    """
+    decayed = [targets.get(id(variable)) for variable in variables]
+    if not any(target and target.may_fuse for target in decayed) or not cluster.applies(optimizer):
+        return [], list(range(len(variables)))
+    large: list[list[int]] = []
+    small: list[int] = []
+    rest: list[int] = []
+    for index, (target, gradient) in enumerate(zip(decayed, grads, strict=True)):
+        if target is None or not _fuses(target, gradient):
+            rest.append(index)
+        elif cluster.is_large(target.variable):
+            large.append([index])
+        else:
+            small.append(index)
+    return [*large, small] if small else large, rest
+
+
+def _fuses(target: Target, gradient: Any) -> bool:
+    """Whether the update of this variable is part of a cluster: asked for, or chosen."""
+    if not target.may_fuse or not cluster.is_dense(gradient):
         return False
-    if not cluster.applies(optimizer, grads, variables):
-        return False
-    return True in asked or cluster.pays(variables)
+    return target.rule.fused is True or cluster.pays(target.variable)
 
 
 def _decay_and_update(

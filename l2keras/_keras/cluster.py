@@ -1,8 +1,9 @@
-"""An optimizer's update, and what stands around it, as one XLA cluster of a TensorFlow graph.
+"""An optimizer's update, and what stands around it, as XLA clusters of a TensorFlow graph.
 
 As graph operations an update with momentum and decay goes over the weights some five times; XLA
-makes one pass of it. The function is compiled when the step runs first; whether XLA has a form of
-all that is in it is asked while the step is traced, before anything has run.
+makes one pass of it. A large variable has a cluster of its own, so that its gradient can go before
+the next one comes. A cluster is compiled when the step runs first; whether XLA has a form of all
+that is in it is asked while the step is traced, before anything has run.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import numpy as np
 
 from l2keras._keras import optimizers
 
-# Compiling takes longer the more variables there are; it saves passes over those that no cache
-# holds. With 16 MB and more in variables of 4 MB and more, a few hundred steps make up for it.
-LARGE_VARIABLE = 4e6
-BYTES_THAT_PAY = 16e6
+# Bytes from which on no cache holds a variable beside what its update needs: compiling, a tenth of
+# a second, is made up for in a few hundred steps.
+LARGE = 4e6
 
 Update = Callable[[Sequence[Any], Any], None]  # (grads, learning_rate)
 
 _logger = logging.getLogger("l2keras")
 
 
-def applies(optimizer: Any, grads: Sequence[Any], variables: Sequence[Any]) -> bool:
-    """Whether this update can be a cluster: in a TensorFlow graph, dense, on one device.
+def applies(optimizer: Any) -> bool:
+    """Whether updates are being traced into a TensorFlow graph that can be split into clusters.
 
     Variables that are made in this very trace have no value yet, and TensorFlow traces once more.
     """
@@ -38,20 +38,35 @@ def applies(optimizer: Any, grads: Sequence[Any], variables: Sequence[Any]) -> b
 
     if tf.executing_eagerly() or optimizers.is_distributed(optimizer):
         return False
-    if not all(isinstance(grad, tf.Tensor) for grad in grads):
+    if not optimizers.updates_each_alone(optimizer):
         return False
     with tf.init_scope():  # out of the graph that is being traced
-        return all(v.value.is_initialized() for v in [*optimizer.variables, *variables])
+        return all(variable.value.is_initialized() for variable in optimizer.variables)
 
 
-def pays(variables: Sequence[Any]) -> bool:
-    """Whether compiling an update of `variables` is soon made up for: large ones, on a CPU."""
+def is_dense(gradient: Any) -> bool:
+    """Whether the whole variable has a gradient, and not some of its rows."""
     import tensorflow as tf
 
-    if tf.config.list_logical_devices("GPU"):
-        return False
-    sizes = [_bytes(variable) for variable in variables]
-    return sum(size for size in sizes if size >= LARGE_VARIABLE) >= BYTES_THAT_PAY
+    return isinstance(gradient, tf.Tensor)
+
+
+def is_large(variable: Any) -> bool:
+    """Whether a cluster of its own pays for this variable."""
+    return size(variable) >= LARGE
+
+
+def pays(variable: Any) -> bool:
+    """Whether a cluster is chosen where none is asked for: for large variables, on a CPU."""
+    import tensorflow as tf
+
+    return is_large(variable) and not tf.config.list_logical_devices("GPU")
+
+
+def size(variable: Any) -> int:
+    """Its bytes."""
+    width = np.dtype(keras.backend.standardize_dtype(variable.dtype)).itemsize
+    return int(math.prod(variable.shape) * width)
 
 
 def run(update: Update, grads: Sequence[Any], learning_rate: Any) -> None:
@@ -81,8 +96,3 @@ def has_form(function: Any, arguments: Sequence[Any]) -> bool:
         _logger.info("An update is not compiled as one cluster: %s", error)
         return False
     return True
-
-
-def _bytes(variable: Any) -> int:
-    width = np.dtype(keras.backend.standardize_dtype(variable.dtype)).itemsize
-    return int(math.prod(variable.shape) * width)

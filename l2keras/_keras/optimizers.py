@@ -130,6 +130,16 @@ def _with_hook(optimizer: Any, update_step: Callable[..., Any], hook: StepHook) 
     return backend_update_step
 
 
+def updates_each_alone(optimizer: Any) -> bool:
+    """Whether an update of some variables, then of the others, is one of all of them.
+
+    Keras' own update goes from variable to variable; an optimizer with an update of its own may
+    keep something for all, as Nadam its product of momenta.
+    """
+    own, keras_own = (getattr(kind, _HOOKED) for kind in (type(optimizer), keras.optimizers.SGD))
+    return own is keras_own
+
+
 def rewrite(optimizer: Any, rewriting: Rewriting, pairs: Sequence[tuple[Any, Any]]) -> None:
     """W <- rewriting(W, arguments) for each (variable, arguments); on every replica.
 
