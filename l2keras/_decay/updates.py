@@ -135,6 +135,8 @@ class _Step:
             for index, target in chosen
             if target.anchor is None
         ]
+        if keras.backend.backend() == "torch":
+            pairs = _without_those_in_place(pairs)
         optimizers.rewrite(self._optimizer, _scaled, pairs)
         self.pull([(index, target, None) for index, target in chosen if target.anchor is not None])
 
@@ -183,11 +185,20 @@ def _anchor(target: Target, dtype: Any) -> Any:
     return None if target.anchor is None else ops.cast(target.anchor, dtype)
 
 
+def _without_those_in_place(pairs: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Scales what is not rounded at random, on torch, and returns the rest."""
+    alike: dict[int, tuple[Any, list[Any]]] = {}
+    for variable, (factor, seed) in pairs:
+        if seed is None:
+            alike.setdefault(id(factor), (factor, []))[1].append(variable)
+    for factor, variables in alike.values():
+        optimizers.scale_on_torch(variables, factor)
+    return [pair for pair in pairs if pair[1][1] is not None]
+
+
 def _scaled(value: Any, arguments: Any) -> Any:
     factor, seed = arguments
     dtype = keras.backend.standardize_dtype(value.dtype)
-    if keras.backend.backend() == "torch" and seed is None:
-        return value.mul_(factor)  # in place
     wide = ops.cast(value, keras.backend.standardize_dtype(factor.dtype))
     return rounded(wide * factor, dtype, seed)
 

@@ -179,9 +179,15 @@ def _rewrite_torch(rewriting: Rewriting, pairs: Sequence[tuple[Any, Any]]) -> No
 
     with torch.no_grad():
         for variable, arguments in pairs:
-            new = rewriting(variable.value, arguments)
-            if new is not variable.value:  # it is where the rewriting was in place
-                variable.value.copy_(new)
+            variable.value.copy_(rewriting(variable.value, arguments))
+
+
+def scale_on_torch(variables: Sequence[Any], factor: Any) -> None:
+    """W <- factor * W for all of `variables`, in place and in one call, as Keras does there."""
+    import torch
+
+    with torch.no_grad():
+        torch._foreach_mul_([variable.value.data for variable in variables], factor)
 
 
 def after_gradients(learning_rate: Any, grads: Sequence[Any]) -> Any:
