@@ -23,6 +23,7 @@ PRIVATE = {
     "optimizers": {
         *("_learning_rate", "_distribution_strategy", "__internal__"),
         *("_velocities", "_velocity_hats", "_iterations"),
+        "_foreach_mul_",  # torch's, which Keras' optimizers call, too
     },
     "own_decay": {
         *("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"),

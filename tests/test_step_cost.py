@@ -22,7 +22,7 @@ TIMINGS = Timings(
         COUPLED: [13.0, 32.0, 13.0],
     }
 )
-SIZES = floor.Sizes(decayed=100, trainable=110, fused=False)
+SIZES = floor.Sizes(decayed=100, trainable=110, fused=0)
 
 
 def test_added_time_is_paired_by_round() -> None:
@@ -66,8 +66,9 @@ def test_the_floor_counts_passes(name: str, graph: int, jit: int) -> None:
 
 def test_the_floor_of_a_fused_update() -> None:
     """Where WeightDecay compiles the update, its decay moves nothing; `plain` still does."""
-    sizes = floor.Sizes(decayed=100, trainable=110, fused=True)
-    assert floor.floor_bytes(DECOUPLED, "graph", sizes) == 0
+    sizes = floor.Sizes(decayed=100, trainable=110, fused=80)
+    assert floor.floor_bytes(DECOUPLED, "graph", sizes) == 40
+    assert floor.floor_bytes(COUPLED, "graph", sizes) == 20
     assert floor.floor_bytes(DECOUPLED, "eager", sizes) == 200
     assert floor.floor_bytes(variants.PLAIN, "graph", sizes) == 200
     assert floor.floor_bytes(BUILTIN, "graph", sizes) == 200
@@ -77,7 +78,7 @@ def test_what_is_decayed_is_what_has_a_regularizer() -> None:
     """A kernel of 3 x 2 floats and a bias of 2."""
     dense = keras.layers.Dense(2, kernel_regularizer="l2")
     model = keras.Sequential([keras.Input((3,)), dense])
-    assert floor.sizes_of(model) == floor.Sizes(24, 32, fused=False)
+    assert floor.sizes_of(model) == floor.Sizes(24, 32, fused=0)
 
 
 @pytest.mark.parametrize(

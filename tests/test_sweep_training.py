@@ -41,6 +41,20 @@ def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
         assert distance(result.weights[i], model.get_weights()) < 1e-5
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX loops inside the program on a GPU only")
+def test_the_loop_for_a_gpu_does_what_single_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 3 steps, the last one padded: the steps that are not asked for change nothing."""
+    from l2keras._sweep import group, memory
+
+    monkeypatch.setattr(group, "CHUNK", 3)
+    options: dict[str, Any] = {"batch_size": 2, "seeds": (0, 1)}  # 5 full batches and a rest of 1
+    steps = run((0.1, 0.6), **options)
+    monkeypatch.setattr(memory, "on_gpu", lambda: True)
+    looped = run((0.1, 0.6), **options)
+    for a, b in zip(steps.weights, looped.weights, strict=True):
+        assert distance(a, b) < 1e-6
+
+
 def test_the_same_call_gives_the_same_result() -> None:
     """Twice with the same seeds, and the user's own random numbers between."""
     first = run((0.1, 0.6), seeds=(3, 4))

@@ -32,11 +32,10 @@ from benchmarks.stepcost.variants import (
     AGAIN,
     BUILTIN,
     COUPLED,
-    DECOUPLED,
     HALF,
-    INDEPENDENT,
     NONE,
     OPTIMIZER,
+    PLAIN,
 )
 from l2keras._keras import cluster
 
@@ -45,11 +44,14 @@ COPIED, COPIES = 2**28, 15  # bytes of the array, how often
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the decayed and of all trainable variables."""
+    """Bytes of the decayed variables, of all trainable ones, and of those that WeightDecay fuses.
+
+    That is, of those whose update and decay it compiles by itself in graph mode.
+    """
 
     decayed: int
     trainable: int
-    fused: bool  # whether WeightDecay compiles their update by itself, in graph mode
+    fused: int
 
 
 def bytes_of(variables: Iterable[Any]) -> int:
@@ -61,26 +63,21 @@ def sizes_of(model: Any) -> Sizes:
     """The sizes of a model built with a regularizer, which its decayed variables have."""
     variables = model.trainable_variables
     decayed = [variable for variable in variables if variable.regularizer is not None]
-    fused = keras.backend.backend() == "tensorflow" and cluster.pays(variables)
-    return Sizes(bytes_of(decayed), bytes_of(variables), fused)
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    fused = [variable for variable in decayed if on_tensorflow and cluster.pays(variable)]
+    return Sizes(bytes_of(decayed), bytes_of(variables), bytes_of(fused))
 
 
 def floor_bytes(name: str, mode: str, sizes: Sizes) -> int:
     """Bytes that a step of the variant must move beyond one of `none`."""
-    fused = is_fused(name, mode, sizes)
     if name in (BUILTIN, HALF):
-        return (1 if fused else 2) * sizes.decayed
-    if name in (NONE, AGAIN) or fused:
+        return (1 if mode == "jit" else 2) * sizes.decayed
+    if name in (NONE, AGAIN) or mode == "jit":
         return 0
     if name == OPTIMIZER:
         return 2 * sizes.trainable
-    return (1 if name == COUPLED else 2) * sizes.decayed
-
-
-def is_fused(name: str, mode: str, sizes: Sizes) -> bool:
-    """Whether the decay can be part of the operation that updates the weights."""
-    compiled = sizes.fused and name in (DECOUPLED, COUPLED, INDEPENDENT)
-    return mode == "jit" or (mode == "graph" and compiled)
+    fused = sizes.fused if mode == "graph" and name != PLAIN else 0
+    return (1 if name == COUPLED else 2) * (sizes.decayed - fused)
 
 
 def bandwidth() -> float:

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from l2keras._sweep import memory
+
 Step = Callable[[Any, Any], None]  # one training step on a batch (x, y)
 
 
@@ -44,6 +46,7 @@ class Loop:
         self._variables = list(variables)
         self._data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
         self._compiled: dict[Any, Any] = {}
+        self._longest: dict[Any, int] = {}  # chunk that the JAX loop was compiled for
 
     def __call__(self, indices: Any) -> None:
         """Runs a step on each row of examples.
@@ -126,30 +129,44 @@ class Loop:
         return compiled_step
 
     def _call_jax(self, indices: Any) -> None:
-        import jax
+        state = [variable.value for variable in self._variables]
+        if memory.on_gpu():
+            state = self._loop_jax(state, indices)
+        else:  # on a CPU, XLA runs what stands in a loop slower: convolutions on one core
+            for rows in indices:
+                state = self._jitted(rows.shape, self._step_jax)(state, self._data, rows)
+        for variable, new in zip(self._variables, state, strict=True):
+            variable.assign(new)
+
+    def _loop_jax(self, state: Any, indices: Any) -> Any:
+        """All steps as one program, so that none waits for Python."""
         import numpy as np
 
         key = indices.shape[1:]
-        if key not in self._compiled:
-            jitted = jax.jit(self._trace_jax, donate_argnums=0)
-            self._compiled[key] = [jitted, len(indices)]
-        function, longest = self._compiled[key]
+        longest = self._longest.setdefault(key, len(indices))
         for start in range(0, len(indices), longest):  # as long as the first, to compile once
             rows = indices[start : start + longest]
             padded = np.resize(rows, (longest, *key))
-            state = [variable.value for variable in self._variables]
-            for variable, new in zip(
-                self._variables, function(state, self._data, padded, len(rows)), strict=True
-            ):
-                variable.assign(new)
+            state = self._jitted(key, self._steps_jax)(state, self._data, padded, len(rows))
+        return state
 
-    def _trace_jax(self, state: Any, data: Any, indices: Any, steps: Any) -> Any:
+    def _jitted(self, key: Any, function: Callable[..., Any]) -> Any:
+        import jax
+
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(function, donate_argnums=0)
+        return self._compiled[key]
+
+    def _steps_jax(self, state: Any, data: Any, indices: Any, steps: Any) -> Any:
         import jax
 
         def body(i: Any, state: Any) -> Any:
-            pairs = list(zip(self._variables, state, strict=True))
-            with keras.StatelessScope(state_mapping=pairs) as scope:
-                self._step(*self._batch(data, indices[i]))
-            return [scope.get_current_value(variable) for variable in self._variables]
+            return self._step_jax(state, data, indices[i])
 
         return jax.lax.fori_loop(0, steps, body, state)
+
+    def _step_jax(self, state: Any, data: Any, rows: Any) -> Any:
+        pairs = list(zip(self._variables, state, strict=True))
+        with keras.StatelessScope(state_mapping=pairs) as scope:
+            self._step(*self._batch(data, rows))
+        return [scope.get_current_value(variable) for variable in self._variables]
