@@ -242,6 +242,7 @@ class Together:
                 decayed=self._decayed,
                 train=self._datasets.train,
                 test=self._datasets.test,
+                as_cluster=stacking.pays_as_cluster(self._template.model, size, self._num_steps),
             )
         return self._groups[size]
 

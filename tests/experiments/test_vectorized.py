@@ -12,6 +12,7 @@ import pytest
 
 from experiments import cli, identity, ledger, paths, together, train, vectorized
 from experiments.tracking import Store
+from l2keras._sweep import stacking
 from tests.experiments.conftest import Compose, mistake, runs_of
 
 SMALL = ["data.num_train=90", "model.width=8", "training.epochs=3", "training.batch_size=20"]
@@ -46,11 +47,21 @@ def artifacts(store: Store, run: Any) -> set[str]:
     return {found.path for found in store.client.list_artifacts(run.info.run_id)}
 
 
-@pytest.mark.parametrize("optimizer", [["optimizer=momentum"], ["optimizer=adam"]])
+@pytest.mark.parametrize(
+    ("optimizer", "bytes_that_pay"),
+    [(["optimizer=momentum"], stacking.BYTES_THAT_PAY), (["optimizer=adam"], 0.0)],
+    ids=["momentum", "adam, compiled as one cluster"],
+)
 def test_each_is_the_run_that_it_is_alone(
-    composed: Compose, uri: str, points: list[list[str]], optimizer: list[str]
+    composed: Compose,
+    uri: str,
+    points: list[list[str]],
+    optimizer: list[str],
+    bytes_that_pay: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same metrics in every epoch to 1e-5, the same parameters, tags and artifacts."""
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", bytes_that_pay)
     nodes = {
         study: [
             composed("config", *optimizer, *SMALL, *point, f"tracking.uri={uri}",
