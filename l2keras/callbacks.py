@@ -79,10 +79,12 @@ class WeightDecay(keras.callbacks.Callback):
         fused: On TensorFlow in graph mode (`jit_compile=False`), whether the optimizer's update
             of a variable and its decay are compiled as one XLA cluster: one pass over the weights
             in the place of some five, equal to the plain form to rounding. By default where it
-            pays: on a CPU, for variables of 4 MB and more. The plain form is taken where there is
-            no other: sparse gradients, several replicas, 16-bit variables, `stable`, an optimizer
-            that does not update each variable by itself (Nadam), an operation that XLA does not
-            know, eager mode. Without effect on JAX, which compiles the whole step, and on torch.
+            pays: under an optimizer of Keras, on a CPU, for variables of 4 MB and more. The plain
+            form is taken where there is no other: sparse gradients, inside a `tf.distribute`
+            strategy, 16-bit variables, `stable`, an optimizer that does not update each variable
+            by itself (Nadam), operations that XLA does not know or does otherwise (random
+            numbers, checks), eager mode. Why, is logged (logger "l2keras", INFO). Without effect
+            on JAX, which compiles the whole step, and on torch.
 
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go
@@ -277,7 +279,8 @@ class WeightDecay(keras.callbacks.Callback):
     def _rule_for(self, optimizer: Any) -> DecayRule:
         """What is asked for; without an optimizer (None) the peak learning rate may be unknown."""
         members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
-        lams = forms.check_lams(self.lam)  # the attribute may have been set since
+        lams = forms.check_lams(self.lam)  # the attributes may have been set since
+        forms.check_forms(self.coupling, vars(self))
         step = members[0].iterations + 0 if members else 0  # its value, a tensor
         for _, lam in lams:
             remedy = "A callable of the step must return one."

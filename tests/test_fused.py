@@ -32,14 +32,14 @@ STEPS = 6
 def clusters(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What became of every update that was to be a cluster: "compiled" or "plain"."""
     found: list[str] = []
-    has_form = cluster.has_form
+    find_obstacle = cluster.find_obstacle
 
-    def watched(*args: Any) -> bool:
-        answer = has_form(*args)
-        found.append("compiled" if answer else "plain")
-        return answer
+    def watched(*args: Any) -> str | None:
+        obstacle = find_obstacle(*args)
+        found.append("plain" if obstacle else "compiled")
+        return obstacle
 
-    monkeypatch.setattr(cluster, "has_form", watched)
+    monkeypatch.setattr(cluster, "find_obstacle", watched)
     return found
 
 
@@ -174,27 +174,80 @@ def test_a_loop_of_ones_own_has_it_too(clusters: list[str]) -> None:
     assert clusters == ["compiled"]
 
 
-class Printing(keras.optimizers.SGD):
-    """An optimizer with an operation that XLA does not know."""
+def calling(operation: Callable[[Any], Any]) -> type:
+    """An SGD of the user's own that calls `operation` with every gradient."""
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        import tensorflow as tf
+    class Own(keras.optimizers.SGD):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            operation(gradient)
+            super().update_step(gradient, variable, learning_rate)
 
-        tf.py_function(lambda: None, [], [])
-        super().update_step(gradient, variable, learning_rate)
+    return Own
+
+
+def py_function(gradient: Any) -> None:
+    import tensorflow as tf
+
+    tf.py_function(lambda: None, [], [])
+
+
+def noise(gradient: Any) -> None:
+    import tensorflow as tf
+
+    tf.random.normal(gradient.shape)
+
+
+def check(gradient: Any) -> None:
+    import tensorflow as tf
+
+    tf.debugging.check_numerics(gradient, "a gradient")
+    tf.debugging.assert_less(gradient, 9.0)
 
 
 @ON_TENSORFLOW
-def test_what_xla_does_not_know_is_run_as_it_is(clusters: list[str]) -> None:
+@pytest.mark.parametrize("operation", [py_function, noise, check])
+def test_what_xla_does_not_do_the_same_is_run_as_it_is(
+    operation: Callable[[Any], Any], clusters: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """The plain form is taken before a step has run, so that nothing is counted twice."""
     model = dense_model()
-    optimizer = Printing(0.25)
+    optimizer = calling(operation)(0.25)
     model.compile(optimizer, mse, jit_compile=False)
     before = kernel(model)
-    fit_zeros(model, STEPS, [WeightDecay(LAM, fused=True)])
+    with caplog.at_level("INFO", "l2keras"):
+        fit_zeros(model, STEPS, [WeightDecay(LAM, fused=True)])
     assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** STEPS) < 1e-6
     assert int(optimizer.iterations) == STEPS
     assert clusters == ["plain"]
+    assert "not compiled as a cluster" in caplog.text
+
+
+@ON_TENSORFLOW
+def test_the_users_random_numbers_stay_what_they_are() -> None:
+    """Asking XLA draws no number of TensorFlow's global generator."""
+    import tensorflow as tf
+
+    drawn = []
+    for fused in (True, False):
+        keras.utils.set_random_seed(0)
+        trained(keras.optimizers.SGD(0.1), WeightDecay(LAM, fused=fused))
+        drawn.append(tf.random.normal((3,)).numpy())
+    assert np.array_equal(*drawn)
+
+
+@ON_TENSORFLOW
+def test_inside_a_strategy_of_one_replica_it_stays_plain(clusters: list[str]) -> None:
+    """Keras merges replicas there, of one too, which a nested function does not allow."""
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = dense_model()
+        model.compile(keras.optimizers.SGD(0.25), "mse", jit_compile=False)
+    before = kernel(model)
+    zeros = np.zeros((4, 3), "float32"), np.zeros((4, 2), "float32")
+    model.fit(*zeros, batch_size=4, verbose=0, callbacks=[WeightDecay(LAM, fused=True)])
+    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM)) < 1e-6
+    assert clusters == []
 
 
 @ON_TENSORFLOW
@@ -250,6 +303,16 @@ def test_each_large_variable_has_a_cluster(
 
 
 @ON_TENSORFLOW
+def test_an_optimizer_of_ones_own_has_to_ask(clusters: list[str]) -> None:
+    """Of large weights, too: what its operations mean under XLA is for its author to say."""
+    model = large_model(keras.layers.Dense(LARGE[1], use_bias=False))
+    model.compile(calling(lambda gradient: None)(0.25), "mse", jit_compile=False)
+    data = np.zeros((4, 2), "int32"), np.zeros((4, 2), "float32")
+    model.fit(*data, batch_size=2, verbose=0, callbacks=[WeightDecay(LAM)])
+    assert clusters == []
+
+
+@ON_TENSORFLOW
 @pytest.mark.usefixtures("float64")
 def test_callbacks_choose_for_their_own_group(clusters: list[str]) -> None:
     """One group is fused, the other declines: the weights are those of two plain groups."""
@@ -278,4 +341,8 @@ def test_bad_values_are_refused() -> None:
         WeightDecay(LAM, fused="yes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`lazy` and `fused` do not go together"):
         WeightDecay(LAM, lazy=True, fused=True)
+    decay = WeightDecay(LAM)
+    decay.fused = "x"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="`fused` must be"):
+        trained(keras.optimizers.SGD(0.1), decay)
     assert "fused=True" in repr(WeightDecay(LAM, fused=True))

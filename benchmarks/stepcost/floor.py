@@ -6,7 +6,8 @@ gradient g, and reads and writes the momentum. What comes on top, in passes over
                               own operations                        fused with the update
     penalty (L2, HalfL2)      2: read W for its value and           1: read W for its value
                               for lam * W
-    coupled                   1: read W for lam * W                 0: the update has W and g
+    coupled                   1: read W for lam * W; the sum, as    0: the update has W and g
+                              below
     decoupled, independent    2: read W, write W                    0: the update reads, writes W
     optimizer weight_decay    2: the same, of all variables         0: the same
 
@@ -64,7 +65,7 @@ def sizes_of(model: Any) -> Sizes:
     variables = model.trainable_variables
     decayed = [variable for variable in variables if variable.regularizer is not None]
     on_tensorflow = keras.backend.backend() == "tensorflow"
-    fused = [variable for variable in decayed if on_tensorflow and cluster.pays(variable)]
+    fused = [variable for variable in decayed if on_tensorflow and cluster.is_large(variable)]
     return Sizes(bytes_of(decayed), bytes_of(variables), bytes_of(fused))
 
 

@@ -1,4 +1,8 @@
-"""The goals, fixed before anything was measured, and whether the measurements meet them."""
+"""The goals, fixed before anything was measured, and whether the measurements meet them.
+
+The verdict "too close to tell" came later, when two models without decay turned out to differ by
+more than some of the limits.
+"""
 
 from __future__ import annotations
 

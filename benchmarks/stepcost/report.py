@@ -107,7 +107,10 @@ def parts_section(seconds: Mapping[str, float]) -> Iterator[str]:
 def goals_section(verdicts: Iterable[Verdict]) -> Iterator[str]:
     """The table of goals."""
     yield "## Goals, fixed before measuring\n"
-    yield "Too close to tell: as near to the limit as two models without decay are to each other.\n"
+    yield (
+        "Too close to tell: as near to the limit as two models without decay are to each other; this "
+        "verdict was added when it was seen how near they often are.\n"
+    )
     yield "| goal | model | measured | at most | |\n|---|---|---|---|---|"
     for one in verdicts:
         measured, limit = (f"{value:.3f} {one.unit}" for value in (one.measured, one.limit))

@@ -60,7 +60,7 @@ def _split(
     small: list[int] = []
     rest: list[int] = []
     for index, (target, gradient) in enumerate(zip(decayed, grads, strict=True)):
-        if target is None or not _fuses(target, gradient):
+        if target is None or not _fuses(optimizer, target, gradient):
             rest.append(index)
         elif cluster.is_large(target.variable):
             large.append([index])
@@ -69,11 +69,11 @@ def _split(
     return [*large, small] if small else large, rest
 
 
-def _fuses(target: Target, gradient: Any) -> bool:
+def _fuses(optimizer: Any, target: Target, gradient: Any) -> bool:
     """Whether the update of this variable is part of a cluster: asked for, or chosen."""
     if not target.may_fuse or not cluster.is_dense(gradient):
         return False
-    return target.rule.fused is True or cluster.pays(target.variable)
+    return target.rule.fused is True or cluster.pays(optimizer, target.variable)
 
 
 def _decay_and_update(

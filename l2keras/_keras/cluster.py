@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from l2keras._keras import optimizers
 # Bytes from which on no cache holds a variable beside what its update needs: compiling, a tenth of
 # a second, is made up for in a few hundred steps.
 LARGE = 4e6
+
+# XLA draws other random numbers than TensorFlow does, and leaves out checks.
+_OTHERWISE = ("Random", "Assert", "CheckNumerics")
 
 Update = Callable[[Sequence[Any], Any], None]  # (grads, learning_rate)
 
@@ -36,7 +40,7 @@ def applies(optimizer: Any) -> bool:
         return False
     import tensorflow as tf
 
-    if tf.executing_eagerly() or optimizers.is_distributed(optimizer):
+    if tf.executing_eagerly() or tf.distribute.has_strategy():
         return False
     if not optimizers.updates_each_alone(optimizer):
         return False
@@ -56,11 +60,15 @@ def is_large(variable: Any) -> bool:
     return size(variable) >= LARGE
 
 
-def pays(variable: Any) -> bool:
-    """Whether a cluster is chosen where none is asked for: for large variables, on a CPU."""
+def pays(optimizer: Any, variable: Any) -> bool:
+    """Whether a cluster is chosen where none is asked for: for large variables, on a CPU.
+
+    An optimizer that is not Keras' may rely on what TensorFlow does with its operations.
+    """
     import tensorflow as tf
 
-    return is_large(variable) and not tf.config.list_logical_devices("GPU")
+    of_keras = type(optimizer).__module__.split(".")[0] == "keras"
+    return of_keras and is_large(variable) and not tf.config.list_logical_devices("GPU")
 
 
 def size(variable: Any) -> int:
@@ -70,29 +78,43 @@ def size(variable: Any) -> int:
 
 
 def run(update: Update, grads: Sequence[Any], learning_rate: Any) -> None:
-    """Runs `update(grads, learning_rate)` as a cluster; as it is, where XLA has no form of it."""
+    """Runs `update(grads, learning_rate)` as a cluster, or as it is if XLA does not do the same."""
     import tensorflow as tf
 
     def cluster(learning_rate: Any, *grads: Any) -> None:
         update(grads, learning_rate)
 
     arguments = [tf.convert_to_tensor(learning_rate), *grads]
-    compiled = tf.function(cluster, jit_compile=True, autograph=False)
-    if has_form(compiled, arguments):
-        compiled(*arguments)
-    else:
+    specs = [tf.TensorSpec(argument.shape, argument.dtype) for argument in arguments]
+    function = tf.function(cluster, jit_compile=True, autograph=False)
+    if obstacle := find_obstacle(function, specs):
+        _logger.info("An update is not compiled as a cluster: %s", obstacle)
         update(grads, learning_rate)
+    else:
+        function(*arguments)
 
 
-def has_form(function: Any, arguments: Sequence[Any]) -> bool:
-    """Whether XLA can compile all that `function` does with tensors like `arguments`."""
+def find_obstacle(function: Any, specs: Sequence[Any]) -> str | None:
+    """What keeps `function` from doing the same when XLA compiles it; None if nothing does."""
     import tensorflow as tf
 
-    specs = [tf.TensorSpec(argument.shape, argument.dtype) for argument in arguments]
-    try:
-        with tf.init_scope():
-            function.experimental_get_compiler_ir(*specs)(stage="hlo")
-    except (ValueError, tf.errors.OpError) as error:
-        _logger.info("An update is not compiled as one cluster: %s", error)
-        return False
-    return True
+    with tf.init_scope(), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # about device_name, without which TensorFlow draws a number
+        try:
+            graph = function.get_concrete_function(*specs).graph
+            if names := [name for name in _operations(graph) if name.startswith(_OTHERWISE)]:
+                return f"XLA does otherwise with {names[0]}"
+            lowered = function.experimental_get_compiler_ir(*specs)
+            lowered(stage="hlo", device_name=tf.zeros(()).device)
+        except Exception as error:  # of whatever kind: the plain form raises what is an error there
+            return str(error).partition("\n")[0]
+    return None
+
+
+def _operations(graph: Any) -> set[str]:
+    """The types of operations in a graph and in its functions; stateless ones as the others."""
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    return {node.op.removeprefix("Stateless") for node in nodes}
