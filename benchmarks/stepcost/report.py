@@ -108,8 +108,8 @@ def goals_section(verdicts: Iterable[Verdict]) -> Iterator[str]:
     """The table of goals."""
     yield "## Goals, fixed before measuring\n"
     yield (
-        "Too close to tell: as near to the limit as two models without decay are to each other; this "
-        "verdict was added when it was seen how near they often are.\n"
+        "Too close to tell: as near to the limit as two models without decay are to each other. "
+        "This verdict was added when it was seen how far apart these often are.\n"
     )
     yield "| goal | model | measured | at most | |\n|---|---|---|---|---|"
     for one in verdicts:
