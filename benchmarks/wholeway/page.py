@@ -69,10 +69,9 @@ def left_out(found: Found) -> list[str]:
     parts = "; ".join(f"{name} {seconds:.3f} s" for name, seconds in inside.items())
     return [
         '"Outside imports, tracing and training" leaves out all that happens inside `fit`,',
-        f"validating and checkpoints included. In the first run that is {sum(inside.values()):.2f}",
-        f"s: {parts}.",
-        f"In a further job it is {found.further_fit:.2f} s; the rest of such a job is counted from",
-        "the start of its run to the start of the next one.",
+        "validating and checkpoints included:",
+        f"{sum(inside.values()):.2f} s in the first run ({parts}),",
+        f"{found.further_fit:.2f} s in a further job, which lasts until the next run starts.",
     ]
 
 
