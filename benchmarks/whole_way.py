@@ -24,7 +24,7 @@ INTERPRETERS, MISTAKES, COMMANDS, JOBS, LONG_RUNS = 11, 5, 5, 10, 7
 def main() -> None:
     os.environ.update(measure.BACKEND)
     cli.register("train", Config, "experiments.train")
-    repeats = INTERPRETERS + MISTAKES + COMMANDS + JOBS + 1 + LONG_RUNS
+    repeats = INTERPRETERS + MISTAKES + COMMANDS + 1 + LONG_RUNS
     with (
         tempfile.TemporaryDirectory() as folder,
         initialize_config_dir(str(paths.CONFIGS), version_base="1.3"),
@@ -39,12 +39,16 @@ def main() -> None:
 def everything(folder: Path, advance: measure.Advance) -> page.Found:
     """What needs fresh processes first; then what happens in this one."""
     added, all_names = measure.imports(INTERPRETERS, advance)
+    mistake = measure.mistake(MISTAKES, advance)
+    first = measure.first_command(folder, COMMANDS, advance)
+    further, further_fit = measure.further_job(folder, JOBS, advance)
     return page.Found(
         added=added,
         all_names=all_names,
-        mistake=measure.mistake(MISTAKES, advance),
-        first=measure.first_command(folder, COMMANDS, advance),
-        further=measure.further_job(folder, JOBS, advance),
+        mistake=mistake,
+        first=first,
+        further=further,
+        further_fit=further_fit,
         long=measure.long_run(folder, LONG_RUNS, advance),
         counts=(INTERPRETERS, MISTAKES, COMMANDS, JOBS, LONG_RUNS),
     )

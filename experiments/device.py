@@ -13,6 +13,8 @@ from typing import Any
 
 from experiments.schema import Backend, Config, ConfigError, Device, Distribute, MixedPrecision
 
+_is_spared = False  # whether `spare_collector` has been entered in this process
+
 
 def set_up(config: Config) -> str:
     """Selects backend, device, dtype and seed for this process.
@@ -56,13 +58,20 @@ def set_up(config: Config) -> str:
     return ", ".join(gpus) if gpus and config.device is not Device.cpu else "cpu"
 
 
-@functools.cache
-def spare_imports(loaded: str) -> None:
-    """Python's collector looks the libraries' million objects through (0.5 s) no more.
+@contextmanager
+def spare_collector() -> Iterator[None]:
+    """What was loaded before the block and in it is not looked through by Python's collector.
 
-    Once in a process for each name of what has been `loaded`: not again after each job.
+    The libraries' million objects take it 0.5 s each time. Once in a process: in a later job it
+    would never collect what the ones before have left.
     """
-    gc.freeze()
+    global _is_spared
+    first, _is_spared = not _is_spared, True
+    if first:
+        gc.freeze()
+    yield
+    if first:
+        gc.freeze()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -281,24 +282,43 @@ def _create_database(uri: str) -> None:
     with _one_sync(new):
         MlflowClient(tracking_uri=f"{_SQLITE}{new}").search_experiments(max_results=1)
     new.replace(database)
+    _sync(database.parent)  # its new name
 
 
 @contextmanager
 def _one_sync(database: Path) -> Iterator[None]:
     """SQLite waits for the disk at the end of the block, not after each statement of MLflow's.
 
-    What a crash leaves behind in the block is no database yet: it has another name.
+    What a crash leaves behind in the block is no database yet: it has another name. The engine
+    is MLflow's to make, so all are listened to; connections to other databases are left alone.
     """
     from sqlalchemy import Engine, event
 
     def hurry(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = MEMORY")
+        if _is_of(connection, database):
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = MEMORY")
 
     event.listen(Engine, "connect", hurry)
     try:
         yield
     finally:
         event.remove(Engine, "connect", hurry)
-    with database.open("rb+") as file:
-        os.fsync(file.fileno())
+    _sync(database)
+
+
+def _is_of(connection: Any, database: Path) -> bool:
+    """Whether a driver's connection is one of SQLite's to this file."""
+    if not isinstance(connection, sqlite3.Connection):
+        return False
+    files = {name: file for _, name, file in connection.execute("PRAGMA database_list")}
+    return Path(files["main"]).resolve() == database.resolve()  # "" where it is in memory
+
+
+def _sync(path: Path) -> None:
+    """Returns when a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -40,9 +40,8 @@ def train(node: DictConfig) -> Outcome:
     device_name = device.set_up(config)
     in_sweep = config.tracking.parent is not None
     tracking.load_client()
-    device.spare_imports("the libraries")  # before MLflow's migrations, which make much to collect
-    store = tracking.opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
-    device.spare_imports("the store")
+    with device.spare_collector():  # MLflow's migrations make much to collect, and load more
+        store = tracking.opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
     if not in_sweep:  # a sweep has done so
         upload.send_pending(store)
     told, label = identity.config_hash(cli.flatten(node)), run_label(config)

@@ -55,7 +55,6 @@ def phases() -> list[Watched]:
         (cli, "flatten", "checking the config"),
         (cli, "task", REST),
         (device, "set_up", "choosing the device"),
-        (device, "spare_imports", "sparing Python's collector the libraries"),
         (tracking, "_create_database", CREATING),
         (tracking.Store, "__init__", OPENING),
         (upload, "send_pending", ASKING),

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from hydra import compose
@@ -93,24 +94,41 @@ def first_command(folder: Path, repeats: int, advance: Advance) -> Profile:
     return median_of(found)
 
 
-def further_job(folder: Path, repeats: int, advance: Advance) -> float:
-    """What each further one-epoch job of a process takes that is not in `fit`."""
-    from experiments import train
+def further_job(folder: Path, repeats: int, advance: Advance) -> tuple[float, float]:
+    """What a further one-epoch job of a multirun takes beside `fit`, and inside it.
 
-    seconds = []
-    for seed in range(repeats + 1):  # the first one opens the store
-        node = compose("config", ["training.epochs=1", f"seed={seed}", QUIET, store_of(folder)])
-        start = time.perf_counter()
-        outcome = train.train(node)
-        seconds.append(time.perf_counter() - start - outcome.seconds)
-        advance()
-    return statistics.median(seconds[1:])
+    `python -m experiments.train -m`, with a store of its own, which tells when each run started
+    and how long its `fit` took: Hydra, the launcher and the parent run are counted too.
+    """
+    from experiments.tracking import Store
+
+    store = store_of(folder / "multirun")
+    seeds = f"seed=range({repeats + 2})"  # the first job is left out, the last one has no next
+    done = _python("-m", "experiments.train", "-m", seeds, "training.epochs=1", QUIET, store)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    opened = Store(store.removeprefix("tracking.uri="), "l2keras")
+    runs = opened.client.search_runs(
+        [opened.experiment_id], "tags.kind = 'trial'", order_by=["attributes.start_time ASC"]
+    )
+    fits = [run.data.metrics["seconds"] for run in runs]
+    seconds = beside_fit([run.info.start_time / 1000 for run in runs], fits)
+    assert len(seconds) == repeats, done.stderr
+    advance()
+    return statistics.median(seconds), statistics.median(fits[1:-1])
+
+
+def beside_fit(starts: Sequence[float], fits: Sequence[float]) -> list[float]:
+    """For each run but the first and the last: from its start to the next one's, less its `fit`."""
+    pairs = zip(pairwise(starts), fits[:-1], strict=True)
+    return [following - start - fit for (start, following), fit in pairs][1:]
 
 
 def long_run(folder: Path, repeats: int, advance: Advance) -> Profile:
     """30 epochs; imports are done, the store is there, and is opened anew."""
     from experiments import tracking, train
 
+    train.train(compose("config", ["training.epochs=1", QUIET, store_of(folder)]))
     found = []
     for seed in range(repeats):
         options = ["training.epochs=30", f"seed={100 + seed}", QUIET, store_of(folder)]

@@ -14,13 +14,20 @@ from benchmarks.wholeway.measure import Profile
 
 @dataclass(frozen=True)
 class Found:
-    """All that was measured, in seconds. `counts`: repetitions of each, in this order."""
+    """All that was measured, in seconds.
+
+    Attributes:
+        further: What a further job of a multirun takes beside `fit`.
+        further_fit: Its `fit`.
+        counts: How many imports, mistakes, first commands, further jobs and long runs there were.
+    """
 
     added: float
     all_names: float
     mistake: float
     first: Profile
     further: float
+    further_fit: float
     long: Profile
     counts: tuple[int, int, int, int, int]
 
@@ -52,7 +59,20 @@ def goals(found: Found) -> list[str]:
     lines = ["| goal | measured | |", "|---|---|---|"]
     lines += [f"| {goal} | {seen} | {'met' if met else 'not met'} |" for goal, seen, met in rows]
     names = f"`from l2keras import *`, every name, adds {1000 * found.all_names:.0f} ms."
-    return [*lines, "", f"Names are loaded when they are first asked for: {names}", ""]
+    named = f"Names are loaded when they are first asked for: {names}"
+    return [*lines, "", *left_out(found), "", named, ""]
+
+
+def left_out(found: Found) -> list[str]:
+    """What "outside imports, tracing and training" leaves out, with its seconds."""
+    inside = {name: found.first.phases.get(name, 0.0) for name in INSIDE_FIT}
+    parts = "; ".join(f"{name} {seconds:.3f} s" for name, seconds in inside.items())
+    return [
+        '"Outside imports, tracing and training" leaves out all that happens inside `fit`,',
+        "validating and checkpoints included:",
+        f"{sum(inside.values()):.2f} s in the first run ({parts}),",
+        f"{found.further_fit:.2f} s in a further job, which lasts until the next run starts.",
+    ]
 
 
 def outside(profile: Profile) -> float:

@@ -1,0 +1,20 @@
+"""What the choice of a device does to the process."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from experiments import device
+
+
+def test_the_collector_is_spared_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is loaded before the first block and in it is frozen; what later jobs leave is not."""
+    happened: list[str] = []
+    monkeypatch.setattr(device, "_is_spared", False)
+    monkeypatch.setattr(gc, "freeze", lambda: happened.append("freeze"))
+    for job in ("first", "second"):
+        with device.spare_collector():
+            happened.append(job)
+    assert happened == ["freeze", "first", "freeze", "second"]
