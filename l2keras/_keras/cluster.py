@@ -99,9 +99,8 @@ def find_obstacle(function: Any, specs: Sequence[Any]) -> str | None:
     import tensorflow as tf
 
     with tf.init_scope(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # about device_name, without which TensorFlow draws a number
+        # Without a device_name TensorFlow draws a random number to find one out.
+        warnings.filterwarnings("ignore", "device_name is being deprecated")
         try:
             graph = function.get_concrete_function(*specs).graph
             if names := [name for name in _operations(graph) if name.startswith(_OTHERWISE)]:
@@ -109,7 +108,7 @@ def find_obstacle(function: Any, specs: Sequence[Any]) -> str | None:
             lowered = function.experimental_get_compiler_ir(*specs)
             lowered(stage="hlo", device_name=tf.zeros(()).device)
         except Exception as error:  # of whatever kind: the plain form raises what is an error there
-            return str(error).partition("\n")[0]
+            return f"{type(error).__name__}: {error}".partition("\n")[0]
     return None
 
 
