@@ -118,6 +118,25 @@ def goals_section(verdicts: Iterable[Verdict]) -> Iterator[str]:
     yield ""
 
 
+def reasons() -> Iterator[str]:
+    """What stands in the way of the goals of TensorFlow's graph mode."""
+    yield "## Where a goal is not met\n"
+    yield (
+        "- HalfL2, large MLP: lam*W and its sum with the gradient are two passes that write, as "
+        "they are for the built-in; a regularizer is not asked when the two could be one."
+    )
+    yield (
+        "- Decay, the other models: their kernels are in the cache, and each form is two or "
+        "three short operations for a variable, Keras' own too; so they differ by little. "
+        "Clusters save nothing there, and are not chosen."
+    )
+    yield (
+        "- Memory: TensorFlow computes lam*W of all kernels when the step begins, as it needs "
+        "nothing else. A cluster holds the gradient of its kernel until it has run: one "
+        "temporary of the largest kernel; the few MB beyond were not looked into.\n"
+    )
+
+
 def figure(run: Run, measured: Mapping[str, Timings], path: Path) -> None:
     """Bars of added time over the built-in's, a group for each model."""
     names = [
