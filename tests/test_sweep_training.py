@@ -41,17 +41,17 @@ def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
         assert distance(result.weights[i], model.get_weights()) < 1e-5
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="JAX loops inside the program on a GPU only")
-def test_the_loop_for_a_gpu_does_what_single_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(BACKEND != "jax", reason="a choice that is JAX's")
+def test_steps_apart_do_what_a_loop_of_steps_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 3 steps, the last one padded: the steps that are not asked for change nothing."""
-    from l2keras._sweep import group, memory
+    from l2keras._sweep import group, stacking
 
     monkeypatch.setattr(group, "CHUNK", 3)
     options: dict[str, Any] = {"batch_size": 2, "seeds": (0, 1)}  # 5 full batches and a rest of 1
-    steps = run((0.1, 0.6), **options)
-    monkeypatch.setattr(memory, "on_gpu", lambda: True)
     looped = run((0.1, 0.6), **options)
-    for a, b in zip(steps.weights, looped.weights, strict=True):
+    monkeypatch.setattr(stacking, "steps_apart", lambda model: True)
+    apart = run((0.1, 0.6), **options)
+    for a, b in zip(apart.weights, looped.weights, strict=True):
         assert distance(a, b) < 1e-6
 
 

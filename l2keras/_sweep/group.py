@@ -12,7 +12,7 @@ from keras import ops
 
 from l2keras import penalties
 from l2keras._keras import optimizers
-from l2keras._sweep import interrupts, loops, vectorize
+from l2keras._sweep import interrupts, loops, stacking, vectorize
 from l2keras._sweep.members import Member
 from l2keras._sweep.optimizer import Coefficients, by_member, decay_hook, stacked_optimizer
 from l2keras._sweep.template import Template
@@ -73,8 +73,13 @@ class Group:
         fixed = [*self.trainable, *self._other, *self._metrics, *self._sums]
         fixed += self._coefficients.variables
         variables = [*fixed, *self.optimizer.variables]
-        self._fit = loops.Loop(self._train_step, variables, *train, as_cluster=as_cluster)
-        self._evaluate = None if test is None else loops.Loop(self._test_step, fixed, *test)
+        apart = stacking.steps_apart(template.model)
+        self._fit = loops.Loop(
+            self._train_step, variables, *train, as_cluster=as_cluster, apart=apart
+        )
+        self._evaluate = (
+            None if test is None else loops.Loop(self._test_step, fixed, *test, apart=apart)
+        )
         self._results: Any = None
 
     def load(self, members: Sequence[Member], states: Sequence[State]) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 
 import keras
 
-from l2keras._sweep import memory
-
 Step = Callable[[Any, Any], None]  # one training step on a batch (x, y)
 
 
@@ -36,13 +34,22 @@ class Loop:
         variables: Keras variables.
         x, y: Arrays, or nested structures of arrays, of examples along the first axis.
         as_cluster: On TensorFlow, whether XLA compiles a step as a whole; see `stacking`.
+        apart: On JAX, whether each step is a program of its own; see `stacking`.
     """
 
     def __init__(
-        self, step: Step, variables: Sequence[Any], x: Any, y: Any, *, as_cluster: bool = False
+        self,
+        step: Step,
+        variables: Sequence[Any],
+        x: Any,
+        y: Any,
+        *,
+        as_cluster: bool = False,
+        apart: bool = False,
     ) -> None:
         self._step = step
         self._as_cluster = as_cluster
+        self._apart = apart
         self._variables = list(variables)
         self._data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
         self._compiled: dict[Any, Any] = {}
@@ -130,11 +137,11 @@ class Loop:
 
     def _call_jax(self, indices: Any) -> None:
         state = [variable.value for variable in self._variables]
-        if memory.on_gpu():
-            state = self._loop_jax(state, indices)
-        else:  # on a CPU, XLA runs what stands in a loop slower: convolutions on one core
+        if self._apart:
             for rows in indices:
                 state = self._jitted(rows.shape, self._step_jax)(state, self._data, rows)
+        else:
+            state = self._loop_jax(state, indices)
         for variable, new in zip(self._variables, state, strict=True):
             variable.assign(new)
 

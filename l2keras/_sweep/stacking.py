@@ -82,10 +82,23 @@ def pays_as_cluster(model: Any, size: int, updates: int) -> bool:
     return bool(size * stacked * updates >= BYTES_THAT_PAY)
 
 
+def steps_apart(model: Any) -> bool:
+    """Whether each step is better a call of its own than one turn of a loop that is compiled.
+
+    On a CPU XLA takes more than twice as long for convolutions that stand in a loop.
+    """
+    on_cpu = keras.backend.backend() == "jax" and not memory.on_gpu()
+    return on_cpu and bool(_convolutions(model))
+
+
+def _convolutions(model: Any) -> list[Any]:
+    return [layer for layer in sublayers(model) if "Conv" in type(layer).__name__]
+
+
 def most_at_once(model: Any) -> tuple[int, str]:
     """The largest group that pays on this backend and device, and why where that is 1."""
     backend = keras.backend.backend()
-    convolutions = [layer for layer in sublayers(model) if "Conv" in type(layer).__name__]
+    convolutions = _convolutions(model)
     if backend == "tensorflow" and any(getattr(c, "groups", 1) > 1 for c in convolutions):
         return 1, ", as Keras runs TensorFlow's grouped convolutions in an XLA cluster of their own"
     if memory.on_gpu():
