@@ -73,8 +73,7 @@ def main() -> None:
         if (BACKEND, run.mode) == ("tensorflow", "graph"):
             page.add(report.parts_section(parts.measured(models.large_kernels())))
     page.add(report.goals_section(verdicts))
-    if (BACKEND, run.mode) == ("tensorflow", "graph"):
-        page.add(report.reasons())
+    page.add(report.reasons(run))
     if set(measured) == set(MODELS):
         stem = RESULTS / f"step_cost_{BACKEND}_{run.mode}"
         stem.with_suffix(".md").write_text("\n".join(page.lines))
