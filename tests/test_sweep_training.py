@@ -41,6 +41,16 @@ def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
         assert distance(result.weights[i], model.get_weights()) < 1e-5
 
 
+def test_steps_are_apart_for_convolutions_on_jax() -> None:
+    """Dense layers, and other backends, stay in one program."""
+    from l2keras._sweep import memory, stacking
+
+    convolution = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(1, 2)])
+    on_cpu = BACKEND == "jax" and not memory.on_gpu()
+    assert stacking.steps_apart(convolution) is on_cpu
+    assert not stacking.steps_apart(linear())
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="a choice that is JAX's")
 def test_steps_apart_do_what_a_loop_of_steps_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 3 steps, the last one padded: the steps that are not asked for change nothing."""
