@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 ROUNDS = 9
@@ -27,7 +28,7 @@ def main() -> None:
     def discard(*lines: Any, **options: Any) -> None:
         return None
 
-    jobs = {
+    jobs: dict[str, Callable[[], Any]] = {
         "audit": lambda: l2keras.audit(model),
         "audit printed": lambda: str(l2keras.audit(model)),
         "summary": lambda: model.summary(print_fn=discard),

@@ -11,7 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.step_cost import Pause, keras, l2keras, np
+import keras
+import numpy as np
+
+import l2keras
+from benchmarks.stepcost import steps
 
 ROWS, WIDTH, BATCH = 1_000_000, 64, 1_000
 LAM = 1e-3
@@ -37,19 +41,18 @@ def compiled_step(decay: list[Any]) -> Callable[[], None]:
     options = tf.data.Options()
     options.autotune.enabled = False
     data = data.batch(BATCH).cache().repeat().with_options(options)
-    pause = Pause()
-    model.fit(data, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[*decay, pause])
+    function = steps.train_function(model, decay, data, steps_per_epoch=2)
     iterator = iter(data)
-    return lambda: pause.step(iterator)
+    return lambda: function(iterator)
 
 
 def main() -> None:
     """Prints milliseconds a step, what each form adds, and the ratio of the two."""
     decays = {name: make() for name, make in VARIANTS.items()}
-    steps = {name: compiled_step(decay) for name, decay in decays.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    taken = {name: compiled_step(decay) for name, decay in decays.items()}
+    times: dict[str, list[float]] = {name: [] for name in taken}
     for _ in range(ROUNDS):
-        for name, step in steps.items():
+        for name, step in taken.items():
             start = time.perf_counter()
             for _ in range(STEPS):
                 step()

@@ -5,7 +5,8 @@ Three sides take turns in one process, each with its own tracing and compiling:
 - a plain `model.fit(x, y)` on NumPy arrays, of one member;
 - the best loop of fits known: `tf.data` in memory, autotune off, batches cut beforehand; some of
   its fits are timed, and the loop over all members takes as many times longer;
-- `l2keras.sweep` of all members.
+- `l2keras.sweep` of all members; beside it, for dense models, the matrix products of its steps
+  alone (`benchmarks.products`): less time than that it cannot take.
 
 The members of the loop that are timed are then compared with those of the sweep after five epochs,
 in float32 and in float64, where rounding has no time to grow. Writes
@@ -30,6 +31,7 @@ import keras
 import numpy as np
 
 import l2keras
+from benchmarks import products
 from benchmarks.stepcost import machine
 from experiments.sources import SOURCES
 
@@ -40,7 +42,10 @@ RATE, MOMENTUM = 0.05, 0.9
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained. `looped` fits of the loop are timed in each round."""
+    """What is trained. `looped` fits of the loop are timed in each round.
+
+    Goals: `throughput`, at least, over the best loop; all within `one_fit`, where that is asked.
+    """
 
     title: str
     data: str
@@ -49,8 +54,18 @@ class Case:
     lams: int
     seeds: int
     epochs: int
+    throughput: float
+    one_fit: bool = False
     batch_size: int = 32
     looped: int = 4
+
+    @property
+    def members(self) -> int:
+        return self.lams * self.seeds
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * (self.examples // self.batch_size)
 
 
 def _mlp() -> Any:
@@ -69,9 +84,11 @@ def _cnn() -> Any:
 
 
 CASES = {
-    "mlp_32": Case("digits MLP, 32 lambdas", "digits", 1184, _mlp, 32, 1, 30),
-    "mlp_64x3": Case("digits MLP, 64 lambdas x 3 seeds", "digits", 1184, _mlp, 64, 3, 30),
-    "cnn_16": Case("small CNN on mnist5k, 16 lambdas", "mnist5k", 3968, _cnn, 16, 1, 3, looped=2),
+    "mlp_32": Case("digits MLP, 32 lambdas", "digits", 1184, _mlp, 32, 1, 30, 10, one_fit=True),
+    "mlp_64x3": Case("digits MLP, 64 lambdas x 3 seeds", "digits", 1184, _mlp, 64, 3, 30, 10),
+    "cnn_16": Case(
+        "small CNN on mnist5k, 16 lambdas", "mnist5k", 3968, _cnn, 16, 1, 3, 2, looped=2
+    ),
 }
 
 
@@ -143,35 +160,79 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def measure(case: Case, rounds: int) -> Iterator[str]:
-    """The section of a case, in lines of Markdown."""
+@dataclass(frozen=True)
+class Found:
+    """Seconds, medians of all rounds: `fit` of one fit of the loop, `products` where known."""
+
+    plain: float
+    fit: float
+    swept: float
+    products: float | None
+    notes: str
+
+    def throughput(self, case: Case) -> float:
+        """Of the sweep, over that of the best loop."""
+        return case.members * self.fit / self.swept
+
+
+def measure(case: Case, rounds: int) -> Found:
+    """The sides take turns."""
     sides = Sides(case)
     sides.plain()  # what is imported and initialized at the first fit counts for nobody
-    plain, looped, swept = [], [], []
+    kernels = products.kernels_of(case.build())
+    plain, looped, swept, least = [], [], [], []
     for _ in range(rounds):
         plain.append(_timed(sides.plain)[0])
         looped.append(_timed(sides.looped)[0] / len(sides.timed))
         seconds, result = _timed(sides.swept)
         swept.append(seconds)
-    members = case.lams * case.seeds
+        if kernels:
+            step = products.seconds(kernels, case.members, case.batch_size)
+            least.append(case.steps * step)
     one, fit, all_at_once = (statistics.median(side) for side in (plain, looped, swept))
+    known = statistics.median(least) if least else None
+    return Found(one, fit, all_at_once, known, "; ".join(result.notes))
+
+
+def section(case: Case, found: Found, rounds: int) -> Iterator[str]:
+    """What was found for a case, in lines of Markdown."""
     yield f"## {case.title}\n"
     yield (
         f"{case.examples} examples, batches of {case.batch_size}, {case.epochs} epochs, SGD with "
-        f"momentum; {rounds} rounds, medians. {'; '.join(result.notes)}.\n"
+        f"momentum; {rounds} rounds, medians. {found.notes}.\n"
     )
+    loop = case.members * found.fit
+    rows = {
+        "one plain `fit(x, y)`": found.plain,
+        "a fit of the best loop": found.fit,
+        f"the best loop, {case.members} fits": loop,
+        f"`sweep`, {case.members} members": found.swept,
+    }
+    if found.products:
+        rows["the matrix products of its steps alone"] = found.products
     yield "| | seconds | of one plain fit |\n|---|---|---|"
-    yield f"| one plain `fit(x, y)` | {one:.2f} | 1 |"
-    yield f"| a fit of the best loop | {fit:.2f} | {fit / one:.2f} |"
-    yield f"| the best loop, {members} fits | {members * fit:.1f} | {members * fit / one:.1f} |"
-    yield f"| `sweep`, {members} members | {all_at_once:.2f} | {all_at_once / one:.2f} |"
-    ratio = members * fit / all_at_once
-    yield f"\n- `sweep` has {ratio:.1f} times the throughput of the best loop."
-    yield f"- Per member: {1000 * all_at_once / members:.0f} ms."
+    for name, seconds in rows.items():
+        yield f"| {name} | {seconds:.2f} | {seconds / found.plain:.2f} |"
+    yield f"\n- Per member: {1000 * found.swept / case.members:.0f} ms."
+    if found.products:
+        kernels = products.kernels_of(case.build())
+        operations = case.steps * products.operations(kernels, case.members, case.batch_size)
+        speed = operations / found.products / 1e9
+        yield f"- The products are {operations / 1e9:.0f} GFLOP, at {speed:.0f} GFLOP/s."
+    ratio, goal = found.throughput(case), case.throughput
+    yield f"- {ratio:.1f} times the throughput of the best loop, of {goal}: {_told(ratio >= goal)}."
+    if case.one_fit:
+        yield f"- All in the time of one plain fit: {_told(found.swept <= found.plain)}."
+        if found.products and found.swept > found.plain:
+            yield f"- Its products alone take {found.products / found.plain:.2f} plain fits."
     for dtype in ("float32", "float64"):
         apart = ", ".join(f"{one:.0e}" for one in distances(case, dtype))
         yield f"- Largest difference of a weight, sweep and loop, {dtype}, 5 epochs: {apart}."
     yield ""
+
+
+def _told(met: bool) -> str:
+    return "met" if met else "**not met**"
 
 
 def distances(case: Case, dtype: str) -> list[float]:
@@ -216,7 +277,8 @@ def main() -> None:
     path = RESULTS / f"sweep_{BACKEND}.md"
     lines = [f"# Many lambdas at once, on {BACKEND}\n", f"{machine.described()}.\n"]
     for name in asked.case:
-        for line in measure(CASES[name], asked.rounds):
+        case = CASES[name]
+        for line in section(case, measure(case, asked.rounds), asked.rounds):
             print(line, flush=True)
             lines.append(line)
     if asked.case == list(CASES):

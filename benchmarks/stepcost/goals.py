@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from benchmarks.stepcost.memory import Memory
 from benchmarks.stepcost.models import LARGE
 from benchmarks.stepcost.timing import Timings
 from benchmarks.stepcost.variants import (
@@ -122,10 +123,10 @@ def verdicts_on_time(goals: tuple[Goal, ...], measured: Mapping[str, Timings]) -
                 yield Verdict(goal.text, model, 1e3 * value, 1e3 * limit, "ms", apart)
 
 
-def verdicts_on_memory(added: Mapping[str, float], largest_kernel: int) -> Iterator[Verdict]:
+def verdicts_on_memory(added: Mapping[str, Memory], largest_kernel: int) -> Iterator[Verdict]:
     """No added peak beyond one temporary of the largest kernel."""
-    apart = abs(added.get(AGAIN, 0.0)) / 1e6
+    apart = abs(added[AGAIN].peak) / 1e6 if AGAIN in added else 0.0
     for name in OURS:
         if name in added:
             text = f"{name}: no peak memory beyond one temporary of the largest kernel"
-            yield Verdict(text, LARGE, added[name] / 1e6, largest_kernel / 1e6, "MB", apart)
+            yield Verdict(text, LARGE, added[name].peak / 1e6, largest_kernel / 1e6, "MB", apart)

@@ -8,7 +8,7 @@ waited for before the time is taken.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -42,7 +42,7 @@ def _on_tensorflow(model: Any, callbacks: tuple[Any, ...], x: Any, y: Any) -> St
     options = tf.data.Options()
     options.autotune.enabled = False
     data = tf.data.Dataset.from_tensors((x, y)).repeat().with_options(options)
-    function = _train_function(model, callbacks, data, steps_per_epoch=1)
+    function = train_function(model, callbacks, data, steps_per_epoch=1)
     iterator = iter(data)
 
     def take(number: int) -> None:
@@ -55,7 +55,7 @@ def _on_tensorflow(model: Any, callbacks: tuple[Any, ...], x: Any, y: Any) -> St
 def _on_jax(model: Any, callbacks: tuple[Any, ...], x: Any, y: Any) -> Steps:
     import jax
 
-    function = _train_function(model, callbacks, x, y, batch_size=len(x))
+    function = train_function(model, callbacks, x, y, batch_size=len(x))
     batches = itertools.repeat((jax.device_put(x), jax.device_put(y)))
     groups = (
         model.trainable_variables,
@@ -75,7 +75,7 @@ def _on_jax(model: Any, callbacks: tuple[Any, ...], x: Any, y: Any) -> Steps:
 
 
 def _on_torch(model: Any, callbacks: tuple[Any, ...], x: Any, y: Any) -> Steps:
-    function = _train_function(model, callbacks, x, y, batch_size=len(x))
+    function = train_function(model, callbacks, x, y, batch_size=len(x))
     batch = [tuple(keras.ops.convert_to_tensor(array) for array in (x, y))]
     model.train()  # `fit` has left it in the mode for inference
 
@@ -86,7 +86,7 @@ def _on_torch(model: Any, callbacks: tuple[Any, ...], x: Any, y: Any) -> Steps:
     return take
 
 
-def _train_function(model: Any, callbacks: tuple[Any, ...], *data: Any, **settings: Any) -> Any:
+def train_function(model: Any, callbacks: Sequence[Any], *data: Any, **settings: Any) -> Any:
     """What `fit` calls for every batch; it is caught while a WeightDecay has it installed."""
     caught = []
     catch = keras.callbacks.LambdaCallback(
