@@ -21,7 +21,7 @@ Steps = Callable[[int], None]  # takes so many steps, and returns when they are 
 MODES = {
     "tensorflow": ("graph", "jit", "eager"),
     "jax": ("jit", "eager"),
-    "torch": ("eager",),
+    "torch": ("eager", "jit"),
 }
 
 
