@@ -32,6 +32,8 @@ def steps_of(case: Case, name: str, mode: str) -> Steps:
     model = case.build(variant.regularizer)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(variant.optimizer(), loss, jit_compile=mode == "jit", run_eagerly=mode == "eager")
+    if keras.backend.backend() == "torch" and mode == "jit":
+        _compile_without_limit()
     taken_by = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}
     return taken_by[keras.backend.backend()](model, variant.callbacks, *case.batch(model))
 
@@ -84,6 +86,14 @@ def _on_torch(model: Any, callbacks: tuple[Any, ...], x: Any, y: Any) -> Steps:
             function(batch)
 
     return take
+
+
+def _compile_without_limit() -> None:
+    """torch.compile gives a function up that it has compiled for eight models."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = 1000
+    torch._dynamo.config.accumulated_recompile_limit = 1000
 
 
 def train_function(model: Any, callbacks: Sequence[Any], *data: Any, **settings: Any) -> Any:
