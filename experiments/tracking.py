@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sqlite3
 import sys
 import tempfile
 import threading
@@ -21,9 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from filelock import FileLock
-
-from experiments import outbox, provenance, run, signals
+from experiments import database, outbox, provenance, run, signals
 from experiments.outbox import Rejected
 from experiments.outcome import describe
 from experiments.paths import RUNS
@@ -35,7 +32,7 @@ FAILURE_TAG = "failure"
 # One at a time in this process: where many runs are open, they would wait for MLflow's few
 # connections, and sqlite has but one writer.
 _WRITING = threading.Lock()
-_SQLITE = "sqlite:///"
+_DEFAULT = f"{database.PREFIX}{RUNS / 'mlflow.db'}"
 # What MLflow answers where trying again is of no use.
 _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS",
           "INVALID_STATE", "PERMISSION_DENIED"}  # fmt: skip
@@ -43,17 +40,16 @@ _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREAD
 
 def store_uri(configured: str | None) -> str:
     """The configured store, else $MLFLOW_TRACKING_URI, else sqlite in `runs/`; sqlite absolute."""
-    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{RUNS / 'mlflow.db'}"
-    if uri.startswith(_SQLITE):
-        return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
-    return uri
+    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT
+    file = database.path_of(uri)
+    return uri if file is None else f"{database.PREFIX}{file.absolute()}"
 
 
 def ui_command(uri: str) -> str:
     """The command that opens the MLflow UI on the store."""
     if urlparse(uri).scheme in ("http", "https"):
         return f"open {uri}"
-    if uri == f"{_SQLITE}{RUNS / 'mlflow.db'}" and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if uri == _DEFAULT and not os.environ.get("MLFLOW_TRACKING_URI"):
         return "make ui"
     return f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
 
@@ -108,11 +104,12 @@ class Store:
         client = load_client()
         self.uri = store_uri(uri)
         self.study = study
-        sqlite = self.uri.startswith(_SQLITE)
-        beside = Path(self.uri.removeprefix(_SQLITE)).parent if sqlite else RUNS
-        self.folder = beside / "state"
-        with _told(self.uri), _creation_lock(self.uri):
-            _create_database(self.uri)
+        file = database.path_of(self.uri)
+        self.folder = (file.parent if file else RUNS) / "state"
+        with _told(self.uri), database.creation_lock(file):
+            database.create(
+                file, lambda new: client(tracking_uri=new).search_experiments(max_results=1)
+            )
             self.client = client(tracking_uri=self.uri)
             get = functools.partial(self._get_or_create, study)
             self.experiment_id: str = patiently(get) if patient else get()
@@ -239,9 +236,8 @@ def _opened(uri: str, study: str, patient: bool) -> Store:
 
 def _artifact_location(uri: str) -> str | None:
     """Beside a sqlite database; a server decides for itself."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return (Path(uri.removeprefix(_SQLITE)).parent / "artifacts").as_uri()
+    file = database.path_of(uri)
+    return None if file is None else (file.parent / "artifacts").as_uri()
 
 
 @contextmanager
@@ -256,69 +252,3 @@ def _told(uri: str) -> Iterator[None]:
             "`tracking.uri`, or MLFLOW_TRACKING_URI, must be an MLflow store that answers. "
             f"Received: {provenance.masked(f'{uri} ({describe(error)})')}."
         ) from error
-
-
-@contextmanager
-def _creation_lock(uri: str) -> Iterator[None]:
-    """MLflow cannot have two processes create one sqlite database: one at a time."""
-    if not uri.startswith(_SQLITE):
-        yield
-        return
-    database = Path(uri.removeprefix(_SQLITE))
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock"):
-        yield
-
-
-def _create_database(uri: str) -> None:
-    """Migrates a new sqlite database under another name: whoever is killed here leaves none."""
-    database = Path(uri.removeprefix(_SQLITE))
-    if not uri.startswith(_SQLITE) or database.exists():
-        return
-    from mlflow import MlflowClient
-
-    new = database.with_name(f"{database.name}.new")
-    new.unlink(missing_ok=True)
-    with _one_sync(new):
-        MlflowClient(tracking_uri=f"{_SQLITE}{new}").search_experiments(max_results=1)
-    new.replace(database)
-    _sync(database.parent)  # its new name
-
-
-@contextmanager
-def _one_sync(database: Path) -> Iterator[None]:
-    """SQLite waits for the disk at the end of the block, not after each statement of MLflow's.
-
-    What a crash leaves behind in the block is no database yet: it has another name. The engine
-    is MLflow's to make, so all are listened to; connections to other databases are left alone.
-    """
-    from sqlalchemy import Engine, event
-
-    def hurry(connection: Any, _: Any) -> None:
-        if _is_of(connection, database):
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA journal_mode = MEMORY")
-
-    event.listen(Engine, "connect", hurry)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "connect", hurry)
-    _sync(database)
-
-
-def _is_of(connection: Any, database: Path) -> bool:
-    """Whether a driver's connection is one of SQLite's to this file."""
-    if not isinstance(connection, sqlite3.Connection):
-        return False
-    files = {name: file for _, name, file in connection.execute("PRAGMA database_list")}
-    return Path(files["main"]).resolve() == database.resolve()  # "" where it is in memory
-
-
-def _sync(path: Path) -> None:
-    """Returns when a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -42,20 +42,21 @@ def seconds(shapes: Sequence[tuple[int, int]], members: int, batch: int) -> floa
     return min(_median(form, x, kernels) for form in _forms())
 
 
-def _tensor(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    return ops.convert_to_tensor(generator.normal(size=shape).astype("float32"))
-
-
-def _products(x: Any, kernels: Sequence[Any]) -> list[Any]:
+def gradients(x: Any, kernels: Sequence[Any]) -> list[Any]:
+    """Of `sum(y ** 2) / 2` for the kernels of each member, the last kernel's first."""
     inputs = [x]
     for kernel in kernels:
         inputs.append(ops.matmul(inputs[-1], kernel))
-    error, gradients = inputs[-1], []
+    error, found = inputs[-1], []
     for number in reversed(range(len(kernels))):
-        gradients.append(ops.matmul(ops.swapaxes(inputs[number], 1, 2), error))
+        found.append(ops.matmul(ops.swapaxes(inputs[number], 1, 2), error))
         if number > 0:
             error = ops.matmul(error, ops.swapaxes(kernels[number], 1, 2))
-    return gradients
+    return found
+
+
+def _tensor(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    return ops.convert_to_tensor(generator.normal(size=shape).astype("float32"))
 
 
 def _forms() -> list[Product]:
@@ -63,12 +64,12 @@ def _forms() -> list[Product]:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return [tf.function(_products, jit_compile=jit, autograph=False) for jit in (False, True)]
+        return [tf.function(gradients, jit_compile=jit, autograph=False) for jit in (False, True)]
     if backend == "jax":
         import jax
 
-        return [jax.jit(_products)]
-    return [_products]
+        return [jax.jit(gradients)]
+    return [gradients]
 
 
 def _median(form: Product, x: Any, kernels: Sequence[Any]) -> float:

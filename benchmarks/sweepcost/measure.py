@@ -1,0 +1,44 @@
+"""The measurements: what comes out of them are medians."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from benchmarks.sweepcost import products
+from benchmarks.sweepcost.cases import Case
+from benchmarks.sweepcost.sides import Sides, timed
+
+
+@dataclass(frozen=True)
+class Found:
+    """Seconds, medians of all rounds: `fit` of one fit of the loop, `products` where known."""
+
+    plain: float
+    fit: float
+    swept: float
+    products: float | None
+    notes: str
+
+    def throughput(self, case: Case) -> float:
+        """Of the sweep, over that of the best loop."""
+        return case.members * self.fit / self.swept
+
+
+def measure(case: Case, rounds: int) -> Found:
+    """The sides take turns."""
+    sides = Sides(case)
+    sides.plain()  # what is imported and initialized at the first fit counts for nobody
+    kernels = products.kernels_of(case.build())
+    plain, looped, swept, least = [], [], [], []
+    for _ in range(rounds):
+        plain.append(timed(sides.plain)[0])
+        looped.append(timed(sides.looped)[0] / len(sides.timed))
+        seconds, result = timed(sides.swept)
+        swept.append(seconds)
+        if kernels:
+            step = products.seconds(kernels, case.members, case.batch_size)
+            least.append(case.steps * step)
+    one, fit, all_at_once = (statistics.median(side) for side in (plain, looped, swept))
+    known = statistics.median(least) if least else None
+    return Found(one, fit, all_at_once, known, "; ".join(result.notes))

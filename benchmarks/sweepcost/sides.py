@@ -1,0 +1,121 @@
+"""The three sides that take turns, and how far the weights that they end with are apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+import l2keras
+from benchmarks.sweepcost.cases import Case
+from experiments.sources import SOURCES
+
+BACKEND = keras.backend.backend()
+RATE, MOMENTUM = 0.05, 0.9
+
+
+class Sides:
+    """The three sides of a case, on the same examples, lambdas and initial weights."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        source = SOURCES[case.data]
+        (x, y), _ = source.load()
+        x = x[: case.examples] / np.float32(source.white)
+        self.x = x.astype(keras.config.floatx()).reshape(-1, *case.build().input_shape[1:])
+        self.y = y[: case.examples].reshape(-1).astype("int32")
+        self.lams = np.geomspace(1e-5, 1e-1, case.lams).tolist()
+        self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        step = max(1, len(self.lams) // case.looped)
+        self.timed = list(range(0, len(self.lams), step))[: case.looped]
+
+    def plain(self) -> None:
+        model = self._compiled(self.lams[0])
+        model.fit(self.x, self.y, self.case.batch_size, self.case.epochs, verbose=0)
+
+    def looped(self) -> list[list[np.ndarray]]:
+        """The weights of the fits that are timed."""
+        return [self._fit_alone(self.lams[number]) for number in self.timed]
+
+    def swept(self) -> l2keras.SweepResult:
+        case = self.case
+        return l2keras.sweep(
+            case.build, self.lams, self.x, self.y, optimizer=_optimizer(), loss=self.loss,
+            metrics=["accuracy"], epochs=case.epochs, batch_size=case.batch_size,
+            seeds=list(range(case.seeds)), verbose=0,
+        )  # fmt: skip
+
+    def _fit_alone(self, lam: float) -> list[np.ndarray]:
+        import tensorflow as tf
+
+        case = self.case
+        orders = [
+            np.random.default_rng([0, e]).permutation(len(self.x)) for e in range(case.epochs)
+        ]
+        rows = np.concatenate(orders)
+        model = self._compiled(lam)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        batches = tf.data.Dataset.from_tensor_slices((self.x[rows], self.y[rows]))
+        batches = batches.batch(case.batch_size, drop_remainder=True).with_options(options)
+        steps = len(self.x) // case.batch_size
+        model.fit(batches, epochs=case.epochs, steps_per_epoch=steps, verbose=0)
+        return list(model.get_weights())
+
+    def _compiled(self, lam: float) -> Any:
+        keras.utils.set_random_seed(0)
+        model = self.case.build()
+        l2keras.attach(model, l2keras.HalfL2(lam))
+        jit = "auto" if BACKEND == "jax" else False
+        model.compile(_optimizer(), self.loss, metrics=["accuracy"], jit_compile=jit)
+        return model
+
+
+def _optimizer() -> Any:
+    return keras.optimizers.SGD(RATE, momentum=MOMENTUM)
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    keras.utils.clear_session(free_memory=False)
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def distances(case: Case, dtype: str) -> list[float]:
+    """Of each member that the loop trains. In float32 kinks (ReLU, maxima) may let them grow."""
+    with _floats_of(dtype):
+        sides = Sides(replace(case, epochs=5))
+        result = sides.swept()
+        return [
+            _distance(result.weights[number * case.seeds], weights)
+            for number, weights in zip(sides.timed, sides.looped(), strict=True)
+        ]
+
+
+@contextmanager
+def _floats_of(dtype: str) -> Iterator[None]:
+    """Models, optimizers and data of `dtype` inside the block, of float32 after it."""
+    _set_floats(dtype)
+    try:
+        yield
+    finally:
+        _set_floats("float32")
+
+
+def _set_floats(dtype: str) -> None:
+    if BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", dtype == "float64")
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+
+
+def _distance(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    return max(float(np.max(np.abs(a - e))) for a, e in zip(actual, expected, strict=True))
