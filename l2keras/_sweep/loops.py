@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from l2keras._keras import cluster
+
 Step = Callable[[Any, Any], None]  # one training step on a batch (x, y)
 
 
@@ -83,22 +85,11 @@ class Loop:
         import tensorflow as tf
 
         key = indices.shape[1:]
-        if key in self._compiled:
-            self._compiled[key](tf.constant(indices, tf.int32))
-            return
-        function = tf.function(self._trace_tensorflow, autograph=False)
-        spec = tf.TensorSpec((None, *key), tf.int32)
-        self._compiled[key] = function.get_concrete_function(spec)
-        try:
-            self._compiled[key](tf.constant(indices, tf.int32))
-        except tf.errors.InvalidArgumentError:
-            if not self._as_cluster:
-                raise
-            # An operation, such as one of the loss, that XLA has no form of: it says so when it
-            # compiles, before the first step. If it was another error, the plain step raises it.
-            self._as_cluster = False
-            del self._compiled[key]
-            self._call_tensorflow(indices)
+        if key not in self._compiled:
+            function = tf.function(self._trace_tensorflow, autograph=False)
+            spec = tf.TensorSpec((None, *key), tf.int32)
+            self._compiled[key] = function.get_concrete_function(spec)
+        self._compiled[key](tf.constant(indices, tf.int32))
 
     def _trace_tensorflow(self, indices: Any) -> None:
         import tensorflow as tf
@@ -114,7 +105,7 @@ class Loop:
         tf.while_loop(lambda i: i < steps, body, (0,), parallel_iterations=1)
 
     def _cluster(self, rows: Any) -> Step:
-        """The step for batches of `rows` examples, compiled by XLA.
+        """The step for batches of `rows` examples, compiled by XLA where that does the same.
 
         Traced outside of XLA first: under it `tf.vectorized_map` makes functions of its own, whose
         gradients pass shapes from one to the other; XLA takes these for constants that depend on
@@ -131,8 +122,10 @@ class Loop:
         def step(x: Any, y: Any) -> None:
             plain(x, y)
 
-        cluster = tf.function(step, jit_compile=True, autograph=False)
-        compiled_step: Step = cluster.get_concrete_function(*specs)
+        function = tf.function(step, jit_compile=True, autograph=False)
+        if cluster.find_obstacle(function, specs):
+            return step
+        compiled_step: Step = function.get_concrete_function(*specs)
         return compiled_step
 
     def _call_jax(self, indices: Any) -> None:
