@@ -12,7 +12,10 @@ from benchmarks.sweepcost.sides import Sides, timed
 
 @dataclass(frozen=True)
 class Found:
-    """Seconds, medians of all rounds: `fit` of one fit of the loop, `products` where that is a goal's bound."""
+    """Seconds, medians of all rounds.
+
+    `fit` is of one fit of the loop; `products` are known where they bound a goal.
+    """
 
     plain: float
     fit: float
