@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import l2keras
+from l2keras._keras import cluster
 from l2keras._sweep import loops
 from tests.helpers import BACKEND, mse, to_numpy
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
@@ -280,20 +281,20 @@ def test_a_step_as_one_cluster_does_what_fit_does(
 
     monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
     assert stacking.pays_as_cluster(dense(), size=2, updates=1)
-    made = []
-    cluster = loops.Loop._cluster
+    obstacles = []
+    find_obstacle = cluster.find_obstacle
 
-    def counted(self: Any, rows: Any) -> Any:
-        made.append(rows)
-        return cluster(self, rows)
+    def found(function: Any, specs: Any) -> str | None:
+        obstacles.append(find_obstacle(function, specs))
+        return obstacles[-1]
 
-    monkeypatch.setattr(loops.Loop, "_cluster", counted)
+    monkeypatch.setattr(cluster, "find_obstacle", found)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
     result = l2keras.sweep(
         dense, (0.0, 0.3, 0.9), *data(), optimizer=optimizer, loss="mse", metrics=["mae"],
         epochs=EPOCHS, batch_size=BATCH, coupling=coupling, verbose=0,
     )  # fmt: skip
-    assert len(made) == 2  # of 4 examples and of 3
+    assert obstacles == [None, None]  # of a step with 4 examples and of one with 3
     for i, lam in enumerate((0.0, 0.3, 0.9)):
         optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
         model, history = alone(

@@ -17,6 +17,7 @@ from l2keras._sweep.members import Member
 from l2keras._sweep.optimizer import Coefficients, by_member, decay_hook, stacked_optimizer
 from l2keras._sweep.template import Template
 
+LANES = 16  # of a sum in a cluster
 CHUNK = 64  # steps in one compiled call: Ctrl-C is heard after it
 
 
@@ -59,6 +60,7 @@ class Group:
         as_cluster: bool = False,
     ) -> None:
         self.size = size
+        self._as_cluster = as_cluster
         self._template = template
         self.trainable = [_stacked(v, size) for v in template.trainable]
         self._other = [_stacked(v, size) for v in template.other]
@@ -176,13 +178,12 @@ class Group:
         return {name: np.array(ops.convert_to_numpy(value)) for name, value in results.items()}
 
     def _train_step(self, x: Any, y: Any) -> None:
-        rows = keras.tree.flatten(x)[0]
-        stacked_batch = self._is_stacked_batch(rows)
-        state = self._tensors()
+        axis = self._axis_of(x)
         losses, other, metrics, grads = vectorize.gradients(
-            self._template.train_step, state, x, y, stacked_batch=stacked_batch
+            self._template.train_step, self._tensors(), x, y, axis
         )
-        self._add(losses, other, metrics, examples=rows.shape[1 if stacked_batch else 0])
+        lanes = LANES if self._as_cluster else 1
+        self._add(losses, other, metrics, _examples(x, axis), lanes)
         self.optimizer.apply(self._with_penalty(list(grads)), self.trainable)
 
     def _with_penalty(self, grads: list[Any]) -> list[Any]:
@@ -196,14 +197,11 @@ class Group:
         return grads
 
     def _test_step(self, x: Any, y: Any) -> None:
-        rows = keras.tree.flatten(x)[0]
-        stacked_batch = self._is_stacked_batch(rows)
-        axis = 0 if stacked_batch else None
-        state = self._tensors()
+        axis = self._axis_of(x)
         losses, metrics = vectorize.over_members(
-            self._template.test_step, *state, x, y, axes=(0, 0, 0, axis, axis)
+            self._template.test_step, *self._tensors(), x, y, axes=(0, 0, 0, axis, axis)
         )
-        self._add(losses, [], metrics, examples=rows.shape[1 if stacked_batch else 0])
+        self._add(losses, [], metrics, _examples(x, axis))
 
     def _tensors(self) -> tuple[list[Any], list[Any], list[Any]]:
         """The trainable, other and metric variables now."""
@@ -213,11 +211,12 @@ class Group:
         )
         return trainable, other, metrics
 
-    def _is_stacked_batch(self, rows: Any) -> bool:
-        example = keras.tree.flatten(self._template.example[0])[0]
-        return len(rows.shape) > len(example.shape)
+    def _axis_of(self, x: Any) -> int | None:
+        """0 where each member has a batch of its own, None where one is for all."""
+        ranks = [len(keras.tree.flatten(of)[0].shape) for of in (x, self._template.example[0])]
+        return 0 if ranks[0] > ranks[1] else None
 
-    def _add(self, losses: Any, other: Any, metrics: Any, examples: int) -> None:
+    def _add(self, losses: Any, other: Any, metrics: Any, examples: int, lanes: int = 1) -> None:
         """Adds a batch to the sums of the epoch, and keeps the new states."""
         for variable, value in zip([*self._other[: len(other)], *self._metrics],
                                    [*other, *metrics], strict=True):  # fmt: skip
@@ -226,12 +225,17 @@ class Group:
         data_loss, penalty = self._sums
         data_loss.assign_add(ops.cast(losses, floatx) * examples)
         if "penalty" in self._coefficients.used:
-            penalty.assign_add(self._penalty() * examples)
+            penalty.assign_add(self._penalty(lanes) * examples)
 
-    def _penalty(self) -> Any:
+    def _penalty(self, lanes: int) -> Any:
         """(lam / 2) * sum(W ** 2) of each member, shape (members,)."""
-        norms = vectorize.half_squared_norms([variable.value for variable in self._decayed])
+        norms = vectorize.half_squared_norms([v.value for v in self._decayed], lanes)
         return self._coefficients.lam("penalty") * norms
+
+
+def _examples(x: Any, axis: int | None) -> int:
+    """In a batch, or in that of each member."""
+    return int(keras.tree.flatten(x)[0].shape[0 if axis is None else 1])
 
 
 def _stacked(variable: Any, size: int) -> Any:

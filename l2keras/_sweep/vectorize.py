@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ MemberStep = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
 
 
 def gradients(
-    function: MemberStep, state: tuple[Any, Any, Any], x: Any, y: Any, *, stacked_batch: bool
+    function: MemberStep, state: tuple[Any, Any, Any], x: Any, y: Any, axis: int | None
 ) -> tuple[Any, Any, Any, Any]:
     """Losses, the other new states and the gradients of all members.
 
@@ -23,12 +24,11 @@ def gradients(
         function: Of one member.
         state: Trainable, other and metric variables, each with a leading axis of members.
         x, y: One batch for all members, or one for each along a leading axis.
-        stacked_batch: Whether `x` and `y` have that axis.
+        axis: 0 where they have that axis, else None.
 
     Returns:
         Losses, shape (members,); other and metric variables; gradients, as `state`.
     """
-    axis = 0 if stacked_batch else None
     axes = (0, 0, 0, axis, axis)
     if keras.backend.backend() == "tensorflow" and state[0][0].shape[0] > 1:
         return _tensorflow_gradients(function, (*state, x, y), axes)
@@ -144,11 +144,21 @@ def _torch_map(
         return mapped(*arguments)
 
 
-def half_squared_norms(values: Sequence[Any]) -> Any:
-    """`sum(W ** 2) / 2` over all of a member's stacked `values`, in floatx; shape (members,)."""
+def half_squared_norms(values: Sequence[Any], lanes: int = 1) -> Any:
+    """`sum(W ** 2) / 2` over all of a member's stacked `values`, in floatx; shape (members,).
+
+    Args:
+        values: Stacked tensors.
+        lanes: Parts of each row, added to one another first: XLA adds a row number by number.
+    """
     floatx = keras.config.floatx()
     total = 0.0
     for value in values:
-        flat = keras.ops.reshape(keras.ops.cast(value, floatx), (value.shape[0], -1))
-        total = total + 0.5 * keras.ops.sum(keras.ops.square(flat), axis=1)
+        size = math.prod(value.shape[1:])
+        squares = keras.ops.square(keras.ops.cast(value, floatx))
+        if lanes > 1 and size % lanes == 0:
+            parts = keras.ops.reshape(squares, (value.shape[0], lanes, size // lanes))
+            squares = sum(keras.ops.unstack(parts, axis=1))
+        rows = keras.ops.reshape(squares, (value.shape[0], -1))
+        total = total + 0.5 * keras.ops.sum(rows, axis=1)
     return total
