@@ -83,8 +83,9 @@ class WeightDecay(keras.callbacks.Callback):
             form is taken where there is no other: sparse gradients, inside a `tf.distribute`
             strategy, 16-bit variables, `stable`, an optimizer that does not update each variable
             by itself (Nadam), operations that XLA does not know or does otherwise (random
-            numbers, checks), eager mode. Why, is logged (logger "l2keras", INFO). Without effect
-            on JAX, which compiles the whole step, and on torch.
+            numbers, checks), eager mode. Why, is logged (logger "l2keras", INFO). TensorFlow keeps
+            what it has compiled as long as the process lives: for hundreds of models in one, pass
+            False. Without effect on JAX, which compiles the whole step, and on torch.
 
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go
