@@ -3,14 +3,14 @@
 Three sides take turns in one process, each with its own tracing and compiling:
 
 - a plain `model.fit(x, y)` on NumPy arrays, of one member;
-- the best loop of fits known: `tf.data` in memory, autotune off, batches cut beforehand; some of
-  its fits are timed, and the loop over all members takes as many times longer;
+- a fit from `tf.data` in memory, autotune off, batches cut beforehand; of these and the plain ones
+  the faster counts as the best loop known, which takes as many times longer as there are members;
 - `l2keras.sweep` of all members; beside it, for dense models, the matrix products of its steps
   alone (`benchmarks.sweepcost.products`): less time than that it cannot take.
 
-The members of the loop that are timed are then compared with those of the sweep after five epochs,
-in float32 and in float64, where rounding has no time to grow. Writes
-benchmarks/results/sweep_<backend>.md.
+The members that are fitted are then compared with those of the sweep after five epochs, in float32
+and in float64: where float32 alone is far apart, rounding grows at kinks (ReLU, maxima), in `fit`
+too. Writes benchmarks/results/sweep_<backend>.md.
 """
 
 from __future__ import annotations

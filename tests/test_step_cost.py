@@ -82,14 +82,26 @@ def test_what_is_decayed_is_what_has_a_regularizer() -> None:
     assert floor.sizes_of(model) == floor.Sizes(24, 32, fused=0)
 
 
+@pytest.mark.parametrize("layer", ["Dense", "Embedding"])
+def test_what_is_fused_is_large_and_dense(layer: str) -> None:
+    """A kernel of 4 MB has a cluster on TensorFlow, an embedding of that size has not."""
+    if layer == "Dense":
+        inputs, made = (1000,), keras.layers.Dense(1000, kernel_regularizer="l2")
+    else:
+        inputs, made = (1,), keras.layers.Embedding(1000, 1000, embeddings_regularizer="l2")
+    model = keras.Sequential([keras.Input(inputs), made])
+    has_cluster = keras.backend.backend() == "tensorflow" and layer == "Dense"
+    assert floor.sizes_of(model).fused == (4_000_000 if has_cluster else 0)
+
+
 @pytest.mark.parametrize(
     ("number", "model", "measured", "limit", "told"),
     [
-        (0, LARGE, 2e3, 2e3, "too close to tell"),  # HalfL2: 2 of 0.5 * 4; the control is 0.1 off
+        (0, LARGE, 2e3, 2e3, "too close to tell"),  # HalfL2: 2 of 0.5 * 4
         (1, "cnn", 2e3, 3.2e3, "met"),  # 0.8 * 4
-        (2, LARGE, 1e3, 1.2e3, "met"),  # decoupled: 1 of 0.3 * 4
-        (3, "cnn", 1e3, 1.5e3, "met"),  # half of the optimizer's 3
-        (4, "cnn", 3e3, 2e3, "**not met**"),  # coupled: 3 of 0.5 * 4
+        (2, LARGE, 1e3, 1.2e3, "too close to tell"),  # decoupled: 1, 1, 3 of 0.3 * 4
+        (3, "cnn", 1e3, 1.5e3, "too close to tell"),  # half of the optimizer's 3
+        (4, "cnn", 3e3, 2e3, "too close to tell"),  # coupled: 3, 2, 3 of 0.5 * 4
         (5, LARGE, 11e3, 10e3, "**not met**"),  # a step of 10 + 1
     ],
 )
@@ -105,12 +117,12 @@ def test_goals_in_graph_mode(
 
 @pytest.mark.parametrize(("backend", "mode"), [("tensorflow", "jit"), ("torch", "eager")])
 def test_goals_elsewhere(backend: str, mode: str) -> None:
-    """HalfL2 no slower than the built-in (-3 of 0.1); decoupled above 5 % of a step."""
+    """HalfL2 is faster than the built-in; decoupled is above 5 % of a step, but of which step?"""
     half, decoupled = goals.verdicts_on_time(goals.goals_of(backend, mode), {"cnn": TIMINGS})
-    assert (half.measured, half.limit) == pytest.approx((-3e3, 100))
+    assert (half.measured, half.limit) == (-3e3, 0.0)
     assert half.told == "met"
     assert (decoupled.measured, decoupled.limit) == (1e3, 500.0)
-    assert decoupled.told == "**not met**"
+    assert decoupled.told == "too close to tell"  # of that of the round that is disturbed, 3 %
 
 
 def test_goals_concern_their_models() -> None:
@@ -131,4 +143,5 @@ def test_goals_of_memory() -> None:
 
 def test_a_goal_without_a_measurement_is_not_met() -> None:
     """nan is no success."""
-    assert goals.Verdict("", LARGE, float("nan"), 1.0, "ms", 0.0).told == "**not met**"
+    nan = float("nan")
+    assert goals.Verdict("", LARGE, nan, 1.0, "ms", (nan, nan)).told == "**not met**"

@@ -39,6 +39,7 @@ from benchmarks.stepcost.variants import (
     PLAIN,
 )
 from l2keras._keras import cluster
+from l2keras._keras.variables import sublayers
 
 COPIED, COPIES = 2**28, 15  # bytes of the array, how often
 
@@ -64,8 +65,13 @@ def sizes_of(model: Any) -> Sizes:
     """The sizes of a model built with a regularizer, which its decayed variables have."""
     variables = model.trainable_variables
     decayed = [variable for variable in variables if variable.regularizer is not None]
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    fused = [variable for variable in decayed if on_tensorflow and cluster.is_large(variable)]
+    fused = []
+    if keras.backend.backend() == "tensorflow":
+        tables = [
+            one.embeddings for one in sublayers(model) if isinstance(one, keras.layers.Embedding)
+        ]
+        sparse = {id(table) for table in tables}  # gradients of some rows, which no cluster takes
+        fused = [v for v in decayed if cluster.is_large(v) and id(v) not in sparse]
     return Sizes(bytes_of(decayed), bytes_of(variables), bytes_of(fused))
 
 

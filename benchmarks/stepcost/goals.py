@@ -1,13 +1,15 @@
 """The goals, fixed before anything was measured, and whether the measurements meet them.
 
 The verdict "too close to tell" came later, when two models without decay turned out to differ by
-more than some of the limits.
+more than some of the limits: it is given where zero lies in the interval that a bootstrap over the
+rounds gives for what was measured minus its limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from random import Random
 
 from benchmarks.stepcost.memory import Memory
 from benchmarks.stepcost.models import LARGE
@@ -26,11 +28,16 @@ from benchmarks.stepcost.variants import (
 OURS = (HALF, DECOUPLED, COUPLED, INDEPENDENT)
 
 
+RESAMPLES, OUTSIDE = 500, 0.025  # of the resamples, at either end of the interval
+
+Sides = Callable[[Timings], tuple[float, float]]  # what was measured and its limit, in seconds
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A goal on a model: what was measured, and the most that it may be.
 
-    `resolution` is what two measurements of the same thing, `none`, differ by.
+    `interval` is that of `measured - limit`.
     """
 
     goal: str
@@ -38,32 +45,30 @@ class Verdict:
     measured: float
     limit: float
     unit: str
-    resolution: float
+    interval: tuple[float, float]
 
     @property
     def told(self) -> str:
         """Whether it is met, where that can be told."""
-        if abs(self.measured - self.limit) <= self.resolution:
+        low, high = self.interval
+        if low <= 0 <= high:
             return "too close to tell"
         return "met" if self.measured < self.limit else "**not met**"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Of all models, of the large one (True) or of the others (False).
-
-    `sides` gives what was measured and its limit, in seconds.
-    """
+    """Of all models, of the large one (True) or of the others (False)."""
 
     text: str
-    sides: Callable[[Timings], tuple[float, float]]
+    sides: Sides
     large: bool | None = None
 
     def concerns(self, model: str) -> bool:
         return self.large in (None, model == LARGE)
 
 
-def _at_most(share: float, name: str, of: str) -> Callable[[Timings], tuple[float, float]]:
+def _at_most(share: float, name: str, of: str) -> Sides:
     return lambda timings: (timings.added(name), share * timings.added(of))
 
 
@@ -72,13 +77,8 @@ def _no_slower(timings: Timings) -> tuple[float, float]:
     return step + timings.added(DECOUPLED), step
 
 
-def _within_noise(timings: Timings) -> tuple[float, float]:
-    return timings.added(HALF, over=BUILTIN), resolution(timings)
-
-
-def resolution(timings: Timings) -> float:
-    """What two models without decay differ by, in seconds of a step."""
-    return abs(timings.added(AGAIN))
+def _no_more(timings: Timings) -> tuple[float, float]:
+    return timings.added(HALF, over=BUILTIN), 0.0
 
 
 def _of_the_step(timings: Timings) -> tuple[float, float]:
@@ -101,7 +101,7 @@ GRAPH = (
     Goal(f"a step with {DECOUPLED}, is no slower than one without", _no_slower, large=True),
 )
 ELSEWHERE = (
-    Goal(f"{HALF} adds no more than the built-in, within the noise", _within_noise),
+    Goal(f"{HALF} adds no more than the built-in", _no_more),
     Goal(f"{DECOUPLED}, adds at most 5 % of the step", _of_the_step),
 )
 
@@ -118,15 +118,30 @@ def verdicts_on_time(goals: tuple[Goal, ...], measured: Mapping[str, Timings]) -
     for goal in goals:
         for model, timings in measured.items():
             if goal.concerns(model):
-                value, limit = goal.sides(timings)
-                apart = 0.0 if goal.sides is _within_noise else 1e3 * resolution(timings)
-                yield Verdict(goal.text, model, 1e3 * value, 1e3 * limit, "ms", apart)
+                value, limit = (1e3 * side for side in goal.sides(timings))
+                interval = _interval(goal.sides, timings)
+                yield Verdict(goal.text, model, value, limit, "ms", interval)
+
+
+def _interval(sides: Sides, timings: Timings) -> tuple[float, float]:
+    """Of `measured - limit`, in milliseconds: rounds are drawn anew, with all variants in them."""
+    random, rounds = Random(0), len(timings.seconds[NONE])
+    found = []
+    for _ in range(RESAMPLES):
+        measured, limit = sides(timings.of_rounds(random.choices(range(rounds), k=rounds)))
+        found.append(1e3 * (measured - limit))
+    found.sort()
+    cut = int(OUTSIDE * RESAMPLES)
+    return found[cut], found[-1 - cut]
 
 
 def verdicts_on_memory(added: Mapping[str, Memory], largest_kernel: int) -> Iterator[Verdict]:
     """No added peak beyond one temporary of the largest kernel."""
-    apart = abs(added[AGAIN].peak) / 1e6 if AGAIN in added else 0.0
+    apart = abs(added[AGAIN].peak) / 1e6 if AGAIN in added else 0.0  # two that are the same
+    limit = largest_kernel / 1e6
     for name in OURS:
         if name in added:
             text = f"{name}: no peak memory beyond one temporary of the largest kernel"
-            yield Verdict(text, LARGE, added[name].peak / 1e6, largest_kernel / 1e6, "MB", apart)
+            peak = added[name].peak / 1e6
+            interval = peak - limit - apart, peak - limit + apart
+            yield Verdict(text, LARGE, peak, limit, "MB", interval)

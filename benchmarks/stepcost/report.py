@@ -112,8 +112,9 @@ def goals_section(verdicts: Iterable[Verdict]) -> Iterator[str]:
     """The table of goals."""
     yield "## Goals, fixed before measuring\n"
     yield (
-        "Too close to tell: as near to the limit as two models without decay are to each other. "
-        "This verdict was added when it was seen how far apart these often are.\n"
+        "Too close to tell: zero lies in the 95 % interval of what was measured less its limit, by "
+        "a bootstrap over the rounds (of memory: as near as two processes of `none`). This verdict "
+        "was added when it was seen how far apart two models without decay often are.\n"
     )
     yield "| goal | model | measured | at most | |\n|---|---|---|---|---|"
     for one in verdicts:

@@ -28,6 +28,10 @@ class Timings:
 
     seconds: Mapping[str, Sequence[float]]
 
+    def of_rounds(self, rounds: Sequence[int]) -> Timings:
+        """Those of these rounds, which may repeat."""
+        return Timings({name: [t[n] for n in rounds] for name, t in self.seconds.items()})
+
     def median(self, name: str) -> float:
         """Seconds of a step."""
         return statistics.median(self.seconds[name])

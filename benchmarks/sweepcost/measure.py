@@ -14,7 +14,8 @@ from benchmarks.sweepcost.sides import Sides, timed
 class Found:
     """Seconds, medians of all rounds.
 
-    `fit` is of one fit of the loop; `products` are known where they bound a goal.
+    `fit` is of one fit of the loop; `products` are known where they bound a goal. The best loop is
+    one of the faster of `plain` and `fit`.
     """
 
     plain: float
@@ -23,9 +24,13 @@ class Found:
     products: float | None
     notes: str
 
+    def loop(self, case: Case) -> float:
+        """All members one by one, each as fast as is known."""
+        return case.members * min(self.plain, self.fit)
+
     def throughput(self, case: Case) -> float:
         """Of the sweep, over that of the best loop."""
-        return case.members * self.fit / self.swept
+        return self.loop(case) / self.swept
 
 
 def measure(case: Case, rounds: int) -> Found:

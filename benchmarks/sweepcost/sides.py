@@ -17,6 +17,7 @@ from experiments.sources import SOURCES
 
 BACKEND = keras.backend.backend()
 RATE, MOMENTUM = 0.05, 0.9
+NUDGE = 2.0**-23  # float32: from 1 to the next number
 
 
 class Sides:
@@ -38,9 +39,9 @@ class Sides:
         model = self._compiled(self.lams[0])
         model.fit(self.x, self.y, self.case.batch_size, self.case.epochs, verbose=0)
 
-    def looped(self) -> list[list[np.ndarray]]:
-        """The weights of the fits that are timed."""
-        return [self._fit_alone(self.lams[number]) for number in self.timed]
+    def looped(self, nudge: float = 0.0) -> list[list[np.ndarray]]:
+        """The weights of the fits that are timed; the first ones are multiplied by 1 + `nudge`."""
+        return [self._fit_alone(self.lams[number], nudge) for number in self.timed]
 
     def swept(self) -> l2keras.SweepResult:
         case = self.case
@@ -50,7 +51,7 @@ class Sides:
             seeds=list(range(case.seeds)), verbose=0,
         )  # fmt: skip
 
-    def _fit_alone(self, lam: float) -> list[np.ndarray]:
+    def _fit_alone(self, lam: float, nudge: float) -> list[np.ndarray]:
         import tensorflow as tf
 
         case = self.case
@@ -59,6 +60,7 @@ class Sides:
         ]
         rows = np.concatenate(orders)
         model = self._compiled(lam)
+        model.set_weights([(1 + nudge) * weights for weights in model.get_weights()])
         options = tf.data.Options()
         options.autotune.enabled = False
         batches = tf.data.Dataset.from_tensor_slices((self.x[rows], self.y[rows]))
@@ -88,14 +90,18 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def distances(case: Case, dtype: str) -> list[float]:
-    """Of each member that the loop trains. In float32 kinks (ReLU, maxima) may let them grow."""
+    """Of each member that is fitted too: the largest difference of a weight, after five epochs."""
     with _floats_of(dtype):
         sides = Sides(replace(case, epochs=5))
         result = sides.swept()
-        return [
-            _distance(result.weights[number * case.seeds], weights)
-            for number, weights in zip(sides.timed, sides.looped(), strict=True)
-        ]
+        swept = [result.weights[number * case.seeds] for number in sides.timed]
+        return list(map(_distance, swept, sides.looped()))
+
+
+def sensitivity(case: Case) -> list[float]:
+    """How far fits end from themselves, in float32, when they begin one rounding away."""
+    sides = Sides(replace(case, epochs=5))
+    return list(map(_distance, sides.looped(nudge=NUDGE), sides.looped()))
 
 
 @contextmanager
