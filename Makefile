@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-slow bench screenshots lint format clean
+.PHONY: help run ui test test-slow bench bench-all screenshots lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -33,6 +33,16 @@ bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.tracking_cost
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.whole_way
+
+bench-all: $(VENV)/.test bench  ## what a step and a sweep cost in every mode, on JAX and torch too (hours)
+	$(BIN)/python -m benchmarks.step_cost --mode jit
+	$(BIN)/python -m benchmarks.step_cost --mode eager
+	for backend in jax torch; do \
+	    for mode in jit eager; do \
+	        KERAS_BACKEND=$$backend $(BIN)/python -m benchmarks.step_cost --mode $$mode || exit 1; \
+	    done; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m benchmarks.sweep || exit 1; \
+	done
 
 screenshots: $(VENV)/.test  ## the README's pictures of a sweep
 	$(BIN)/python -m docs.screenshots

@@ -1,4 +1,8 @@
-"""The main job: every way to write one lambda, side by side: `python -m experiments.compare`."""
+"""The main job: every way to write one lambda, side by side: `python -m experiments.compare`.
+
+Every arm is trained by a `fit` of its own, not at once with others: arms are compared to the last
+bit, and stacked weights are equal to those of `fit` to rounding only.
+"""
 
 from __future__ import annotations
 
