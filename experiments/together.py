@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,26 +230,23 @@ class Together:
             this, divided by their number.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C. Whatever is raised, the last whole epoch is kept.
+            KeyboardInterrupt: Ctrl-C. Whatever is raised, `Runner.keep` has a whole epoch to keep.
         """
         began = time.perf_counter() - self._rehearsed
         self._rehearsed = 0.0
+        for runner in self.runners:
+            runner.whole = None  # those of the chunk before are done
         runners = [self.runners[number] for number in numbers]
         for runner in runners:
             for epoch in range(runner.epochs):
                 on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
         plan = self._plan(on_epoch)
-        try:
-            for epochs in sorted({runner.epochs for runner in runners}):
-                alike = [one.trained for one in runners if one.epochs == epochs]
-                if train(alike, plan):
-                    raise KeyboardInterrupt
-        except BaseException:
-            with suppress(OSError):  # a full disk may be what ended it
-                self._keep(runners)
-            raise
-        for runner in runners:
-            runner.whole = None  # `trained.state` is what counts now
+        alike = [
+            [one.trained for one in runners if one.epochs == epochs]
+            for epochs in sorted({runner.epochs for runner in runners})
+        ]
+        if any(train(members, plan) for members in alike):
+            raise KeyboardInterrupt
         return time.perf_counter() - began
 
     def _plan(self, on_epoch: OnEpoch) -> Plan:
@@ -286,12 +282,9 @@ class Together:
             epoch = runner.epochs - 1
             on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
         if time.monotonic() - self._kept_at >= CHECKPOINT_SECONDS:
-            self._keep([runner for runner, _ in ended])
-
-    def _keep(self, runners: Sequence[Runner]) -> None:
-        for runner in runners:
-            runner.keep()
-        self._kept_at = time.monotonic()
+            self._kept_at = time.monotonic()
+            for runner, _ in ended:
+                runner.keep()
 
     def _make_group(self, size: int) -> Group:
         """Compiled once for each size, however many chunks there are."""

@@ -6,7 +6,7 @@ import math
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -156,39 +156,54 @@ def _claim(store: Store, seat: _Seat) -> bool:
 
 
 def _train(
-    seats: Sequence[_Seat],
-    numbers: Sequence[int],
-    together: Together,
-    device_name: str,
+    seats: Sequence[_Seat], numbers: Sequence[int], together: Together, device_name: str
 ) -> None:
     """Trains a chunk, whose runs are open.
 
-    The metric `seconds` of each run is its share of the wall time: that of the chunk, divided by
-    the number of its runs.
+    The metric `seconds` of each run is its share of the wall time of this launch: that of the
+    chunk, divided by the number of its runs.
     """
-    if not numbers:
-        return
     for number in numbers:
         _start(seats[number], together.runners[number], together, device_name)
+    numbers = [number for number in numbers if seats[number].run is not None]
+    if not numbers:
+        return
     config = seats[0].config
     label = f"{len(numbers)} runs at once"
-    with progress.fit(config.training.epochs, label, config.training.progress) as advance:
-        seconds = together.fit(numbers, _recorder(seats, advance)) / len(numbers)
-    for number in numbers:
-        if seats[number].outcome is None:
+    try:
+        with progress.fit(config.training.epochs, label, config.training.progress) as advance:
+            seconds = together.fit(numbers, _recorder(seats, advance)) / len(numbers)
+        for number in numbers:
             _finish(seats[number], together.runners[number], together, seconds)
+    except BaseException:
+        for number in numbers:
+            _keep(seats[number], together.runners[number])
+        raise
 
 
 def _start(seat: _Seat, runner: Runner, together: Together, device_name: str) -> None:
-    """Records what is known of a run, and goes on from what is kept of it."""
+    """Records what is known of a run, and goes on from what is kept of it.
+
+    Where that cannot be, this run fails and no other, as in what follows.
+    """
     from experiments import checkpoint
 
     run = seat.run
     assert run is not None
-    record_start(run, seat.node, seat.config, device_name)
-    run.log_decay(together.audit(runner))
-    runner.checkpoint_path = checkpoint.path_of(run.store.folder, run.id, "together.state")
-    runner.resume()
+    try:
+        record_start(run, seat.node, seat.config, device_name)
+        run.log_decay(together.audit(runner))
+        runner.checkpoint_path = checkpoint.path_of(run.store.folder, run.id, "together.state")
+        runner.resume()
+    except Exception as error:
+        seat.fail(error)
+
+
+def _keep(seat: _Seat, runner: Runner) -> None:
+    """Keeps the last whole epoch of a run that is still open."""
+    with suppress(OSError):  # the next launch begins where it was kept before
+        if seat.run is not None:
+            runner.keep()
 
 
 def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
@@ -215,15 +230,17 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
 
 
 def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> None:
-    """Records what came of a run. Where that cannot be, this one fails and no other."""
+    """Records what came of a run, if it is still open."""
     from experiments import checkpoint
 
     run = seat.run
-    assert run is not None
+    if run is None:
+        return
     try:
         _record(run, seat.config, runner, together, seconds)
         seat.close()
     except Exception as error:
+        _keep(seat, runner)
         seat.fail(error)
         return
     checkpoint.remove(run.store.folder, run.id)

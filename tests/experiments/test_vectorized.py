@@ -190,14 +190,20 @@ def test_what_another_launch_finishes_meanwhile_is_not_trained_twice(
             train.train(nodes[1])
         return claim(store, seat)
 
+    store = Store(uri, "l2keras")
+    name = ledger.claim_name(store, identity.config_hash(cli.flatten(nodes[1])))
+    start = vectorized._start
+
+    def unclaimed(*arguments: Any) -> None:
+        assert identity.is_claimed(store.folder, name) is None
+        start(*arguments)
+
     monkeypatch.setattr(vectorized, "_claim", late)
+    monkeypatch.setattr(vectorized, "_start", unclaimed)
     outcomes = vectorized.train_at_once(nodes)
     assert [one and one.status for one in outcomes] == ["FINISHED", "SKIPPED", "FINISHED"]
-    store = Store(uri, "l2keras")
     found = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
     assert sorted(run.data.tags.get("vectorized_size", "") for run in found) == ["", "2", "2"]
-    name = ledger.claim_name(store, identity.config_hash(cli.flatten(nodes[1])))
-    assert identity.is_claimed(store.folder, name) is None
 
 
 def test_a_store_that_is_away_is_waited_for(

@@ -150,6 +150,32 @@ def test_a_stopped_group_goes_on_from_its_last_whole_epoch(
     check_end(store, outcomes, whole)
 
 
+def test_a_group_stopped_when_it_has_trained_is_not_trained_again(
+    nodes: list[DictConfig], store: Store, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the results are written leaves KILLED runs that have but that to do."""
+    with monkeypatch.context() as patch:
+        patch.setattr(vectorized, "_record", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            vectorized.train_at_once(nodes)
+    assert {one.info.status for one in trials(store).values()} == {"KILLED"}
+    outcomes, trained = relaunch(nodes, monkeypatch)
+    assert not trained
+    check_end(store, outcomes, whole)
+
+
+def test_one_whose_state_cannot_be_read_fails_alone(
+    nodes: list[DictConfig], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others go on from theirs."""
+    launch(nodes, stopping(fail), monkeypatch)
+    broken = ids(store)["half_l2 lam=0.3 eta=0.2 seed=0"]
+    (store.folder / "checkpoints" / f"{broken}.together.state").write_bytes(b"")
+    outcomes, trained = relaunch(nodes, monkeypatch)
+    assert [one.status for one in outcomes] == ["FAILED", "FINISHED"]
+    assert trained == [2]
+
+
 def test_a_group_that_fails_leaves_failed_runs_to_go_on_with(
     nodes: list[DictConfig], store: Store, whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
