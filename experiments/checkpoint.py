@@ -35,6 +35,17 @@ class Progress:
         return max((len(values) for values in self.history.values()), default=0)
 
 
+def path_of(folder: Path, run_id: str, ending: str = "state") -> Path:
+    """The file for a run. Trained at once with others, it has another form, thus another ending."""
+    return folder / "checkpoints" / f"{run_id}.{ending}"
+
+
+def remove(folder: Path, run_id: str) -> None:
+    """Removes what is kept of a run that is over, whichever way earlier launches trained it."""
+    for path in path_of(folder, run_id).parent.glob(f"{run_id}.*"):
+        path.unlink(missing_ok=True)
+
+
 def save(path: Path, model: Any, progress: Progress) -> None:
     """Writes the state of a compiled model; a kill in the middle leaves the one of before."""
     if hasattr(model, "jax_state_sync"):

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from experiments import checkpoint, pipeline
+from experiments import checkpoint, pipeline, signals
 from experiments.data import Dataset
 from experiments.datasets import Datasets
 from experiments.models import build_model
@@ -25,7 +25,8 @@ from experiments.schema import Config, Distribute, MixedPrecision
 from experiments.trial import compiled_model, data_loss, metrics_of
 from l2keras import AuditReport, audit, masks
 from l2keras._sweep import stacking
-from l2keras._sweep.group import Group, State
+from l2keras._sweep.feed import Feed
+from l2keras._sweep.group import CHUNK, Group, State
 from l2keras._sweep.members import Member
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
@@ -65,6 +66,7 @@ class Runner:
     Attributes:
         history: For each metric its values, one an epoch.
         checkpoint_path: Where its state is kept now and then, or None.
+        whole: Its state after the last epoch of `history`, once an epoch has been trained.
     """
 
     config: Config
@@ -72,10 +74,15 @@ class Runner:
     trained: Trained
     history: dict[str, list[float]]
     checkpoint_path: Path | None = None
+    whole: State | None = None
 
     @property
     def epochs(self) -> int:
         return len(self.trained.history)
+
+    def metrics(self, epoch: int) -> dict[str, float]:
+        """Those of an epoch that is done."""
+        return {key: values[epoch] for key, values in self.history.items()}
 
     def resume(self) -> None:
         """Takes up the state that is kept, if there is one."""
@@ -89,14 +96,16 @@ class Runner:
         self.history = progress.history
         self.trained.history = [{} for _ in range(progress.epochs)]
 
-    def keep(self, state: State) -> None:
-        """Writes the state after the last epoch."""
-        if self.checkpoint_path is not None:
+    def keep(self) -> None:
+        """Writes the state after the last whole epoch; what has diverged is not gone on with."""
+        state, diverged = self.whole, self.trained.status == "diverged"
+        if self.checkpoint_path is not None and state is not None and not diverged:
             arrays = [*state.trainable, *state.other, *state.optimizer]
             checkpoint.write(self.checkpoint_path, arrays, checkpoint.Progress(self.history, 0.0))
 
 
 OnEpoch = Callable[[int, int, dict[str, float]], None]  # (runner, epoch, metrics)
+_Ended = tuple[Runner, Callable[[], State]]  # an epoch of a run
 
 
 class Together:
@@ -106,7 +115,7 @@ class Together:
         configs: Of the runs.
 
     Raises:
-        NotVectorizedError: when training begins, for a model that has no stacked form.
+        ValueError: the model cannot share a step; see also `rehearse`.
     """
 
     def __init__(self, configs: Sequence[Config]) -> None:
@@ -135,7 +144,8 @@ class Together:
         self._reports: dict[str, AuditReport] = {}
         self._groups: dict[int, Group] = {}
         self._rates: dict[tuple[float, int], float] = {}
-        self._kept_epoch, self._kept_at = -1, time.monotonic()
+        self._kept_at = time.monotonic()
+        self._rehearsed = 0.0  # seconds that the first chunk counts as its own
 
     def _runner(self, number: int, config: Config, state: State) -> Runner:
         method = build_method(config.regularization, config.optimizer.learning_rate)
@@ -185,51 +195,96 @@ class Together:
         ordered = sorted(range(len(self.runners)), key=lambda i: self.runners[i].config.seed)
         return [ordered[i : i + self.size] for i in range(0, len(ordered), self.size)]
 
+    def rehearse(self) -> None:
+        """Compiles what training needs, and trains no run.
+
+        Raises:
+            NotVectorizedError: the model has no stacked form.
+        """
+        began = time.perf_counter()
+        runners = [self.runners[number].trained for number in self.chunks()[0]]
+        members = [one.member for one in runners]
+        group = self._make_group(self.size)
+        group.load(members, [one.state for one in runners])  # as every training does anew
+        # JAX makes a loop for as many steps as it is called with first.
+        steps = CHUNK if keras.backend.backend() == "jax" else 1
+        train, test = self._feeds()
+        group.fit([train.batches(members, 0)[0][:steps]])
+        group.evaluate([test.batches(members, 0)[0][:steps]])
+        self._rehearsed = time.perf_counter() - began
+
+    def _feeds(self) -> tuple[Feed, Feed]:
+        batch_size = self._config.training.batch_size
+        return self._datasets.training_feed(batch_size), self._datasets.test_feed(batch_size)
+
     def fit(self, numbers: Sequence[int], on_epoch: OnEpoch) -> float:
         """Trains the runs of a chunk.
 
         Args:
             numbers: Of the runs.
-            on_epoch: Called with the number of the run, the epoch and its metrics.
+            on_epoch: Called with the number of the run, the epoch and its metrics; with the
+                epochs of a checkpoint first.
 
         Returns:
-            Seconds of wall time, compilation included.
+            Seconds of wall time of the whole chunk, compilation included. The share of a run is
+            this, divided by their number.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; the runs have what they had come to.
+            KeyboardInterrupt: Ctrl-C. Whatever is raised, `Runner.keep` has a whole epoch to keep.
         """
-        began = time.perf_counter()
+        began = time.perf_counter() - self._rehearsed
+        self._rehearsed = 0.0
+        for runner in self.runners:
+            runner.whole = None  # those of the chunk before are done
+        runners = [self.runners[number] for number in numbers]
+        for runner in runners:
+            for epoch in range(runner.epochs):
+                on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
+        plan = self._plan(on_epoch)
+        alike = [
+            [one.trained for one in runners if one.epochs == epochs]
+            for epochs in sorted({runner.epochs for runner in runners})
+        ]
+        if any(train(members, plan) for members in alike):
+            raise KeyboardInterrupt
+        return time.perf_counter() - began
+
+    def _plan(self, on_epoch: OnEpoch) -> Plan:
+        ended: list[_Ended] = []
 
         def tell(trained: Trained, state: Callable[[], State]) -> None:
-            runner = self.runners[trained.number]
-            metrics = self._metrics(runner, state())
-            for key, value in metrics.items():
-                runner.history.setdefault(key, []).append(value)
-            on_epoch(trained.number, len(trained.history) - 1, metrics)
-            self._keep_now_and_then(runner, state)
+            ended.append((self.runners[trained.number], state))
 
-        plan = Plan(
+        def tell_all() -> None:
+            with signals.held():  # so that all runs have come as far as one another
+                self._end_epoch(ended, on_epoch)
+            ended.clear()
+            signals.check()
+
+        train, test = self._feeds()
+        return Plan(
             self._make_group,
             self.size,
             self._config.training.epochs,
-            train=self._datasets.training_feed(self._config.training.batch_size),
-            test=self._datasets.test_feed(self._config.training.batch_size),
+            train=train,
+            test=test,
             on_epoch=tell,
+            on_group_epoch=tell_all,
         )
-        runners = [self.runners[number] for number in numbers]
-        for epochs in sorted({runner.epochs for runner in runners}):
-            alike = [one.trained for one in runners if one.epochs == epochs]
-            if train(alike, plan):
-                raise KeyboardInterrupt
-        return time.perf_counter() - began
 
-    def _keep_now_and_then(self, runner: Runner, state: Callable[[], State]) -> None:
-        """Every run of a group after the same epoch, when the last time is a while ago."""
-        epoch = runner.epochs
-        if epoch != self._kept_epoch and time.monotonic() - self._kept_at < CHECKPOINT_SECONDS:
-            return
-        self._kept_epoch, self._kept_at = epoch, time.monotonic()
-        runner.keep(state())
+    def _end_epoch(self, ended: Sequence[_Ended], on_epoch: OnEpoch) -> None:
+        """Takes down an epoch of all runs of a group, then tells of it."""
+        for runner, state in ended:
+            for key, value in self._metrics(runner, state()).items():
+                runner.history.setdefault(key, []).append(value)
+            runner.whole = state()
+        for runner, _ in ended:
+            epoch = runner.epochs - 1
+            on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
+        if time.monotonic() - self._kept_at >= CHECKPOINT_SECONDS:
+            self._kept_at = time.monotonic()
+            for runner, _ in ended:
+                runner.keep()
 
     def _make_group(self, size: int) -> Group:
         """Compiled once for each size, however many chunks there are."""
@@ -261,11 +316,14 @@ class Together:
         return metrics
 
     def _last_rate(self, runner: Runner) -> float:
-        """The learning rate of the last step of the last epoch done."""
+        """The learning rate of the last update in the epochs done."""
         key = runner.config.optimizer.learning_rate, runner.epochs
         if key not in self._rates:
             rate = runner.trained.member.learning_rate
-            now = rate if isinstance(rate, float) else rate(key[1] * self.steps_per_epoch - 1)
+            accumulated = self._config.training.gradient_accumulation_steps
+            updates = key[1] * self.steps_per_epoch // accumulated
+            last = max(updates * accumulated - 1, 0)  # as `optimizers.last_learning_rate`
+            now = rate if isinstance(rate, float) else rate(last)
             self._rates[key] = float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(now)))
         return self._rates[key]
 

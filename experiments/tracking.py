@@ -29,6 +29,8 @@ from experiments.schema import ConfigError
 from experiments.signals import Terminated
 
 FAILURE_TAG = "failure"
+# Of a run that was trained at once with others: how many, and which. Set anew by every launch.
+VECTORIZED_TAGS = ("vectorized", "vectorized_group", "vectorized_size")
 # One at a time in this process: where many runs are open, they would wait for MLflow's few
 # connections, and sqlite has but one writer.
 _WRITING = threading.Lock()
@@ -180,8 +182,8 @@ class Store:
     def _reopen(self, run_id: str) -> Run:
         self.client.update_run(run_id, status="RUNNING")
         found = self.client.get_run(run_id)
-        if FAILURE_TAG in found.data.tags:
-            self.client.delete_tag(run_id, FAILURE_TAG)
+        for tag in {FAILURE_TAG, *VECTORIZED_TAGS} & found.data.tags.keys():
+            self.client.delete_tag(run_id, tag)  # of the launch before
         return Run(self, run_id, known=found)
 
     def write(self, run_id: str, operations: Sequence[outbox.Operation]) -> None:

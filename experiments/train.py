@@ -61,6 +61,7 @@ def train(node: DictConfig) -> Outcome:
 def _train(
     store: Store, node: DictConfig, config: Config, device_name: str, told: str, resume: str | None
 ) -> Outcome:
+    from experiments import checkpoint
     from experiments.data import load_data
 
     label = run_label(config)
@@ -70,7 +71,7 @@ def _train(
         store.run(label, parent=config.tracking.parent, tags=tags, resume=resume) as run,
         progress.fit(config.training.epochs, label, shown) as advance,
     ):
-        kept = store.folder / "checkpoints" / f"{run.id}.state"
+        kept = checkpoint.path_of(store.folder, run.id)
         data = load_data(config.data, config.seed, config.training.dtype.value)
 
         def on_metrics(metrics: dict[str, float]) -> None:
@@ -81,7 +82,7 @@ def _train(
         result = record_trial(
             run, node, config, data, device_name, on_metrics, checkpoint_path=kept
         )
-    kept.unlink(missing_ok=True)
+    checkpoint.remove(store.folder, run.id)
     last = {key: values[-1] for key, values in result.history.items()}
     return Outcome(label, told, "FINISHED", run_id=run.id, metrics=last, seconds=result.seconds)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import sys
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from experiments import cli, device, identity, ledger, progress, signals
+from experiments import cli, device, identity, ledger, progress, signals, tracking
+from experiments.outbox import Rejected
 from experiments.outcome import Outcome, describe
 from experiments.schema import Config, run_label
 from experiments.tracking import Store
@@ -30,6 +31,7 @@ class _Seat:
     node: DictConfig
     config: Config
     config_hash: str
+    entries: ledger.Entries = ()  # what the store knew of its config when it was last asked
     outcome: Outcome | None = None
     run: Run | None = None
     resources: ExitStack = field(default_factory=ExitStack)
@@ -44,14 +46,30 @@ class _Seat:
         progress.show(outcome)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Ends the run, FAILED or KILLED where there is an error."""
-        resources, self.resources, self.run = self.resources, ExitStack(), None
+        """Ends the run, FAILED or KILLED where there is an error, and gives up the claim."""
+        resources, self.resources = self.resources, ExitStack()
         told = (None, None, None) if error is None else (type(error), error, error.__traceback__)
         try:
             resources.__exit__(*told)
         except BaseException as raised:
             if raised is not error:
                 raise
+        self.run = None
+
+    def end(self, error: BaseException) -> None:
+        """Ends the run as `error` says; where none is open there may be a claim to give up."""
+        if self.run is not None and isinstance(error, Exception):
+            self.fail(error)
+        else:
+            self.close(error)
+
+    def fail(self, error: Exception, metrics: Mapping[str, float] | None = None) -> None:
+        """Ends the run as FAILED; the next launch goes on with it."""
+        assert self.run is not None
+        failed = Outcome.of_error(self.label, self.config_hash, error)
+        failed = replace(failed, run_id=self.run.id, metrics=metrics or {}, details=None)
+        self.close(error)
+        self.settle(failed)
 
 
 def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
@@ -63,56 +81,63 @@ def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
         KeyboardInterrupt, Terminated: every open run has been ended as KILLED.
     """
     seats = [_seat(node) for node in nodes]
-    device_name = device.set_up(seats[0].config)
-    store = Store(seats[0].config.tracking.uri, seats[0].config.tracking.study)
+    try:
+        _train_seats(seats)
+    except Exception as error:
+        _end_all(seats, error)
+        left = sum(seat.outcome is None for seat in seats)
+        if left:
+            print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)
+    except BaseException as error:
+        _end_all(seats, error)
+        raise
+    return [seat.outcome for seat in seats]
+
+
+def _train_seats(seats: Sequence[_Seat]) -> None:
+    """Trains what no one else does; whatever it raises, runs may be open."""
+    config = seats[0].config
+    device_name = device.set_up(config)
+    store = tracking.opened(config.tracking.uri, config.tracking.study, patient=True)
     signals.check()
     waiting = _unsettled(store, seats)
     if len(waiting) < 2:
-        return [seat.outcome for seat in seats]
+        return
     from experiments.together import Together
 
-    try:
-        together = Together([seat.config for seat in waiting])
-        for numbers in together.chunks():
-            _open(store, [waiting[number] for number in numbers])
-            opened = [number for number in numbers if waiting[number].run is not None]
-            _train(store, waiting, opened, together, device_name)
-    except Exception as error:
-        _close_all(waiting, error)  # trained alone, each goes on with its run
-        left = sum(seat.outcome is None for seat in waiting)
-        print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)
-    except BaseException as error:
-        _close_all(waiting, error)
-        raise
-    return [seat.outcome for seat in seats]
+    together = Together([seat.config for seat in waiting])
+    together.rehearse()  # what cannot be trained at once raises here: no run has been opened
+    for numbers in together.chunks():
+        _open(store, [waiting[number] for number in numbers])
+        opened = [number for number in numbers if waiting[number].run is not None]
+        _train(waiting, opened, together, device_name)
 
 
 def _seat(node: DictConfig) -> _Seat:
     return _Seat(node, cli.typed(node), identity.config_hash(cli.flatten(node)))
 
 
-def _unsettled(store: Store, seats: Sequence[_Seat]) -> list[_Seat]:
-    """Those that no earlier launch has done, and no other process is at work on."""
+def _unsettled(store: Store, seats: Sequence[_Seat], *, claimed: bool = False) -> list[_Seat]:
+    """Those that no other launch has done, and no other process is at work on."""
     known = ledger.find(store, [seat.config_hash for seat in seats])
     for seat in seats:
-        settled = ledger.settled(known[seat.config_hash], seat.config.rerun, seat.label)
+        seat.entries = known[seat.config_hash]
+        settled = ledger.settled(seat.entries, seat.config.rerun, seat.label, claimed=claimed)
         if settled is not None:
+            seat.close()
             seat.settle(settled)
     return [seat for seat in seats if seat.outcome is None]
 
 
 def _open(store: Store, seats: Sequence[_Seat]) -> None:
-    """Claims the configs and opens their runs; those that another process holds are left out."""
-    free = [seat for seat in seats if _claim(store, seat)]
-    known = ledger.find(store, [seat.config_hash for seat in free])
-    about = {
-        "vectorized": "true",
-        "vectorized_group": uuid.uuid4().hex[:8],
-        "vectorized_size": str(len(free)),
-    }
+    """Claims the configs and opens their runs; those that another process has or does are not."""
+    claimed = [seat for seat in seats if _claim(store, seat)]
+    free = _unsettled(store, claimed, claimed=True)  # another process may have been faster
+    values = ("true", uuid.uuid4().hex[:8], str(len(free)))
+    about = dict(zip(tracking.VECTORIZED_TAGS, values, strict=True))
     for seat in free:
         config = seat.config
-        resume = ledger.resumable(known[seat.config_hash], config.rerun)
+        resume = ledger.resumable(seat.entries, config.rerun)
         tags = run_tags(config, seat.config_hash) | about
         opened = store.run(seat.label, parent=config.tracking.parent, tags=tags, resume=resume)
         seat.run = seat.resources.enter_context(opened)
@@ -131,32 +156,54 @@ def _claim(store: Store, seat: _Seat) -> bool:
 
 
 def _train(
-    store: Store,
-    seats: Sequence[_Seat],
-    numbers: Sequence[int],
-    together: Together,
-    device_name: str,
+    seats: Sequence[_Seat], numbers: Sequence[int], together: Together, device_name: str
 ) -> None:
-    """Trains a chunk, whose runs are open."""
+    """Trains a chunk, whose runs are open.
+
+    The metric `seconds` of each run is its share of the wall time of this launch: that of the
+    chunk, divided by the number of its runs.
+    """
+    for number in numbers:
+        _start(seats[number], together.runners[number], together, device_name)
+    numbers = [number for number in numbers if seats[number].run is not None]
     if not numbers:
         return
-    for number in numbers:
-        seat, runner = seats[number], together.runners[number]
-        assert seat.run is not None
-        record_start(seat.run, seat.node, seat.config, device_name)
-        seat.run.log_decay(together.audit(runner))
-        runner.checkpoint_path = store.folder / "checkpoints" / f"{seat.run.id}.together.state"
-        runner.resume()
     config = seats[0].config
     label = f"{len(numbers)} runs at once"
-    with progress.fit(config.training.epochs, label, config.training.progress) as advance:
-        seconds = together.fit(numbers, _recorder(seats, advance)) / len(numbers)
-    for number in numbers:
-        runner = together.runners[number]
-        if seats[number].outcome is None:
-            _finish(seats[number], runner, together, seconds)
-        if runner.checkpoint_path is not None:
-            runner.checkpoint_path.unlink(missing_ok=True)
+    try:
+        with progress.fit(config.training.epochs, label, config.training.progress) as advance:
+            seconds = together.fit(numbers, _recorder(seats, advance)) / len(numbers)
+        for number in numbers:
+            _finish(seats[number], together.runners[number], together, seconds)
+    except BaseException:
+        for number in numbers:
+            _keep(seats[number], together.runners[number])
+        raise
+
+
+def _start(seat: _Seat, runner: Runner, together: Together, device_name: str) -> None:
+    """Records what is known of a run, and goes on from what is kept of it.
+
+    Where that cannot be, this run fails and no other, as in what follows.
+    """
+    from experiments import checkpoint
+
+    run = seat.run
+    assert run is not None
+    try:
+        record_start(run, seat.node, seat.config, device_name)
+        run.log_decay(together.audit(runner))
+        runner.checkpoint_path = checkpoint.path_of(run.store.folder, run.id, "together.state")
+        runner.resume()
+    except Exception as error:
+        seat.fail(error)
+
+
+def _keep(seat: _Seat, runner: Runner) -> None:
+    """Keeps the last whole epoch of a run that is still open."""
+    with suppress(OSError):  # the next launch begins where it was kept before
+        if seat.run is not None:
+            runner.keep()
 
 
 def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
@@ -164,48 +211,57 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
     shown: set[int] = set()
 
     def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-        signals.check()
-        run = seats[number].run
-        if run is None:
+        seat = seats[number]
+        if seat.run is None:
             return
-        run.log_metrics(metrics, step=epoch)
+        try:
+            seat.run.log_metrics(metrics, step=epoch)
+        except Rejected as error:  # what the store has against this run is none of the others'
+            seat.fail(error)
+            return
         if epoch not in shown:
             shown.add(epoch)
             advance(metrics)
         if not math.isfinite(metrics["loss"]):
-            _diverge(seats[number], metrics)
+            why = f"the loss is {metrics['loss']} after an epoch"
+            seat.fail(DivergedError(why), metrics)
 
     return on_epoch
 
 
-def _diverge(seat: _Seat, metrics: dict[str, float]) -> None:
-    error = DivergedError(f"the loss is {metrics['loss']} after an epoch")
-    assert seat.run is not None
-    run_id = seat.run.id
-    seat.close(error)
-    failed = Outcome.of_error(seat.label, seat.config_hash, error)
-    seat.settle(replace(failed, run_id=run_id, metrics=metrics, details=None))
-
-
 def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> None:
-    assert seat.run is not None
-    run_id = seat.run.id
-    updates = together.steps_per_epoch / seat.config.training.gradient_accumulation_steps
-    model = together.model(runner) if seat.config.tracking.log_model else None
-    record_result(
-        seat.run,
-        seat.config,
-        lam=runner.method.effective_lam,
-        updates=updates,
-        seconds=seconds,
-        model=model,
-    )
-    seat.close()
+    """Records what came of a run, if it is still open."""
+    from experiments import checkpoint
+
+    run = seat.run
+    if run is None:
+        return
+    try:
+        _record(run, seat.config, runner, together, seconds)
+        seat.close()
+    except Exception as error:
+        _keep(seat, runner)
+        seat.fail(error)
+        return
+    checkpoint.remove(run.store.folder, run.id)
     last = {key: values[-1] for key, values in runner.history.items()}
     told = seat.label, seat.config_hash
-    seat.settle(Outcome(*told, "FINISHED", run_id=run_id, metrics=last, seconds=seconds))
+    seat.settle(Outcome(*told, "FINISHED", run_id=run.id, metrics=last, seconds=seconds))
 
 
-def _close_all(seats: Sequence[_Seat], error: BaseException) -> None:
-    for seat in seats:
-        seat.close(error)
+def _record(run: Run, config: Config, runner: Runner, together: Together, seconds: float) -> None:
+    record_result(
+        run,
+        config,
+        lam=runner.method.effective_lam,
+        updates=together.steps_per_epoch / config.training.gradient_accumulation_steps,
+        seconds=seconds,
+        model=together.model(runner) if config.tracking.log_model else None,
+    )
+
+
+def _end_all(seats: Sequence[_Seat], error: BaseException) -> None:
+    """Ends every run that is open, whatever goes wrong with another one."""
+    with ExitStack() as stack:
+        for seat in reversed(seats):
+            stack.callback(seat.end, error)

@@ -2,6 +2,9 @@
 
 Jobs that differ in lambda, seed, learning rate and method only share one compiled step over
 stacked weights; the others run one after another, as with Hydra's own launcher.
+
+The metric `seconds` of a run that was trained at once is its share of the wall time: that of all
+runs of its group, divided by their number.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ class VectorizedLauncher(BasicLauncher):
         setup_globals()
         assert self.config is not None  # setup has set it
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        outcomes = self._at_once()
+        outcomes: list[Outcome | None] = [None] * len(job_overrides)
+        if len(self.composed) == len(job_overrides):  # another sweeper than ours composes none
+            outcomes = self._at_once()
         left = [i for i, outcome in enumerate(outcomes) if outcome is None]
         alone = super().launch([job_overrides[i] for i in left], initial_job_idx)
         results = dict(zip(left, alone, strict=True))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from experiments import cli, identity, ledger, paths, together, train, vectorized
+from experiments.outbox import Rejected
+from experiments.run import Run
 from experiments.tracking import Store
 from l2keras._sweep import stacking
+from l2keras._sweep.group import Group
+from l2keras._sweep.refusals import NotVectorizedError
+from tests.experiments import servers
 from tests.experiments.conftest import Compose, mistake, runs_of
+from tests.experiments.groups import SMALL, histories, trials
 
-SMALL = ["data.num_train=90", "model.width=8", "training.epochs=3", "training.batch_size=20"]
-SMALL += ["regularization.lam=0.3", "optimizer.schedule=cosine", "training.progress=false"]
 # What differs, though the run is the same: where it is recorded, and how long it took.
 ELSEWHERE = ("tracking.",)
 METHODS = ["none", "half_l2", "coupled", "decoupled", "independent"]
@@ -31,16 +35,6 @@ def points() -> list[list[str]]:
             [*METHODS, "half_l2"], [0, 1, 0, 1, 0, 1], [0.2, 0.2, 0.05] * 2, strict=True
         )
     ]
-
-
-def trials(store: Store) -> dict[str, Any]:
-    """The runs of a study by name."""
-    return {run.info.run_name: run for run in runs_of(store) if run.data.tags["kind"] == "trial"}
-
-
-def histories(store: Store, run: Any) -> dict[str, list[tuple[int, float]]]:
-    found = {key: store.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
-    return {key: sorted((m.step, m.value) for m in values) for key, values in found.items()}
 
 
 def artifacts(store: Store, run: Any) -> set[str]:
@@ -184,64 +178,114 @@ with identity.claim(Path(sys.argv[1]), sys.argv[2]):
 """
 
 
-class Stop(Exception):
-    """Ends a training in the middle."""
-
-
-def observing(observe: Callable[[int], None]) -> Callable[..., Any]:
-    """What writes an epoch's metrics, and tells `observe` of every epoch before."""
-    recorder = vectorized._recorder
-
-    def observed(*arguments: Any) -> Any:
-        on_epoch = recorder(*arguments)
-
-        def told(number: int, epoch: int, metrics: dict[str, float]) -> None:
-            observe(epoch)
-            on_epoch(number, epoch, metrics)
-
-        return told
-
-    return observed
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, Stop])
-def test_a_stopped_group_goes_on_from_its_checkpoint(
-    composed: Compose, uri: str, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
+def test_what_another_launch_finishes_meanwhile_is_not_trained_twice(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C and an exception leave KILLED and FAILED runs; each goes on to the same end."""
-    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
-    elsewhere = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}",
-                          "tracking.study=elsewhere") for s in (0, 1)]  # fmt: skip
-    whole = vectorized.train_at_once(elsewhere)
+    """It is looked up again once it is claimed; if it is done, the claim is given up."""
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1, 2)]
+    claim = vectorized._claim
 
-    def interrupt(epoch: int) -> None:
-        if epoch == 2:
-            raise stop
+    def late(store: Store, seat: Any) -> bool:
+        if seat.config.seed == 1:
+            train.train(nodes[1])
+        return claim(store, seat)
 
     store = Store(uri, "l2keras")
-    with monkeypatch.context() as patch:
-        patch.setattr(together, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(vectorized, "_recorder", observing(interrupt))
-        if stop is Stop:
-            assert vectorized.train_at_once(nodes) == [None, None]  # to be trained alone
-        else:
-            with pytest.raises(KeyboardInterrupt):
-                vectorized.train_at_once(nodes)
-    expected = "FAILED" if stop is Stop else "KILLED"
-    assert {run.info.status for run in trials(store).values()} == {expected}
-    first = {name: run.info.run_id for name, run in trials(store).items()}
-    seen: list[int] = []
-    monkeypatch.setattr(vectorized, "_recorder", observing(seen.append))
+    name = ledger.claim_name(store, identity.config_hash(cli.flatten(nodes[1])))
+    start = vectorized._start
+
+    def unclaimed(*arguments: Any) -> None:
+        assert identity.is_claimed(store.folder, name) is None
+        start(*arguments)
+
+    monkeypatch.setattr(vectorized, "_claim", late)
+    monkeypatch.setattr(vectorized, "_start", unclaimed)
     outcomes = vectorized.train_at_once(nodes)
-    assert seen == [2, 2]  # epochs 0 and 1 came from the checkpoint
-    for one, other in zip(outcomes, whole, strict=True):
-        assert one is not None
-        assert other is not None
-        assert dict(one.metrics) == dict(other.metrics)
-    for name, run in trials(store).items():
-        assert run.info.run_id == first[name]
-        assert [step for step, _ in histories(store, run)["val_loss"]] == [0, 1, 2]
-    assert not list((store.folder / "checkpoints").glob("*"))
+    assert [one and one.status for one in outcomes] == ["FINISHED", "SKIPPED", "FINISHED"]
+    found = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
+    assert sorted(run.data.tags.get("vectorized_size", "") for run in found) == ["", "2", "2"]
+
+
+def test_a_store_that_is_away_is_waited_for(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not answer at first is asked again."""
+    from mlflow.exceptions import MlflowException
+
+    answer, asked = Store._get_or_create, []
+
+    def once_away(store: Store, study: str) -> str:
+        asked.append(study)
+        if len(asked) == 1:
+            raise MlflowException("away")
+        return answer(store, study)
+
+    monkeypatch.setattr(Store, "_get_or_create", once_away)
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
+    outcomes = vectorized.train_at_once(nodes)
+    assert [one and one.status for one in outcomes] == ["FINISHED", "FINISHED"]
+
+
+def test_a_store_that_stays_away_leaves_the_jobs_to_be_trained_alone(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a job alone does about it, it does for each."""
+    monkeypatch.setattr("experiments.run.PATIENCE", 0.1)
+    away = f"tracking.uri=http://{servers.HOST}:{servers.free_port()}"
+    nodes = [composed("config", *SMALL, f"seed={s}", away) for s in (0, 1)]
+    assert vectorized.train_at_once(nodes) == [None, None]
+
+
+def test_what_cannot_be_trained_at_once_opens_no_run(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model without a stacked form, in training or evaluation, is found out before."""
+
+    def refuse(*_: Any) -> Any:
+        raise NotVectorizedError("the layer odd has no form over stacked weights")
+
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
+    monkeypatch.setattr(Group, "evaluate", refuse)
+    assert vectorized.train_at_once(nodes) == [None, None]
+    assert not trials(Store(uri, "l2keras"))
+
+
+def test_one_whose_record_is_refused_fails_alone(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the store has against one run does not end the others."""
+    write, refused = Run.log_metrics, set[str]()
+
+    def log(one: Run, metrics: dict[str, float], step: int = 0) -> None:
+        if step == 1 and refused <= {one.id}:
+            refused.add(one.id)
+            raise Rejected("the store refuses it")
+        write(one, metrics, step)
+
+    monkeypatch.setattr(Run, "log_metrics", log)
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1, 2)]
+    outcomes = vectorized.train_at_once(nodes)
+    assert [one and one.status for one in outcomes] == ["FAILED", "FINISHED", "FINISHED"]
+    assert {one.run_id for one in outcomes if one and one.failed} == refused
+
+
+def test_the_learning_rate_under_accumulation_is_the_one_alone(composed: Compose, uri: str) -> None:
+    """That of the last update, where an epoch of 4 batches ends between two updates of 3."""
+    cosine = [0.1 * (1 + math.cos(math.pi * step / 12)) for step in (2, 5, 11)]
+    for study in ("alone", "at_once"):
+        nodes = [
+            composed("config", *SMALL, "training.gradient_accumulation_steps=3", f"seed={seed}",
+                     f"tracking.uri={uri}", f"tracking.study={study}")
+            for seed in (0, 1)
+        ]  # fmt: skip
+        if study == "alone":
+            train.train(nodes[0])
+        else:
+            vectorized.train_at_once(nodes)
+        store = Store(uri, study)
+        found = trials(store)["half_l2 lam=0.3 eta=0.2 seed=0"]
+        rates = [rate for _, rate in histories(store, found)["learning_rate"]]
+        assert rates == pytest.approx(cosine, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -286,3 +330,12 @@ def test_the_launcher_trains_at_once_what_it_can(uri: str) -> None:
         method, tags = run.data.params["regularization.name"], run.data.tags
         assert tags.get("vectorized_size") == ("2" if method == "half_l2" else None)
     assert len({run.data.tags["mlflow.parentRunId"] for run in found}) == 1
+
+
+def test_another_sweeper_has_its_jobs_trained_alone(uri: str) -> None:
+    """Hydra's own composes no jobs for the launcher."""
+    command = [sys.executable, "-m", "experiments.train", "-m", "hydra/launcher=vectorized",
+               "hydra/sweeper=basic", *SMALL, "seed=0,1", f"tracking.uri={uri}"]  # fmt: skip
+    result = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [one.info.status for one in runs_of(Store(uri, "l2keras"))] == ["FINISHED"] * 2
