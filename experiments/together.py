@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from experiments import checkpoint, pipeline, signals
+from experiments import pipeline, signals
 from experiments.data import Dataset
 from experiments.datasets import Datasets
 from experiments.models import build_model
 from experiments.optimizers import build_optimizer, build_schedule
-from experiments.regularization import Method, build_method
+from experiments.regularization import build_method
+from experiments.runner import Runner
 from experiments.schema import Config, Distribute, MixedPrecision
 from experiments.trial import compiled_model, data_loss, metrics_of
 from l2keras import AuditReport, audit, masks
@@ -57,51 +56,6 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     if any(alone):
         return None
     return tuple(sorted((key, str(value)) for key, value in flat.items() if key not in _FREE))
-
-
-@dataclass
-class Runner:
-    """One run among those that are trained at once.
-
-    Attributes:
-        history: For each metric its values, one an epoch.
-        checkpoint_path: Where its state is kept now and then, or None.
-        whole: Its state after the last epoch of `history`, once an epoch has been trained.
-    """
-
-    config: Config
-    method: Method
-    trained: Trained
-    history: dict[str, list[float]]
-    checkpoint_path: Path | None = None
-    whole: State | None = None
-
-    @property
-    def epochs(self) -> int:
-        return len(self.trained.history)
-
-    def metrics(self, epoch: int) -> dict[str, float]:
-        """Those of an epoch that is done."""
-        return {key: values[epoch] for key, values in self.history.items()}
-
-    def resume(self) -> None:
-        """Takes up the state that is kept, if there is one."""
-        found = checkpoint.read(self.checkpoint_path) if self.checkpoint_path else None
-        if found is None:
-            return
-        arrays, progress = found
-        state = self.trained.state
-        ends = len(state.trainable), len(state.trainable) + len(state.other)
-        self.trained.state = State(arrays[: ends[0]], arrays[ends[0] : ends[1]], arrays[ends[1] :])
-        self.history = progress.history
-        self.trained.history = [{} for _ in range(progress.epochs)]
-
-    def keep(self) -> None:
-        """Writes the state after the last whole epoch; what has diverged is not gone on with."""
-        state, diverged = self.whole, self.trained.status == "diverged"
-        if self.checkpoint_path is not None and state is not None and not diverged:
-            arrays = [*state.trainable, *state.other, *state.optimizer]
-            checkpoint.write(self.checkpoint_path, arrays, checkpoint.Progress(self.history, 0.0))
 
 
 OnEpoch = Callable[[int, int, dict[str, float]], None]  # (runner, epoch, metrics)
@@ -186,8 +140,7 @@ class Together:
         data = self._datasets.of(runner.config)
         model = compiled_model(runner.config, data, runner.method, self._num_steps)
         if trained:
-            state = runner.trained.state
-            _give(model, state)
+            runner.give(model)
         return model
 
     def chunks(self) -> list[list[int]]:
@@ -345,17 +298,3 @@ class _SeededTemplate(Template):
 
     def build(self, seed: int) -> Any:
         return build_model(self._config.model, self._data, None, seed)
-
-
-def _give(model: Any, state: State) -> None:
-    """Gives a compiled model the weights, and its optimizer the slots, of a member."""
-    for variable, value in zip(
-        [*model.trainable_variables, *model.non_trainable_variables],
-        [*state.trainable, *state.other],
-        strict=True,
-    ):
-        variable.assign(value)
-    model.optimizer.build(model.trainable_variables)
-    own = [v for v in model.optimizer.variables if not v.path.endswith("learning_rate")]
-    for variable, value in zip(own, state.optimizer, strict=True):
-        variable.assign(value)

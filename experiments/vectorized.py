@@ -21,7 +21,8 @@ from experiments.train import DivergedError, record_result, record_start, run_ta
 
 if TYPE_CHECKING:
     from experiments.run import Run
-    from experiments.together import OnEpoch, Runner, Together
+    from experiments.runner import Runner
+    from experiments.together import OnEpoch, Together
 
 
 @dataclass
