@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._sweep import loops, memory
+from l2keras._sweep import loops, memory, stacking
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,16 @@ def test_the_estimate_is_the_sum_of_what_a_step_holds() -> None:
     estimate = memory.bytes_per_member(model, optimizer, batch_size=8)
     assert by_hand <= estimate <= by_hand + 100  # seeds and counts may have 8 bytes
     assert not optimizer.built
+
+
+def test_the_note_tells_the_need_and_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In MB, so that the user can tell what memory_budget= would change."""
+    monkeypatch.setattr(memory, "bytes_per_member", lambda *arguments: 12 * 2**20)
+    monkeypatch.setattr(memory, "default_budget", lambda: 2**33)
+    model, sgd = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)]), "sgd"
+    for budget, size, told in ((None, 32, "8192"), (100 * 2**20, 8, "100"), (2**19, 1, "0.5")):
+        note = f"32 members, {size} at once, of 12 MB each in a budget of {told} MB"
+        assert stacking.group_size(model, sgd, 32, 8, budget) == (size, note)
 
 
 def test_what_is_free_is_a_number_of_bytes() -> None:

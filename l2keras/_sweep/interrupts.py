@@ -33,6 +33,9 @@ def postponed() -> Iterator[None]:
     signal.signal(signal.SIGINT, _hear)
     try:
         yield
+    except BaseException:
+        _heard.clear()  # it is ended as Ctrl-C would have ended it
+        raise
     finally:
         signal.signal(signal.SIGINT, handler)
     raise_if_heard()

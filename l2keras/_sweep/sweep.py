@@ -76,7 +76,8 @@ def sweep(
 
     Returns:
         `SweepResult`: `history` of shape (members, epochs) for each metric, `weights`,
-        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is.
+        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is. A handler of
+        your own for SIGINT is called between steps, and what it raises goes on to you.
 
     Raises:
         TypeError, ValueError: before any training, for a bad argument and, by its name, for what

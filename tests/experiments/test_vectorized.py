@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import cli, identity, ledger, paths, together, train, vectorized
+from experiments import cli, identity, ledger, paths, signals, together, train, vectorized
 from experiments.tracking import Store
 from l2keras._sweep import stacking
 from tests.experiments.conftest import Compose, mistake, runs_of
@@ -242,6 +244,25 @@ def test_a_stopped_group_goes_on_from_its_checkpoint(
         assert run.info.run_id == first[name]
         assert [step for step, _ in histories(store, run)["val_loss"]] == [0, 1, 2]
     assert not list((store.folder / "checkpoints").glob("*"))
+
+
+def test_ctrl_c_is_heard_between_epochs(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pressed while the first run of a group is told of an epoch: the second is told, too."""
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
+    seen: list[int] = []
+
+    def press(epoch: int) -> None:
+        if seen.count(1) == 0 and epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        seen.append(epoch)
+
+    monkeypatch.setattr(vectorized, "_recorder", observing(press))
+    with pytest.raises(KeyboardInterrupt), signals.stoppable():
+        vectorized.train_at_once(nodes)
+    assert seen == [0, 0, 1, 1]
+    assert {run.info.status for run in trials(Store(uri, "l2keras")).values()} == {"KILLED"}
 
 
 @pytest.mark.parametrize(
