@@ -32,7 +32,7 @@ def _handler_of_before() -> Iterator[None]:
 def run(**options: Any) -> Any:
     return l2keras.sweep(
         linear, (0.0, 0.6), *data(), optimizer=keras.optimizers.SGD(0.1), loss=mse,
-        batch_size=BATCH, epochs=EPOCHS, verbose=0, **options,
+        batch_size=BATCH, epochs=options.pop("epochs", EPOCHS), verbose=0, **options,
     )  # fmt: skip
 
 
@@ -90,6 +90,20 @@ def test_what_is_heard_last_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt), interrupts.postponed():
         press(3)
     assert passed == ["on", "on"]
+
+
+def test_ctrl_c_after_the_last_epoch_of_a_group_ends_no_member_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That group has finished; the next one waits."""
+
+    def press(self: Any, *args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(keras.utils.Progbar, "add", press)
+    result = run(memory_budget=1, epochs=1)
+    assert result.status == ("finished", "waiting")
+    assert result.notes[-1] == "interrupted"
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

@@ -143,6 +143,13 @@ def test_schedules_are_told_apart_whatever_their_configs_say(has_config: bool) -
     assert distance(result.weights[2], result.weights[3]) > 1e-3
 
 
+def test_a_schedule_whose_peak_nobody_knows_is_refused_by_name() -> None:
+    """`independent` divides by the peak, which a schedule without a config does not tell."""
+    rates = [Vague(0.1, has_config=False)]
+    with pytest.raises(ValueError, match=r"must be known\. Received: learning_rate=.*Vague"):
+        run(optimizers.SGD(0.1), coupling="independent", learning_rates=rates)
+
+
 class Exact(optimizers.schedules.LearningRateSchedule):
     """A schedule in float64; Keras' own return float32, whatever floatx is."""
 

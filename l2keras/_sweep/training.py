@@ -77,6 +77,7 @@ def train(members: Sequence[Trained], plan: Plan) -> bool:
     try:
         with interrupts.postponed():
             for group in groups:
+                interrupts.raise_if_heard()
                 _GroupTraining(group, plan, shared).run()
     except KeyboardInterrupt:
         return True
