@@ -9,7 +9,7 @@ from typing import Any
 from experiments import checkpoint
 from experiments.regularization import Method
 from experiments.schema import Config
-from l2keras._sweep.group import State
+from l2keras._sweep.members import State
 from l2keras._sweep.training import Trained
 
 

@@ -25,8 +25,8 @@ from experiments.trial import compiled_model, data_loss, metrics_of
 from l2keras import AuditReport, audit, masks
 from l2keras._sweep import stacking
 from l2keras._sweep.feed import Feed
-from l2keras._sweep.group import CHUNK, Group, State
-from l2keras._sweep.members import Member
+from l2keras._sweep.group import CHUNK, Group
+from l2keras._sweep.members import Member, State
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
 
@@ -90,6 +90,7 @@ class Together:
         counted = {id(v) for v in masks.select(self._template.model)}
         self._counted = [id(variable) in counted for variable in self._template.trainable]
         initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
+        self._schedules: dict[str, Any] = {}
         self.runners = [
             self._runner(number, config, State(*initial[config.seed]))
             for number, config in enumerate(configs)
@@ -105,10 +106,13 @@ class Together:
         method = build_method(config.regularization, config.optimizer.learning_rate)
         name, peak = config.regularization.name, config.optimizer.learning_rate
         independent = name == "independent"
+        schedules, key = self._schedules, repr(config.optimizer)  # runs share a schedule's steps
+        if key not in schedules:
+            schedules[key] = build_schedule(config.optimizer, self._num_steps)
         member = Member(
             lam=config.regularization.lam if independent else method.effective_lam,
             seed=config.seed,
-            learning_rate=build_schedule(config.optimizer, self._num_steps),
+            learning_rate=schedules[key],
             coupling=_COUPLINGS[name],
             peak=peak if independent else 1.0,
         )

@@ -82,16 +82,17 @@ def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
         KeyboardInterrupt, Terminated: every open run has been ended as KILLED.
     """
     seats = [_seat(node) for node in nodes]
-    try:
-        _train_seats(seats)
-    except Exception as error:
-        _end_all(seats, error)
-        left = sum(seat.outcome is None for seat in seats)
-        if left:
-            print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)
-    except BaseException as error:
-        _end_all(seats, error)
-        raise
+    with signals.stoppable():  # around all runs, whichever ends first
+        try:
+            _train_seats(seats)
+        except Exception as error:
+            _end_all(seats, error)
+            left = sum(seat.outcome is None for seat in seats)
+            if left:
+                print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)
+        except BaseException as error:
+            _end_all(seats, error)
+            raise
     return [seat.outcome for seat in seats]
 
 

@@ -222,6 +222,72 @@ def test_what_xla_does_not_do_the_same_is_run_as_it_is(
     assert "not compiled as a cluster" in caplog.text
 
 
+def state() -> Any:
+    """What the operations of a tf.random.Generator draw from."""
+    import tensorflow as tf
+
+    return tf.Variable([1, 2, 3], dtype=tf.int64).handle
+
+
+def raw(name: str, **arguments: Any) -> None:
+    import tensorflow as tf
+
+    getattr(tf.raw_ops, name)(**arguments)
+
+
+ROW = [0.0, 1.0]
+STATEFUL = {"algorithm": 1, "shape": [3]}
+DRAWING: dict[str, dict[str, Any]] = {
+    "RandomUniform": {"shape": [3], "dtype": "float32"},
+    "RandomStandardNormal": {"shape": [3], "dtype": "float32"},
+    "RandomGamma": {"shape": [3], "alpha": ROW},
+    "RandomPoissonV2": {"shape": [3], "rate": ROW},
+    "RandomShuffle": {"value": ROW},
+    "TruncatedNormal": {"shape": [3], "dtype": "float32"},
+    "ParameterizedTruncatedNormal": {
+        "shape": [3], "means": 0.0, "stdevs": 1.0, "minvals": -1.0, "maxvals": 1.0
+    },
+    "Multinomial": {"logits": [ROW], "num_samples": 3},
+    "StatelessMultinomial": {"logits": [ROW], "num_samples": 3, "seed": [1, 2]},
+    "StatelessTruncatedNormal": {"shape": [3], "seed": [1, 2]},
+    "StatelessTruncatedNormalV2": {"shape": [3], "key": [1], "counter": [1, 2], "alg": 1},
+    "StatelessRandomNormalV2": {"shape": [3], "key": [1], "counter": [1, 2], "alg": 1},
+    "StatefulStandardNormalV2": STATEFUL,
+    "StatefulTruncatedNormal": STATEFUL,
+    "StatefulUniform": STATEFUL,
+    "StatefulUniformInt": {**STATEFUL, "minval": 0, "maxval": 9},
+}  # fmt: skip
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize("name", DRAWING)
+def test_whatever_draws_random_numbers_is_no_cluster(name: str) -> None:
+    """Under XLA other numbers would come, from every operation of TensorFlow that draws some."""
+    import tensorflow as tf
+
+    arguments = dict(DRAWING[name])
+    if name.startswith("Stateful"):
+        arguments["resource"] = state()
+    for key in arguments.keys() & {"key", "counter"}:
+        arguments[key] = tf.constant(arguments[key], tf.uint64)
+    function = tf.function(lambda: raw(name, **arguments), jit_compile=True, autograph=False)
+    assert cluster.find_obstacle(function, []) == f"XLA does otherwise with {name}"
+
+
+@ON_TENSORFLOW
+def test_operations_of_a_model_are_not_taken_for_random_ones() -> None:
+    """Products, convolutions and normalizations may stand in a cluster."""
+    import tensorflow as tf
+
+    def ordinary(x: Any) -> Any:
+        x = tf.nn.conv2d(x, tf.ones((2, 2, 1, 1)), 1, "SAME")
+        x, *_ = tf.compat.v1.nn.fused_batch_norm(x, [1.0], [0.0])
+        return tf.nn.softmax(tf.reshape(x, (2, 9)) @ tf.ones((9, 3)))
+
+    function = tf.function(ordinary, jit_compile=True, autograph=False)
+    assert cluster.find_obstacle(function, [tf.TensorSpec((2, 3, 3, 1))]) is None
+
+
 @ON_TENSORFLOW
 def test_the_users_random_numbers_stay_what_they_are() -> None:
     """Asking XLA draws no number of TensorFlow's global generator."""

@@ -39,6 +39,7 @@ PRIVATE = {
 # Private names that are not Keras': Python's, and our own that another module reads.
 OURS = {
     "__name__",
+    "__new__",
     "__module__",
     "__qualname__",
     "__traceback__",

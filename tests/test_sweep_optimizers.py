@@ -114,6 +114,42 @@ def test_data_loss_and_penalty_add_up_to_the_loss() -> None:
     assert result.history["loss"][0] == pytest.approx([error + penalty])
 
 
+class Vague(optimizers.schedules.LearningRateSchedule):
+    """A schedule whose config does not tell one from another, or that has none."""
+
+    def __init__(self, rate: float, *, has_config: bool) -> None:
+        self.rate, self.has_config = rate, has_config
+
+    def __call__(self, step: Any) -> Any:
+        return self.rate / (1 + keras.ops.cast(step, "float64"))
+
+    def get_config(self) -> dict[str, Any]:
+        if not self.has_config:
+            raise NotImplementedError
+        return {}
+
+
+@pytest.mark.parametrize("has_config", [True, False])
+def test_schedules_are_told_apart_whatever_their_configs_say(has_config: bool) -> None:
+    """Two of one class, and the optimizer's own, are followed by the members of each."""
+    rates = [Vague(0.1, has_config=has_config), Vague(0.3, has_config=has_config)]
+    result = run(optimizers.SGD(rates[1]), learning_rates=rates)
+    own = run(optimizers.SGD(rates[1]))
+    for i, rate in enumerate(rates):
+        assert result.members[2 + i].learning_rate is rate
+        model, _ = alone(linear, data(), optimizers.SGD(rate), lam=LAM, loss=mse)
+        assert distance(result.weights[2 + i], model.get_weights()) < TOLERANCE
+    assert distance(own.weights[1], result.weights[3]) < TOLERANCE
+    assert distance(result.weights[2], result.weights[3]) > 1e-3
+
+
+def test_a_schedule_whose_peak_nobody_knows_is_refused_by_name() -> None:
+    """`independent` divides by the peak, which a schedule without a config does not tell."""
+    rates = [Vague(0.1, has_config=False)]
+    with pytest.raises(ValueError, match=r"must be known\. Received: learning_rate=.*Vague"):
+        run(optimizers.SGD(0.1), coupling="independent", learning_rates=rates)
+
+
 class Exact(optimizers.schedules.LearningRateSchedule):
     """A schedule in float64; Keras' own return float32, whatever floatx is."""
 

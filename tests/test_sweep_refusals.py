@@ -47,6 +47,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     r"AdamW\(weight_decay=0.004\)": lambda: optimizers.AdamW(0.1),
     r"Adam\(weight_decay=0.01\)": lambda: optimizers.Adam(0.1, weight_decay=0.01),
     "Mine": lambda: type("Mine", (optimizers.SGD,), {})(0.1),
+    "Adam of tests": lambda: type("Adam", (optimizers.Adam,), {})(0.1),
     "learning_rate=<function": lambda: optimizers.SGD(lambda: 0.1),
 }
 OPTIMIZERS |= {
@@ -111,25 +112,44 @@ def test_a_model_that_cannot_share_a_step_is_named(name: str) -> None:
         run(MODELS[name])
 
 
+def opaque(value: Any) -> Any:
+    """A number made of a matrix, by an operation that has no form over stacked weights."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.math.real(tf.linalg.logm(tf.cast(value, "complex64")))[0, 0]
+    if BACKEND == "torch":
+        return float(value.detach().sum())
+    import jax
+
+    shape = jax.ShapeDtypeStruct((2, 2), value.dtype)
+    return jax.pure_callback(np.asarray, shape, jax.lax.stop_gradient(value))[0, 0]
+
+
 class Opaque(layers.Layer):
-    """Multiplies by a weight, with an operation that has no form over stacked weights."""
+    """Multiplies by what `opaque` makes of a weight; in training, too, if that is not excluded."""
+
+    def __init__(self, *, in_training: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.in_training = in_training
 
     def build(self, shape: Any) -> None:
         self.scale = self.add_weight(shape=(2, 2), initializer="ones")
 
-    def call(self, inputs: Any) -> Any:
-        if BACKEND == "tensorflow":
-            import tensorflow as tf
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training and not self.in_training:
+            return inputs
+        return inputs * opaque(keras.ops.convert_to_tensor(self.scale))
 
-            logarithm = tf.linalg.logm(tf.cast(tf.convert_to_tensor(self.scale), "complex64"))
-            return inputs * tf.math.real(logarithm)[0, 0]
-        if BACKEND == "torch":
-            return inputs * float(self.scale.value.detach().sum())
-        import jax
 
-        shape = jax.ShapeDtypeStruct((2, 2), self.scale.value.dtype)
-        value = jax.pure_callback(np.asarray, shape, jax.lax.stop_gradient(self.scale.value))
-        return inputs * value[0, 0]
+class OpaqueMetric(keras.metrics.Mean):
+    """The mean output, as a result that has no form over stacked weights."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(y_pred)
+
+    def result(self) -> Any:
+        return opaque(keras.ops.ones((2, 2)) * super().result())
 
 
 def test_a_layer_without_a_form_over_stacked_weights_is_named() -> None:
@@ -142,6 +162,59 @@ def test_a_layer_without_a_form_over_stacked_weights_is_named() -> None:
         run(build)
 
 
+def test_an_evaluation_without_a_form_is_refused_before_training() -> None:
+    """What only `validation_data` meets is named before a step has been trained."""
+
+    def build() -> Any:
+        return keras.Sequential([keras.Input((3,)), layers.Dense(2), Opaque(in_training=False)])
+
+    with pytest.raises(ValueError, match=r"Received: .*opaque.*one by one"):
+        run(build, validation_data=data())
+    with pytest.raises(AssertionError, match="a step has been trained"):
+        run(build)
+
+
+@pytest.mark.parametrize("options", [{}, {"validation_data": data()}], ids=["fit", "evaluate"])
+def test_a_result_without_a_form_is_refused_before_training(options: dict[str, Any]) -> None:
+    """The metric's result, which Keras asks for after the epoch, is made beforehand."""
+    with pytest.raises(ValueError, match=r"form over stacked weights.*one by one"):
+        run(metrics=[OpaqueMetric()], **options)
+
+
+REGULARIZERS: dict[str, Any] = {
+    r"HalfL2\(lam=0.1\)": l2keras.HalfL2(0.1),
+    r"L2\(l2=0.1\)": keras.regularizers.L2(0.1),
+    r"L1L2\(l1=0.1, l2=0.2\)": keras.regularizers.L1L2(0.1, 0.2),
+    "OrthogonalRegularizer": keras.regularizers.OrthogonalRegularizer(0.1),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_a_penalty_of_the_models_own_is_refused_where_it_decays_twice(name: str) -> None:
+    """By the name of the variable, whatever the coupling is."""
+    build = dense(kernel_regularizer=REGULARIZERS[name])
+    for coupling in ("penalty", "decoupled"):
+        with pytest.raises(ValueError, match=rf"twice\. Received: {name}.* of .*top/kernel\. Leav"):
+            run(build, coupling=coupling)
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "options"),
+    [
+        (keras.regularizers.L1(0.1), {}),  # pulls the weights in another way
+        (l2keras.HalfL2(0.1), {"lam": 0.0}),
+        (l2keras.HalfL2(0.1), {"include": "*", "exclude": "*kernel"}),
+    ],
+    ids=["L1", "no lam", "excluded"],
+)
+def test_a_penalty_that_decays_nothing_twice_may_stay(
+    regularizer: Any, options: dict[str, Any]
+) -> None:
+    """Its gradient is part of what each member is trained with, as in `fit`."""
+    with pytest.raises(AssertionError, match="a step has been trained"):
+        run(dense(kernel_regularizer=regularizer), **options)
+
+
 ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "lam=-0.1": ({"lam": [0.1, -0.1]}, ValueError),
     "lam='0.1'": ({"lam": "0.1"}, TypeError),
@@ -152,6 +225,8 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "learning_rates=0.0": ({"learning_rates": [0.1, 0.0]}, ValueError),
     "learning_rates=nan": ({"learning_rates": [np.nan]}, ValueError),
     "epochs=0": ({"epochs": 0}, ValueError),
+    "memory_budget='4GB'": ({"memory_budget": "4GB"}, TypeError),
+    "memory_budget=0": ({"memory_budget": 0}, ValueError),
     "batch_size=1.5": ({"batch_size": 1.5}, ValueError),
     "coupling='penalti'": ({"coupling": "penalti"}, ValueError),
     "a tuple of 3": ({"validation_data": (1, 2, 3)}, ValueError),

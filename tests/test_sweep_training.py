@@ -36,7 +36,8 @@ def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
 
     one = memory.bytes_per_member(linear(), keras.optimizers.SGD(0.1, momentum=0.5), BATCH)
     result = run(memory_budget=2 * one + 1)
-    assert result.notes == ("5 members, 2 at once",)
+    megabytes = f"of {one / 2**20:.2g} MB each in a budget of {2 * one / 2**20:.2g} MB"
+    assert result.notes == (f"5 members, 2 at once, {megabytes}",)
     for i in (1, 4):
         model, _ = expected(LAMS[i])
         assert distance(result.weights[i], model.get_weights()) < 1e-5
@@ -261,7 +262,7 @@ def test_the_result_says_where_stacking_gains_nothing() -> None:
     if BACKEND == "jax":
         assert result.notes == (f"{alone_on_jax} on a CPU",)
     else:
-        assert result.notes == ("2 members, 2 at once",)
+        assert result.notes[0].startswith("2 members, 2 at once, of 0.0")
     assert result.notes[0] in str(result)
 
 

@@ -284,6 +284,13 @@ def learning_rate_source(optimizer: Any) -> Any:
     return optimizer._learning_rate
 
 
+def config_with(optimizer: Any, learning_rate: Any) -> dict[str, Any]:
+    """Its config with another learning rate; its own may be a schedule that has no config."""
+    twin = object.__new__(type(optimizer))
+    vars(twin).update(vars(optimizer), _learning_rate=None)
+    return {**twin.get_config(), "learning_rate": learning_rate}
+
+
 def peak_learning_rate(optimizer: Any) -> float:
     """The largest learning rate the optimizer will use, where that can be known.
 
@@ -301,9 +308,9 @@ def peak_learning_rate(optimizer: Any) -> float:
 
 
 def _peak_of_schedule(schedule: Any) -> float:
-    config = schedule.get_config()
     if type(schedule).__module__.split(".")[0] != "keras":
         raise ValueError(_unknown_peak(schedule, "is not one of keras.optimizers.schedules"))
+    config = schedule.get_config()
     growth = config.get("m_mul", 0.0)  # of CosineDecayRestarts
     if isinstance(schedule, schedules.ExponentialDecay):
         growth = config["decay_rate"]

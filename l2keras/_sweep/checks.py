@@ -90,12 +90,18 @@ def _check_rate(rate: Any) -> Any:
 
 
 def _peak(optimizer: Any, rate: Any) -> float:
-    copy = type(optimizer).from_config({**optimizer.get_config(), "learning_rate": rate})
+    copy = type(optimizer).from_config(optimizers.config_with(optimizer, rate))
     return optimizers.peak_learning_rate(copy)
 
 
 def check_count(value: Any, name: str) -> int:
     return _validation.check_count(value, name, "Pass a positive int.")
+
+
+def check_budget(value: Any) -> int | None:
+    """Bytes, or None for the default."""
+    remedy = "Pass bytes, such as 4 * 2**30."
+    return None if value is None else _validation.check_count(value, "memory_budget", remedy)
 
 
 def check_early_stopping(callback: Any) -> None:

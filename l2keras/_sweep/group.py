@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -13,25 +12,12 @@ from keras import ops
 from l2keras import penalties
 from l2keras._keras import optimizers
 from l2keras._sweep import interrupts, loops, stacking, vectorize
-from l2keras._sweep.members import Member
+from l2keras._sweep.members import Member, State
 from l2keras._sweep.optimizer import Coefficients, by_member, decay_hook, stacked_optimizer
 from l2keras._sweep.template import Template
 
 LANES = 16  # of a sum in a cluster
 CHUNK = 64  # steps in one compiled call: Ctrl-C is heard after it
-
-
-@dataclass
-class State:
-    """The values of one member: of trainable, other and optimizer variables."""
-
-    trainable: list[np.ndarray]
-    other: list[np.ndarray]
-    optimizer: list[np.ndarray] = field(default_factory=list)
-
-    @property
-    def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        return self.trainable, self.other
 
 
 class Group:
@@ -62,9 +48,9 @@ class Group:
         self.size = size
         self._as_cluster = as_cluster
         self._template = template
-        self.trainable = [_stacked(v, size) for v in template.trainable]
-        self._other = [_stacked(v, size) for v in template.other]
-        self._metrics = [_stacked(v, size) for v in template.metrics]
+        self.trainable = [vectorize.stacked(v, size) for v in template.trainable]
+        self._other = [vectorize.stacked(v, size) for v in template.other]
+        self._metrics = [vectorize.stacked(v, size) for v in template.metrics]
         self._decayed = [v for v, yes in zip(self.trainable, decayed, strict=True) if yes]
         self._coefficients = Coefficients(members, size)
         self.optimizer = stacked_optimizer(optimizer, self.trainable, self._coefficients)
@@ -82,7 +68,10 @@ class Group:
         self._evaluate = (
             None if test is None else loops.Loop(self._test_step, fixed, *test, apart=apart)
         )
-        self._results: Any = None
+        self._results = loops.compiled(
+            lambda values: vectorize.over_members(template.metric_results, values, axes=(0,))
+        )
+        self._prepared = False
 
     def load(self, members: Sequence[Member], states: Sequence[State]) -> None:
         """Begins with these members where their states are."""
@@ -129,6 +118,26 @@ class Group:
             variable.assign(value)
         return states
 
+    @property
+    def programs(self) -> int:
+        """How many steps have been compiled by now."""
+        return self._fit.programs + (self._evaluate.programs if self._evaluate else 0)
+
+    def prepare(self, test_batches: Sequence[np.ndarray]) -> None:
+        """Traces what else only comes after the first epoch, so that it is refused before.
+
+        Raises:
+            NotVectorizedError: the evaluation, or the result of a metric.
+        """
+        if self._prepared or self.size == 1:  # one alone is not vectorized
+            return
+        self._prepared = True
+        self._begin_epoch()
+        if self._evaluate is not None:
+            self._evaluate.trace(test_batches[0][:CHUNK])
+        if self._metrics:
+            loops.trace(self._results, [variable.value for variable in self._metrics])
+
     def fit(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """One epoch, and its metrics as `fit` logs them, each of shape (members,).
 
@@ -150,11 +159,14 @@ class Group:
     def _hook(self) -> Any:
         return decay_hook(self._coefficients, {id(variable) for variable in self._decayed})
 
-    def _run(self, loop: loops.Loop, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def _begin_epoch(self) -> None:
         for variable, fresh in zip(self._metrics, self._template.fresh_metrics, strict=True):
             variable.assign(np.broadcast_to(fresh, variable.shape))
         for variable in self._sums:
             variable.assign(np.zeros(self.size))
+
+    def _run(self, loop: loops.Loop, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        self._begin_epoch()
         chunk = 1 if keras.backend.backend() == "torch" else CHUNK
         for indices in batches:
             for start in range(0, len(indices), chunk):
@@ -168,12 +180,6 @@ class Group:
     def _metric_results(self) -> Mapping[str, np.ndarray]:
         if not self._metrics:
             return {}
-        if self._results is None:
-            self._results = loops.compiled(
-                lambda values: vectorize.over_members(
-                    self._template.metric_results, values, axes=(0,)
-                )
-            )
         results = self._results([variable.value for variable in self._metrics])
         return {name: np.array(ops.convert_to_numpy(value)) for name, value in results.items()}
 
@@ -236,12 +242,3 @@ class Group:
 def _examples(x: Any, axis: int | None) -> int:
     """In a batch, or in that of each member."""
     return int(keras.tree.flatten(x)[0].shape[0 if axis is None else 1])
-
-
-def _stacked(variable: Any, size: int) -> Any:
-    return keras.Variable(
-        np.zeros((size, *variable.shape)),
-        dtype=keras.backend.standardize_dtype(variable.dtype),
-        trainable=bool(variable.trainable),
-        name=str(variable.name).replace("/", "_").replace(":", "_"),
-    )

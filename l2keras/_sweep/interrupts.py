@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-_heard: list[int] = []
+_Signal = tuple[int, FrameType | None]
+
+_heard: list[_Signal] = []
+_handler: Callable[[int, FrameType | None], Any] = signal.default_int_handler
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
     """Inside the block Ctrl-C waits for the next `raise_if_heard`; a second one does not.
 
-    Only Python's own handler is replaced, and there is none but in the main thread.
+    What is then called is the handler that is replaced here: Python's own, or one of the user's.
+    There is none but in the main thread, and none of ours inside another such block.
     """
+    global _handler
+    handler = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or handler is _hear or not callable(handler):
+        yield
+        return
+    _handler = handler
     _heard.clear()
-    try:
-        ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if ours:
-            signal.signal(signal.SIGINT, _hear)
-    except ValueError:  # not in the main thread
-        ours = False
+    signal.signal(signal.SIGINT, _hear)
     try:
         yield
+    except BaseException:
+        _heard.clear()  # it is ended as Ctrl-C would have ended it
+        raise
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, handler)
+    raise_if_heard()
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
-    if _heard:
-        raise KeyboardInterrupt
-    _heard.append(number)
+    again = bool(_heard)
+    _heard.append((number, frame))
+    if again:
+        raise_if_heard()
 
 
 def raise_if_heard() -> None:
-    """Raises KeyboardInterrupt if Ctrl-C was pressed inside the block."""
+    """Has Ctrl-C handled if it was pressed inside the block: Python raises KeyboardInterrupt."""
     if _heard:
+        last = _heard[-1]
         _heard.clear()
-        raise KeyboardInterrupt
+        _handler(*last)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from l2keras._keras import cluster
 
@@ -26,6 +27,19 @@ def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         jitted: Callable[[Any], Any] = jax.jit(function)
         return jitted
     return function
+
+
+def trace(function: Callable[[Any], Any], values: Any) -> None:
+    """Traces what `compiled` has made without running it; on torch, runs it."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        function.get_concrete_function(values)  # type: ignore[attr-defined]  # a tf.function
+    elif backend == "jax":
+        import jax
+
+        jax.eval_shape(function, values)
+    else:
+        function(values)
 
 
 class Loop:
@@ -71,6 +85,21 @@ class Loop:
         else:
             self._call_torch(indices)
 
+    @property
+    def programs(self) -> int:
+        """How many there are by now: one for each shape of a batch, and none on torch."""
+        return len(self._compiled)
+
+    def trace(self, indices: Any) -> None:
+        """Traces the steps of a first call without running one; on torch, runs the first."""
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            self._graph(indices.shape[1:])
+        elif backend == "jax":
+            self._trace_jax(indices)
+        else:
+            self._call_torch(indices[:1])
+
     def _batch(self, data: Any, rows: Any) -> Any:
         return keras.tree.map_structure(lambda array: keras.ops.take(array, rows, axis=0), data)
 
@@ -84,12 +113,17 @@ class Loop:
     def _call_tensorflow(self, indices: Any) -> None:
         import tensorflow as tf
 
-        key = indices.shape[1:]
+        self._graph(indices.shape[1:])(tf.constant(indices, tf.int32))
+
+    def _graph(self, key: Any) -> Any:
+        """The steps on batches of this shape, traced once."""
+        import tensorflow as tf
+
         if key not in self._compiled:
             function = tf.function(self._trace_tensorflow, autograph=False)
             spec = tf.TensorSpec((None, *key), tf.int32)
             self._compiled[key] = function.get_concrete_function(spec)
-        self._compiled[key](tf.constant(indices, tf.int32))
+        return self._compiled[key]
 
     def _trace_tensorflow(self, indices: Any) -> None:
         import tensorflow as tf
@@ -140,8 +174,6 @@ class Loop:
 
     def _loop_jax(self, state: Any, indices: Any) -> Any:
         """All steps as one program, so that none waits for Python."""
-        import numpy as np
-
         key = indices.shape[1:]
         longest = self._longest.setdefault(key, len(indices))
         for start in range(0, len(indices), longest):  # as long as the first, to compile once
@@ -149,6 +181,18 @@ class Loop:
             padded = np.resize(rows, (longest, *key))
             state = self._jitted(key, self._steps_jax)(state, self._data, padded, len(rows))
         return state
+
+    def _trace_jax(self, indices: Any) -> None:
+        import jax
+
+        state = [variable.value for variable in self._variables]
+        if self._apart:
+            step = self._jitted(indices.shape[1:], self._step_jax)
+            jax.eval_shape(step, state, self._data, indices[0])
+        else:
+            self._longest.setdefault(indices.shape[1:], len(indices))
+            steps = self._jitted(indices.shape[1:], self._steps_jax)
+            jax.eval_shape(steps, state, self._data, indices, len(indices))
 
     def _jitted(self, key: Any, function: Callable[..., Any]) -> Any:
         import jax

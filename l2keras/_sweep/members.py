@@ -1,9 +1,11 @@
-"""The members of a sweep: what parts one from another."""
+"""The members of a sweep: what parts one from another, and where each is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 COUPLINGS = ("penalty", "coupled", "decoupled", "independent")
 
@@ -33,3 +35,16 @@ class Member:
         if isinstance(self.learning_rate, float):
             return f"{self.learning_rate:g}"
         return type(self.learning_rate).__name__
+
+
+@dataclass
+class State:
+    """The values of one member: of trainable, other and optimizer variables."""
+
+    trainable: list[np.ndarray]
+    other: list[np.ndarray]
+    optimizer: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        return self.trainable, self.other

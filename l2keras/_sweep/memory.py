@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 
+from l2keras._keras.optimizers import config_with
 from l2keras._keras.rehearsal import rehearsal
 from l2keras._keras.variables import sublayers
 
 MOST = 32  # of a small MLP on two cores it took no less a member than 8 did
 MOST_ON_GPU = 1000
+UNTOLD = 4 * 2**30  # bytes that members may take where nothing tells what is free
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def group_size(num_members: int, bytes_per_member: int, budget: int, most: int) -> int:
@@ -24,11 +30,43 @@ def group_size(num_members: int, bytes_per_member: int, budget: int, most: int) 
 
 
 def default_budget() -> int:
-    """Half of the memory that is free now, in bytes; of the GPU where the backend has one."""
-    free = _free_gpu_memory()
-    if free is None:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(free // 2)
+    """Half of the memory that is free now, in bytes; of the GPU where the backend has one.
+
+    `UNTOLD` where that is not known.
+    """
+    free = _free_gpu_memory() if on_gpu() else _free_memory()
+    return UNTOLD if free is None else int(free // 2)
+
+
+def _free_memory() -> int | None:
+    """Of the computer; no more than a container may still take."""
+    known = [free for free in (_available(), _left_in_container()) if free is not None]
+    return max(0, min(known)) if known else None
+
+
+def _available() -> int | None:
+    """What programs can take, the cache of files among it, where the system tells."""
+    if _MEMINFO.exists():
+        return 1024 * _numbers(_MEMINFO).get("MemAvailable:", 0) or None
+    try:  # macOS has no such name, Windows no sysconf
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _left_in_container() -> int | None:
+    """What the limit of a control group (version 2) leaves; None without a limit."""
+    try:
+        limit, used = ((_CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
+        cache = _numbers(_CGROUP / "memory.stat").get("inactive_file", 0)  # given back on demand
+    except OSError:
+        return None
+    return int(limit) - int(used) + cache if limit.strip().isdigit() else None
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line by the first word."""
+    return {words[0]: int(words[1]) for words in map(str.split, file.read_text().splitlines())}
 
 
 def _free_gpu_memory() -> int | None:
@@ -36,7 +74,7 @@ def _free_gpu_memory() -> int | None:
     if backend == "torch":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+        return int(torch.cuda.mem_get_info()[0])
     if backend == "jax":
         import jax
 
@@ -85,7 +123,7 @@ def bytes_per_member(model: Any, optimizer: Any, batch_size: int) -> int:
 
 def _slots(optimizer: Any, variables: Sequence[Any]) -> int:
     """The bytes that the optimizer keeps for these variables."""
-    twin = type(optimizer).from_config(optimizer.get_config())
+    twin = type(optimizer).from_config(config_with(optimizer, 0.0))
     with rehearsal(with_arrays=True):
         twin.build(variables)
     return sum(_bytes(v.shape, v.dtype) for v in twin.variables)

@@ -30,13 +30,18 @@ ELEMENTWISE = (
 
 
 def check_elementwise(optimizer: Any) -> None:
-    """Raises ValueError, by name, for what does not update every weight on its own."""
+    """Raises ValueError, by name, for what does not update every weight on its own.
+
+    A class of the user's is refused whatever its name: `sweep` steps with a copy of Keras' own.
+    """
     name = type(optimizer).__name__
-    if name not in ELEMENTWISE or not isinstance(optimizer, getattr(keras.optimizers, name)):
+    known = name in ELEMENTWISE and isinstance(optimizer, getattr(keras.optimizers, name))
+    module = type(optimizer).__module__  # on torch Keras makes subclasses of its own
+    if not known or module.split(".")[0] != "keras":
         raise ValueError(
             _validation.error(
                 f"`sweep` needs an elementwise optimizer: {', '.join(ELEMENTWISE)}.",
-                f"optimizer={name}",
+                f"optimizer={name} of {module}",
                 "Train its members one by one, with WeightDecay.",
             )
         )
@@ -61,7 +66,8 @@ class Coefficients:
     """
 
     def __init__(self, members: Sequence[Member], size: int) -> None:
-        self._schedules = _distinct([m.learning_rate for m in members if _is_schedule(m)])
+        schedules = {id(m.learning_rate): m.learning_rate for m in members if _is_schedule(m)}
+        self._schedules = list(schedules.values())  # by identity: a config may leave things out
         self.used = [c for c in COUPLINGS if any(m.coupling == c and m.lam for m in members)]
         floatx = keras.config.floatx()
         self._rates = keras.Variable(np.zeros(size), dtype=floatx, trainable=False)
@@ -77,8 +83,8 @@ class Coefficients:
 
     def load(self, members: Sequence[Member]) -> None:
         """Sets the values of these members."""
-        keys = [_key(schedule) for schedule in self._schedules]
-        which = [keys.index(_key(m.learning_rate)) if _is_schedule(m) else -1 for m in members]
+        keys = [id(schedule) for schedule in self._schedules]
+        which = [keys.index(id(m.learning_rate)) if _is_schedule(m) else -1 for m in members]
         self._which.assign(np.array(which))
         self._rates.assign(np.array([0.0 if _is_schedule(m) else m.learning_rate for m in members]))
         for coupling, variable in self._lams.items():
@@ -109,9 +115,8 @@ def stacked_optimizer(optimizer: Any, variables: Sequence[Any], coefficients: Co
 
     kind: Any = type(f"Stacked{base.__name__}", (base,), {"update_step": update_step})
     # The scale of the loss is taken out of the gradient again, and decay of its own is zero.
-    zero = {"learning_rate": 0.0, "loss_scale_factor": None, "weight_decay": None}
-    config = {**optimizer.get_config(), **zero}
-    stacked = kind.from_config(config)
+    config = optimizers.config_with(optimizer, 0.0)
+    stacked = kind.from_config({**config, "loss_scale_factor": None, "weight_decay": None})
     stacked.build(list(variables))
     stacked.learning_rate = lambda: coefficients.learning_rate(optimizers.batches(stacked))
     return stacked
@@ -156,11 +161,3 @@ def _multiplied(value: Any, factor: Any) -> Any:
 
 def _is_schedule(member: Member) -> bool:
     return isinstance(member.learning_rate, LearningRateSchedule)
-
-
-def _key(schedule: Any) -> str:
-    return f"{type(schedule).__module__}.{type(schedule).__qualname__} {schedule.get_config()!r}"
-
-
-def _distinct(schedules: Sequence[Any]) -> list[Any]:
-    return list({_key(schedule): schedule for schedule in schedules}.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import keras
 from l2keras import _validation
 from l2keras._keras.variables import sublayers
 from l2keras._sweep import memory
+from l2keras.regularizers import terms_of
 
 # Of layers that XLA compiles well on a CPU; it is slow for convolutions, and never was tried here
 # for recurrent ones.
@@ -42,6 +44,21 @@ def check_model(model: Any) -> None:
             )
 
 
+def check_decayed(variables: Sequence[Any]) -> None:
+    """Raises ValueError, by name, for a regularizer that may decay one of them, too."""
+    for variable in variables:
+        terms = terms_of(variable.regularizer)
+        if terms.lam != 0:
+            raise ValueError(
+                _validation.error(
+                    "`sweep` needs weights without an L2 penalty of their own: decay would be "
+                    "applied twice.",
+                    f"{terms.text} of {variable.path}",
+                    "Leave it out of build_model, or pass exclude=.",
+                )
+            )
+
+
 def _refused(what: str, remedy: str) -> ValueError:
     expected = "`sweep` needs a model whose members can share one step."
     return ValueError(
@@ -57,7 +74,15 @@ def group_size(
     needed = memory.bytes_per_member(model, optimizer, batch_size)
     budget = memory.default_budget() if budget is None else budget
     size = memory.group_size(num_members, needed, budget, most)
-    return size, f"{num_members} members, {size} at once{why if size == 1 else ''}"
+    if size == 1 and why:
+        return size, f"{num_members} members, 1 at once{why}"
+    told = f"of {_megabytes(needed)} MB each in a budget of {_megabytes(budget)} MB"
+    return size, f"{num_members} members, {size} at once, {told}"
+
+
+def _megabytes(number: int) -> str:
+    megabytes = number / 2**20
+    return f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.2g}"
 
 
 def evaluation_batch(batch_size: int) -> int:

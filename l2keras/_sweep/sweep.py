@@ -11,7 +11,8 @@ import numpy as np
 from l2keras import masks
 from l2keras._sweep import checks, stacking
 from l2keras._sweep.feed import Feed, number_of_examples, shuffled
-from l2keras._sweep.group import Group, State
+from l2keras._sweep.group import Group
+from l2keras._sweep.members import State
 from l2keras._sweep.result import SweepResult, collect
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
@@ -52,7 +53,8 @@ def sweep(
     Args:
         build_model: Function without arguments that returns a Keras model. It is called after
             `keras.utils.set_random_seed(seed)`, once for each seed: this gives the initial
-            weights, which all lams and learning rates of a seed share.
+            weights, which all lams and learning rates of a seed share. The global seeds of
+            Python, NumPy and the backend stay as this leaves them.
         lam: Finite, non-negative floats; 0 trains without.
         x, y: Arrays, or nested structures of arrays, with the examples along the first axis.
         validation_data: (x, y), evaluated after each epoch, or None.
@@ -68,17 +70,20 @@ def sweep(
         learning_rates: Floats or `LearningRateSchedule`s, in the place of the optimizer's own.
         early_stopping: A `keras.callbacks.EarlyStopping`; each member stops by itself.
         memory_budget: Bytes for the members that are trained at once; half of what is free by
-            default. Members that do not fit are trained in further groups.
+            default, or 4 GB where that is not told, as by TensorFlow on a GPU. Members that do
+            not fit are trained in further groups.
         verbose: 1 for a progress bar, 0 for none.
 
     Returns:
         `SweepResult`: `history` of shape (members, epochs) for each metric, `weights`,
-        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is.
+        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is. A handler of
+        your own for SIGINT is called between steps, and what it raises goes on to you.
 
     Raises:
         TypeError, ValueError: before any training, for a bad argument and, by its name, for what
             cannot be vectorized: an optimizer with a norm over all weights, global_clipnorm, a
-            constraint, a layer whose operations have no form over stacked weights.
+            constraint, an L2 penalty of decayed weights, a layer whose operations have no form
+            over stacked weights.
 
     Example:
 
@@ -97,6 +102,7 @@ def sweep(
     members = checks.check_members(lam, seeds, learning_rates, optimizer, coupling)
     epochs = checks.check_count(epochs, "epochs")
     batch_size = checks.check_count(batch_size, "batch_size")
+    memory_budget = checks.check_budget(memory_budget)
     checks.check_early_stopping(early_stopping)
     checks.check_patterns(include, exclude)
     checks.check_data(x, y, validation_data)
@@ -106,7 +112,10 @@ def sweep(
     head_x, head_y = keras.tree.map_structure(lambda array: array[:2], train_data)
     template = Template(build_model, loss, metrics, head_x, head_y, seed=members[0].seed)
     stacking.check_model(template.model)
-    decayed = {id(variable) for variable in masks.select(template.model, include, exclude)}
+    selected = masks.select(template.model, include, exclude)
+    if any(member.lam for member in members):
+        stacking.check_decayed(selected)
+    decayed = {id(variable) for variable in selected}
     size, note = stacking.group_size(
         template.model, optimizer, len(members), batch_size, memory_budget
     )

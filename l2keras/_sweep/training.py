@@ -13,8 +13,8 @@ import numpy as np
 
 from l2keras._sweep import interrupts
 from l2keras._sweep.feed import Feed
-from l2keras._sweep.group import Group, State
-from l2keras._sweep.members import Member
+from l2keras._sweep.group import Group
+from l2keras._sweep.members import Member, State
 
 COMPILE_SECONDS = 5.0  # about what another group size costs
 
@@ -67,13 +67,17 @@ class Plan:
 
 
 def train(members: Sequence[Trained], plan: Plan) -> bool:
-    """Trains all; True if Ctrl-C ended it before. Every member is left in a consistent state."""
+    """Trains all; True if Ctrl-C ended it before. Every member is left in a consistent state.
+
+    What a handler of the user's raises for Ctrl-C goes on from here.
+    """
     ordered = sorted(members, key=lambda one: str(plan.train.stream(one.member)))
     groups = [ordered[i : i + plan.size] for i in range(0, len(ordered), plan.size)]
     shared: dict[int, Group] = {}
     try:
         with interrupts.postponed():
             for group in groups:
+                interrupts.raise_if_heard()
                 _GroupTraining(group, plan, shared).run()
     except KeyboardInterrupt:
         return True
@@ -98,6 +102,7 @@ class _GroupTraining:
             self._groups[size] = self._plan.make_group(size)
         self._group = self._groups[size]
         self._members = list(members)
+        self._seated = len(members[0].history)  # epochs; more than 0 where they go on
         self._seats = [*members, *[members[-1]] * (size - len(members))]
         self._group.load([one.member for one in self._seats], [one.state for one in self._seats])
 
@@ -106,17 +111,24 @@ class _GroupTraining:
         for one in self._members:
             one.status = "running"
         try:
-            first = len(self._members[0].history)  # more than 0 where they go on
-            for epoch in range(first, self._plan.epochs):
-                began = time.perf_counter()
+            self._group.prepare(self._test_batches(self._seated))
+            for epoch in range(self._seated, self._plan.epochs):
+                interrupts.raise_if_heard()
+                began, programs = time.perf_counter(), self._group.programs
                 self._epoch(epoch)
+                seconds = time.perf_counter() - began
                 self._plan.on_group_epoch()
                 if not self._active():
                     return
-                self._make_room(epoch, time.perf_counter() - began)
+                if self._group.programs == programs:  # else compiling is in the seconds
+                    self._make_room(epoch, seconds)
             self._keep(self._active(), "finished")
         finally:
-            self._keep(self._active(), "interrupted")
+            self._keep_interrupted()
+
+    def _test_batches(self, epoch: int) -> list[np.ndarray]:
+        test = self._plan.test
+        return [] if test is None else test.batches([one.member for one in self._seats], epoch)
 
     def _active(self) -> list[Trained]:
         return [one for one in self._members if one.status == "running"]
@@ -125,7 +137,7 @@ class _GroupTraining:
         sitting = [one.member for one in self._seats]
         logs = self._group.fit(self._plan.train.batches(sitting, epoch))
         if self._plan.test is not None:
-            logs |= self._group.evaluate(self._plan.test.batches(sitting, epoch))
+            logs |= self._group.evaluate(self._test_batches(epoch))
         snapshot = functools.cache(self._group.states)
         for one in self._active():
             seat = self._members.index(one)
@@ -147,13 +159,29 @@ class _GroupTraining:
         """Takes the states of members that train no further out of the group."""
         if not ended:
             return
-        group = self._group
-        states = group.states() if status == "interrupted" else group.final_states()
+        states = self._group.final_states()
         for one in ended:
             stopper = self._stoppers.get(one.number)
-            best = stopper.best if stopper and status != "interrupted" else None
+            best = stopper.best if stopper else None
             one.state = best or states[self._members.index(one)]
             one.status = status
+
+    def _keep_interrupted(self) -> None:
+        """Keeps where the active members are now; or, where that is lost, where they were seated.
+
+        An exception in the middle of a call leaves JAX without the arrays that it was given.
+        """
+        active = self._active()
+        try:
+            states = self._group.states() if active else []
+        except Exception:  # of whatever kind: the one that came first is what the user sees
+            states = []
+        for one in active:
+            one.status = "interrupted"
+            if states:
+                one.state = states[self._members.index(one)]
+            else:
+                del one.history[self._seated :]
 
     def _make_room(self, epoch: int, seconds: float) -> None:
         """Goes on in a smaller group where that saves more than compiling it takes."""

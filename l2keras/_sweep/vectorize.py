@@ -7,12 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from l2keras._keras import tensorflow_rules, torch_vmap
 from l2keras._sweep import refusals
 
 # (trainable, other, metrics, x, y) of one member -> (loss, new other, new metrics)
 MemberStep = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
+
+
+def stacked(variable: Any, size: int) -> Any:
+    """A variable of zeros for `size` members' values of `variable`."""
+    return keras.Variable(
+        np.zeros((size, *variable.shape)),
+        dtype=keras.backend.standardize_dtype(variable.dtype),
+        trainable=bool(variable.trainable),
+        name=str(variable.name).replace("/", "_").replace(":", "_"),
+    )
 
 
 def gradients(

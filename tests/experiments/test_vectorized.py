@@ -310,6 +310,17 @@ def test_runs_that_differ_in_more_are_kept_apart(composed: Compose) -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_runs_of_one_learning_rate_share_a_schedule(composed: Compose) -> None:
+    """So that the step has each schedule in it once, however many runs there are."""
+    nodes = [composed("config", *SMALL, f"seed={seed}", f"optimizer.learning_rate={rate}")
+             for seed in (0, 1) for rate in (0.1, 0.2)]  # fmt: skip
+    runners = together.Together([cli.typed(node) for node in nodes]).runners
+    schedules = [runner.trained.member.learning_rate for runner in runners]
+    assert schedules[0] is schedules[2]
+    assert schedules[1] is schedules[3]
+    assert schedules[0] is not schedules[1]
+
+
 def test_a_mistake_is_answered_at_once() -> None:
     """A key of the launcher that does not exist is told in one line, before TensorFlow loads."""
     assert "n_jobs" in mistake("experiments.train", "-m", "hydra/launcher=vectorized",
