@@ -53,7 +53,8 @@ class Datasets:
         def order(member: Member, epoch: int) -> np.ndarray:
             return np.arange(self._num_test) + place(member) * self._num_test
 
-        return Feed(*self.test, order, place, stacking.evaluation_batch(batch_size))
+        width = stacking.evaluation_batch(batch_size, self._num_test)
+        return Feed(*self.test, order, place, width)
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -127,6 +127,38 @@ def test_vectorized_map_finds_the_rules_that_are_registered() -> None:
     assert to_numpy(losses).tolist() == [12.5, 2.0]
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a registry of TensorFlow")
+@pytest.mark.parametrize("columns", [2, tensorflow_rules.NARROW])
+def test_a_stacked_product_and_its_gradients(columns: int) -> None:
+    """Of sum((x W) ** 2) / 2 for each member: dW = x^T x W, dx = x W W^T, and of dW once more."""
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+    x, kernel = generator.normal(size=(3, 5, 4)), generator.normal(size=(3, 4, columns))
+    tensors = [tf.constant(x), tf.constant(kernel)]
+    tensorflow_rules.register()
+
+    @tf.function(autograph=False)
+    def derivatives() -> Any:
+        with tf.GradientTape() as second:
+            second.watch(tensors)
+            with tf.GradientTape() as first:
+                first.watch(tensors)
+                y = tf.vectorized_map(lambda own: own[0] @ own[1], tensors, False)
+                total = tf.reduce_sum(tf.square(y)) / 2
+            grads = first.gradient(total, tensors)
+        return *grads, second.gradient(grads[1], tensors[1])
+
+    turned = np.swapaxes(x, 1, 2)
+    gram = turned @ x
+    y = x @ kernel
+    expected = [y @ np.swapaxes(kernel, 1, 2), turned @ y, gram @ np.ones_like(kernel)]
+    for actual, value in zip(derivatives(), expected, strict=True):
+        np.testing.assert_allclose(to_numpy(actual), value, rtol=1e-12)
+    nodes = {op.type for op in derivatives.get_concrete_function().graph.get_operations()}
+    assert ("IdentityN" in nodes) == (columns < tensorflow_rules.NARROW)  # of a custom gradient
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="names of Keras' torch backend")
 def test_what_is_replaced_under_vmap_is_there_and_comes_back() -> None:
     """Keras seeds a torch.Generator in one function, and sets memory formats in another."""

@@ -116,6 +116,15 @@ def test_without_files_the_system_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_
     assert memory.default_budget() == memory.UNTOLD
 
 
+@pytest.mark.parametrize(
+    ("examples", "batch"),
+    [(600, 75), (10_000, 80), (96, 96), (50, 50), (1, 1), (101, 96), (2 * 101, 96)],
+)
+def test_batches_of_an_evaluation_are_even_where_they_can(examples: int, batch: int) -> None:
+    """Of 49 to 96 examples, for steps of 32: the largest that divides them; else 96, or all."""
+    assert stacking.evaluation_batch(32, examples) == batch
+
+
 def test_an_evaluation_holds_no_more_than_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many examples validation_data has, three training batches of them at once."""
     widths = []
@@ -126,11 +135,11 @@ def test_an_evaluation_holds_no_more_than_a_step(monkeypatch: pytest.MonkeyPatch
         call(self, indices)
 
     monkeypatch.setattr(loops.Loop, "__call__", noting)
-    x, y = np.zeros((100, 3), "float32"), np.zeros((100, 1), "float32")
+    x, y = np.zeros((101, 3), "float32"), np.zeros((101, 1), "float32")
 
     def build() -> Any:
         return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
 
     l2keras.sweep(build, (0.0, 0.1), x[:10], y[:10], validation_data=(x, y), loss="mse",
                   batch_size=5, verbose=0)  # fmt: skip
-    assert sorted(set(widths)) == [5, 10, 15]  # steps; the rest of the evaluation; evaluations
+    assert sorted(set(widths)) == [5, 11, 15]  # steps; the rest of the evaluation; evaluations

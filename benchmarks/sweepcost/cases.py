@@ -13,6 +13,8 @@ import keras
 class Case:
     """What is trained. `looped` fits of the loop are timed in each round.
 
+    `validated`: whether all sides evaluate the examples for testing after each epoch.
+
     Goals: `throughput`, at least, over the best loop; all within `one_fit`, where that is asked.
     """
 
@@ -25,6 +27,7 @@ class Case:
     epochs: int
     throughput: float
     one_fit: bool = False
+    validated: bool = False
     batch_size: int = 32
     looped: int = 4
 
@@ -54,8 +57,12 @@ def _cnn() -> Any:
 
 CASES = {
     "mlp_32": Case("digits MLP, 32 lambdas", "digits", 1184, _mlp, 32, 1, 30, 10, one_fit=True),
+    "mlp_32_validated": Case(
+        "digits MLP, 32 lambdas, with validation data", "digits", 1184, _mlp, 32, 1, 30, 10,
+        one_fit=True, validated=True,
+    ),
     "mlp_64x3": Case("digits MLP, 64 lambdas x 3 seeds", "digits", 1184, _mlp, 64, 3, 30, 10),
     "cnn_16": Case(
         "small CNN on mnist5k, 16 lambdas", "mnist5k", 3968, _cnn, 16, 1, 3, 2, looped=2
     ),
-}
+}  # fmt: skip

@@ -14,10 +14,11 @@ LIMITS = {"float32": 1e-5, "float64": 1e-10}
 
 def section(case: Case, found: Found, rounds: int) -> Iterator[str]:
     """What was found for a case, in lines of Markdown."""
+    evaluated = ", test examples evaluated after each" if case.validated else ""
     yield f"## {case.title}\n"
     yield (
         f"{case.examples} examples, batches of {case.batch_size}, {case.epochs} epochs, SGD with "
-        f"momentum; {rounds} rounds, medians. {found.notes}.\n"
+        f"momentum{evaluated}; {rounds} rounds, medians. {found.notes}.\n"
     )
     rows = {
         "one plain `fit(x, y)`": found.plain,

@@ -26,10 +26,15 @@ class Sides:
     def __init__(self, case: Case) -> None:
         self.case = case
         source = SOURCES[case.data]
-        (x, y), _ = source.load()
-        x = x[: case.examples] / np.float32(source.white)
-        self.x = x.astype(keras.config.floatx()).reshape(-1, *case.build().input_shape[1:])
-        self.y = y[: case.examples].reshape(-1).astype("int32")
+        shape = case.build().input_shape[1:]
+
+        def prepared(x: Any, y: Any) -> tuple[Any, Any]:
+            x = (x / np.float32(source.white)).astype(keras.config.floatx())
+            return x.reshape(-1, *shape), y.reshape(-1).astype("int32")
+
+        (x, y), test = source.load()
+        self.x, self.y = prepared(x[: case.examples], y[: case.examples])
+        self.validation = prepared(*test) if case.validated else None
         self.lams = np.geomspace(1e-5, 1e-1, case.lams).tolist()
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         step = max(1, len(self.lams) // case.looped)
@@ -37,7 +42,10 @@ class Sides:
 
     def plain(self) -> None:
         model = self._compiled(self.lams[0])
-        model.fit(self.x, self.y, self.case.batch_size, self.case.epochs, verbose=0)
+        model.fit(
+            self.x, self.y, self.case.batch_size, self.case.epochs, verbose=0,
+            validation_data=self.validation,
+        )  # fmt: skip
 
     def looped(self, nudge: float = 0.0) -> list[list[np.ndarray]]:
         """The weights of the fits that are timed; the first ones are multiplied by 1 + `nudge`."""
@@ -48,7 +56,7 @@ class Sides:
         return l2keras.sweep(
             case.build, self.lams, self.x, self.y, optimizer=_optimizer(), loss=self.loss,
             metrics=["accuracy"], epochs=case.epochs, batch_size=case.batch_size,
-            seeds=list(range(case.seeds)), verbose=0,
+            seeds=list(range(case.seeds)), verbose=0, validation_data=self.validation,
         )  # fmt: skip
 
     def _fit_alone(self, lam: float, nudge: float) -> list[np.ndarray]:
@@ -63,10 +71,16 @@ class Sides:
         model.set_weights([(1 + nudge) * weights for weights in model.get_weights()])
         options = tf.data.Options()
         options.autotune.enabled = False
-        batches = tf.data.Dataset.from_tensor_slices((self.x[rows], self.y[rows]))
-        batches = batches.batch(case.batch_size, drop_remainder=True).with_options(options)
-        steps = len(self.x) // case.batch_size
-        model.fit(batches, epochs=case.epochs, steps_per_epoch=steps, verbose=0)
+
+        def pipeline(*arrays: Any) -> Any:
+            slices = tf.data.Dataset.from_tensor_slices(arrays)
+            return slices.batch(case.batch_size).with_options(options)
+
+        test = None if self.validation is None else pipeline(*self.validation)
+        model.fit(
+            pipeline(self.x[rows], self.y[rows]), epochs=case.epochs, verbose=0,
+            steps_per_epoch=len(self.x) // case.batch_size, validation_data=test,
+        )  # fmt: skip
         return list(model.get_weights())
 
     def _compiled(self, lam: float) -> Any:

@@ -26,6 +26,8 @@ ONE_BY_ONE = (
     "StatelessTruncatedNormalV2",
 )
 
+NARROW = 32  # columns of a kernel, as of a layer of few classes
+
 Rule = Callable[[Any], Any]
 
 
@@ -37,6 +39,7 @@ def register() -> None:
     registry: dict[str, Rule] = _pfor()._pfor_converter_registry
     for name, rule in rules.items():
         registry[name] = _either(registry[name], rule) if name in registry else rule
+    registry["MatMul"] = _narrow_or(registry["MatMul"])
 
 
 def _pfor() -> Any:
@@ -52,6 +55,35 @@ def _either(own: Rule, rule: Rule) -> Rule:
         return own(pfor_input)
 
     return choose
+
+
+def _narrow_or(own: Rule) -> Rule:
+    """TensorFlow's rule; the product of another order in the gradient of stacked narrow kernels."""
+
+    def choose(pfor_input: Any) -> Any:
+        left, right = pfor_input.inputs
+        plain = not (pfor_input.get_attr("transpose_a") or pfor_input.get_attr("transpose_b"))
+        if plain and left.is_stacked and right.is_stacked and 0 < (right.t.shape[-1] or 0) < NARROW:
+            return _pfor().wrap(_narrow_product(left.t, right.t), True)
+        return own(pfor_input)
+
+    return choose
+
+
+def _narrow_product(x: Any, kernel: Any) -> Any:
+    """`x @ kernel` of each member. XLA takes half the time for the gradient of a kernel of few
+    columns as (error^T x)^T that it takes for x^T error."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def product(x: Any, kernel: Any) -> Any:
+        def gradient(error: Any) -> tuple[Any, Any]:
+            of_kernel = tf.matmul(error, x, transpose_a=True)
+            return tf.matmul(error, kernel, transpose_b=True), tf.linalg.matrix_transpose(of_kernel)
+
+        return tf.matmul(x, kernel), gradient
+
+    return product(x, kernel)
 
 
 def _one_by_one(pfor_input: Any) -> Any:

@@ -16,7 +16,7 @@ from l2keras._sweep.members import Member, State
 from l2keras._sweep.optimizer import Coefficients, by_member, decay_hook, stacked_optimizer
 from l2keras._sweep.template import Template
 
-LANES = 16  # of a sum in a cluster
+LANES = 4  # of a sum in a cluster
 CHUNK = 64  # steps in one compiled call: Ctrl-C is heard after it
 
 

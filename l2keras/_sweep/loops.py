@@ -49,7 +49,8 @@ class Loop:
         step: Reads and assigns `variables`, and nothing else that changes.
         variables: Keras variables.
         x, y: Arrays, or nested structures of arrays, of examples along the first axis.
-        as_cluster: On TensorFlow, whether XLA compiles a step as a whole; see `stacking`.
+        as_cluster: On TensorFlow, whether XLA compiles a step on a full batch as a whole; see
+            `stacking`. Full batches come before smaller ones.
         apart: On JAX, whether each step is a program of its own; see `stacking`.
     """
 
@@ -128,7 +129,10 @@ class Loop:
     def _trace_tensorflow(self, indices: Any) -> None:
         import tensorflow as tf
 
-        step = self._cluster(indices.shape[1:]) if self._as_cluster else self._step
+        rows = indices.shape[1:]
+        remainder = any(rows[-1] < other[-1] for other in self._compiled)  # one step of an epoch
+        compile_it = self._as_cluster and not remainder
+        step = self._cluster(rows) if compile_it else self._step
 
         def body(i: Any) -> tuple[Any]:
             x, y = tf.nest.map_structure(lambda array: tf.gather(array, indices[i]), self._data)

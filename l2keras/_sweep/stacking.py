@@ -85,12 +85,14 @@ def _megabytes(number: int) -> str:
     return f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.2g}"
 
 
-def evaluation_batch(batch_size: int) -> int:
+def evaluation_batch(batch_size: int, examples: int) -> int:
     """Examples evaluated at once: three batches, as a training step holds activations three times.
 
-    So that what `memory.bytes_per_member` says of a step is enough for an evaluation, too.
+    So that what `memory.bytes_per_member` says of a step is enough for an evaluation, too. Some
+    fewer where these leave no remainder: a batch of another size is a program more to compile.
     """
-    return 3 * batch_size
+    most = min(3 * batch_size, examples)
+    return next((width for width in range(most, most // 2, -1) if examples % width == 0), most)
 
 
 def pays_as_cluster(model: Any, size: int, updates: int) -> bool:

@@ -167,5 +167,5 @@ def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
 
 def _evaluation_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
     order = np.arange(number_of_examples(data[0]))
-    width = stacking.evaluation_batch(batch_size)
+    width = stacking.evaluation_batch(batch_size, len(order))
     return Feed(*data, lambda member, epoch: order, lambda member: 0, width)
