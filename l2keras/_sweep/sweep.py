@@ -53,7 +53,8 @@ def sweep(
     Args:
         build_model: Function without arguments that returns a Keras model. It is called after
             `keras.utils.set_random_seed(seed)`, once for each seed: this gives the initial
-            weights, which all lams and learning rates of a seed share. The global seeds of
+            weights, which all lams and learning rates of a seed share; and once for the model
+            that traces the step. It must build the same model at every call. The global seeds of
             Python, NumPy and the backend stay as this leaves them.
         lam: Finite, non-negative floats; 0 trains without.
         x, y: Arrays, or nested structures of arrays, with the examples along the first axis.
