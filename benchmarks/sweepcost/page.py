@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import keras
+
 from benchmarks.sweepcost import products
 from benchmarks.sweepcost.cases import Case
 from benchmarks.sweepcost.measure import Found
@@ -42,9 +44,11 @@ def section(case: Case, found: Found, rounds: int) -> Iterator[str]:
     if case.one_fit:
         yield f"- All in the time of one plain fit: {_told(found.swept <= found.plain)}."
         if found.products and found.swept > found.plain:
+            eager = keras.backend.backend() == "torch"
+            rest = "what each call costs" if eager else "tracing, compiling"
             yield (
                 f"- Its products alone take {found.products / found.plain:.2f} plain fits; beside "
-                "them stand tracing, compiling, activations, the penalty and the update."
+                f"them stand {rest}, activations, the penalty and the update."
             )
     for dtype, limit in LIMITS.items():
         apart = distances(case, dtype)
