@@ -43,3 +43,20 @@ def float64() -> None:
 @pytest.fixture(scope="session")
 def backend() -> Any:
     return BACKEND
+
+
+@pytest.fixture
+def clusters(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What became of every update that was to be a cluster: "compiled" or "plain"."""
+    from l2keras._keras import cluster
+
+    found: list[str] = []
+    find_obstacle = cluster.find_obstacle
+
+    def watched(*args: Any) -> str | None:
+        obstacle = find_obstacle(*args)
+        found.append("plain" if obstacle else "compiled")
+        return obstacle
+
+    monkeypatch.setattr(cluster, "find_obstacle", watched)
+    return found

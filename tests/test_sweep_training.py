@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._keras import cluster
 from l2keras._sweep import loops
 from tests.helpers import BACKEND, mse, to_numpy
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
@@ -264,77 +263,3 @@ def test_the_result_says_where_stacking_gains_nothing() -> None:
     else:
         assert result.notes[0].startswith("2 members, 2 at once, of 0.0")
     assert result.notes[0] in str(result)
-
-
-def dense() -> Any:
-    """A model of layers that XLA compiles well."""
-    layers = keras.layers
-    return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters are for TensorFlow's graphs")
-@pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
-def test_a_step_as_one_cluster_does_what_fit_does(
-    monkeypatch: pytest.MonkeyPatch, coupling: str
-) -> None:
-    """Compiled by XLA as a whole: each member as if alone, the last batch is a smaller one."""
-    from l2keras._sweep import stacking
-
-    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
-    assert stacking.pays_as_cluster(dense(), size=2, updates=1)
-    obstacles = []
-    find_obstacle = cluster.find_obstacle
-
-    def found(function: Any, specs: Any) -> str | None:
-        obstacles.append(find_obstacle(function, specs))
-        return obstacles[-1]
-
-    monkeypatch.setattr(cluster, "find_obstacle", found)
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
-    result = l2keras.sweep(
-        dense, (0.0, 0.3, 0.9), *data(), optimizer=optimizer, loss="mse", metrics=["mae"],
-        epochs=EPOCHS, batch_size=BATCH, coupling=coupling, verbose=0,
-    )  # fmt: skip
-    assert obstacles == [None]  # of a step with 4 examples; the last, with 3, is no cluster
-    for i, lam in enumerate((0.0, 0.3, 0.9)):
-        optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
-        model, history = alone(
-            dense, data(), optimizer, lam=lam, coupling=coupling, metrics=["mae"]
-        )
-        assert distance(result.weights[i], model.get_weights()) < 1e-5
-        assert np.allclose(result.history["loss"][i], history["loss"], rtol=1e-5)
-        assert np.allclose(result.history["mae"][i], history["mae"], rtol=1e-5)
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters are for TensorFlow's graphs")
-def test_a_loss_that_xla_has_no_form_of_is_trained_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The step falls back to plain operations, and no update is lost or done twice."""
-    import tensorflow as tf
-
-    from l2keras._sweep import stacking
-
-    def loss(y_true: Any, y_pred: Any) -> Any:
-        error = tf.math.special.dawsn(y_pred - y_true)
-        return tf.reduce_mean(tf.square(error), axis=-1)
-
-    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
-    result = l2keras.sweep(
-        dense, (0.0, 0.9), *data(), optimizer=optimizer, loss=loss, epochs=EPOCHS,
-        batch_size=BATCH, verbose=0,
-    )  # fmt: skip
-    for i, lam in enumerate((0.0, 0.9)):
-        optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
-        model, _ = alone(dense, data(), optimizer, lam=lam, loss=loss)
-        assert distance(result.weights[i], model.get_weights()) < 1e-5
-
-
-def test_no_cluster_where_it_does_not_pay() -> None:
-    """Few updates, one member, or layers that are not dense."""
-    from l2keras._sweep import stacking
-
-    assert not stacking.pays_as_cluster(dense(), size=32, updates=10)
-    assert not stacking.pays_as_cluster(dense(), size=1, updates=10**9)
-    assert not stacking.pays_as_cluster(linear(), size=32, updates=10**9)

@@ -1,0 +1,77 @@
+"""A step of `sweep` that XLA compiles as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import l2keras
+from l2keras._sweep import stacking
+from tests.helpers import BACKEND
+from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
+
+ON_TENSORFLOW = pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters in a graph")
+
+
+def dense() -> Any:
+    """A model of layers that XLA compiles well."""
+    layers = keras.layers
+    return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
+def test_a_step_as_one_cluster_does_what_fit_does(
+    monkeypatch: pytest.MonkeyPatch, clusters: list[str], coupling: str
+) -> None:
+    """Compiled by XLA as a whole: each member as if alone, the last batch is a smaller one."""
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
+    assert stacking.pays_as_cluster(dense(), size=2, updates=1)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    result = l2keras.sweep(
+        dense, (0.0, 0.3, 0.9), *data(), optimizer=optimizer, loss="mse", metrics=["mae"],
+        epochs=EPOCHS, batch_size=BATCH, coupling=coupling, verbose=0,
+    )  # fmt: skip
+    assert clusters == ["compiled"]  # of a step with 4 examples; the last, with 3, is no cluster
+    for i, lam in enumerate((0.0, 0.3, 0.9)):
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+        model, history = alone(
+            dense, data(), optimizer, lam=lam, coupling=coupling, metrics=["mae"]
+        )
+        assert distance(result.weights[i], model.get_weights()) < 1e-5
+        assert np.allclose(result.history["loss"][i], history["loss"], rtol=1e-5)
+        assert np.allclose(result.history["mae"][i], history["mae"], rtol=1e-5)
+
+
+@ON_TENSORFLOW
+def test_a_loss_that_xla_has_no_form_of_is_trained_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, clusters: list[str]
+) -> None:
+    """The step falls back to plain operations, and no update is lost or done twice."""
+    import tensorflow as tf
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        error = tf.math.special.dawsn(y_pred - y_true)
+        return tf.reduce_mean(tf.square(error), axis=-1)
+
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    result = l2keras.sweep(
+        dense, (0.0, 0.9), *data(), optimizer=optimizer, loss=loss, epochs=EPOCHS,
+        batch_size=BATCH, verbose=0,
+    )  # fmt: skip
+    assert clusters == ["plain"]
+    for i, lam in enumerate((0.0, 0.9)):
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+        model, _ = alone(dense, data(), optimizer, lam=lam, loss=loss)
+        assert distance(result.weights[i], model.get_weights()) < 1e-5
+
+
+def test_no_cluster_where_it_does_not_pay() -> None:
+    """Few updates, one member, or layers that are not dense."""
+    assert not stacking.pays_as_cluster(dense(), size=32, updates=10)
+    assert not stacking.pays_as_cluster(dense(), size=1, updates=10**9)
+    assert not stacking.pays_as_cluster(linear(), size=32, updates=10**9)
