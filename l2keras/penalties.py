@@ -13,6 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from l2keras._keras import squares
+
 
 def accumulation_dtype(dtype: str) -> str:
     """The dtype to compute in: float32 for float16 and bfloat16, the dtype itself otherwise."""
@@ -31,13 +33,7 @@ def penalty(x: Any, lam: Any) -> Any:
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
     wide = accumulation_dtype(dtype)
-    x = x if dtype == wide else ops.cast(x, wide)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # One fused pass over x; square-then-sum writes a temporary as large as x.
-        return lam * tf.nn.l2_loss(ops.convert_to_tensor(x))
-    return (0.5 * lam) * ops.sum(ops.square(x))
+    return lam * squares.half_sum(x if dtype == wide else ops.cast(x, wide))
 
 
 def half_squared_norm(x: Any) -> Any:
