@@ -62,18 +62,14 @@ class Outbox:
             raise self.rejection
         self._waiting.append((kind, content))
 
-    def hurry(self) -> None:
-        """Has the thread write from now on what there is, at once."""
-        self._urgent = True
-        self._wake.set()
-
     def flush(self, patience: float, hurry: Callable[[], bool] = lambda: False) -> bool:
         """Waits until everything is written; False if it is not after `patience` seconds.
 
         Where `hurry` becomes true, `HURRY_SECONDS` are all there are.
         """
         end = time.monotonic() + patience
-        self.hurry()
+        self._urgent = True
+        self._wake.set()
         while self._waiting and self.rejection is None and time.monotonic() < end:
             time.sleep(0.002)
             if hurry():

@@ -56,8 +56,7 @@ class Run:
         self._outbox.put("metrics", [[key, float(v), now, 0] for key, v in metrics.items()])
 
     def log_model(self, model: Any) -> None:
-        """Writes a Keras model as model.keras; while it is saved, what was logged before."""
-        self._outbox.hurry()
+        """Writes a Keras model as model.keras."""
         path = self._spool / "model.keras"
         path.parent.mkdir(parents=True, exist_ok=True)
         model.save(path)

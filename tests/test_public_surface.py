@@ -143,5 +143,5 @@ def test_importing_it_loads_what_loading_a_model_needs_and_no_more() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     loaded = ["l2keras._keras", "l2keras._keras.squares", "l2keras._validation"]
-        loaded += ["l2keras.penalties", "l2keras.regularizers"]
+    loaded += ["l2keras.penalties", "l2keras.regularizers"]
     assert result.stdout.splitlines()[-1:] == [str(loaded)], result.stdout + result.stderr

@@ -52,25 +52,6 @@ def test_what_fails_is_tried_again_in_order(
     assert not (tmp_path / "left.jsonl").exists()
 
 
-def test_in_a_hurry_nothing_waits_for_a_flush(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """From then on what is put is written at once, not minutes later."""
-    monkeypatch.setattr(outbox, "FLUSH_SECONDS", 600.0)
-    written: list[Operation] = []
-    box = Outbox(written.extend, tmp_path / "left.jsonl")
-    box.put("params", {"a": "1"})
-    time.sleep(0.05)
-    assert not written
-    box.hurry()
-    end = time.monotonic() + 10
-    while not written and time.monotonic() < end:
-        time.sleep(0.01)
-    assert written == [("params", {"a": "1"})]
-    assert box.close(("status", "FINISHED"), patience=10, hurry=never)
-    assert written[1:] == [("status", "FINISHED")]
-
-
 def test_what_is_never_taken_is_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A store that stays away: `close` gives up in time, and the file has everything."""
     monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.01)
