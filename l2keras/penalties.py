@@ -33,7 +33,7 @@ def penalty(x: Any, lam: Any) -> Any:
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
     wide = accumulation_dtype(dtype)
-    return lam * squares.half_sum(x if dtype == wide else ops.cast(x, wide))
+    return squares.half_sum(x if dtype == wide else ops.cast(x, wide), lam)
 
 
 def half_squared_norm(x: Any) -> Any:

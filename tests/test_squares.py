@@ -21,13 +21,17 @@ def values(shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(np.random.default_rng(0).normal(size=shape))
 
 
+@pytest.mark.parametrize("large", [squares.LARGE, 0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_value_and_its_gradient(shape: tuple[int, ...]) -> None:
+def test_the_value_and_its_gradient(
+    shape: tuple[int, ...], large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In float64: half the sum of squares to 1e-15 of itself, and the tensor itself, exactly."""
+    monkeypatch.setattr(squares, "LARGE", large)
     x = values(shape)
     total = squares.half_sum(keras.ops.convert_to_tensor(x, "float64"))
     assert float(to_numpy(total)) == pytest.approx(float(np.sum(x * x)) / 2, rel=1e-15)
-    assert np.array_equal(gradient(lambda w: 3.0 * squares.half_sum(w), x), 3.0 * x)
+    assert np.array_equal(gradient(lambda w: squares.half_sum(w, 3.0), x), 3.0 * x)
 
 
 @ON_TENSORFLOW
@@ -79,11 +83,14 @@ def test_the_step_that_xla_compiles_is_known(jit: bool) -> None:
 
 
 @ON_TORCH
-@pytest.mark.parametrize("most", [squares._MOST_FOR_DOT, 1])
-def test_torch_takes_it_stacked_and_twice(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("large", "most"), [(squares.LARGE, 99), (0, 99), (0, 1)])
+def test_torch_takes_it_stacked_and_twice(
+    large: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under torch.func: vmap of the value and of its gradient, and a Hessian of ones."""
     import torch
 
+    monkeypatch.setattr(squares, "LARGE", large)
     monkeypatch.setattr(squares, "_MOST_FOR_DOT", most)
     rows = torch.as_tensor(values((3, 4)))
     total = torch.func.vmap(squares.half_sum)(rows)

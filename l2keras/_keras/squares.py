@@ -1,4 +1,4 @@
-"""Half the sum of squares of a tensor, in the form that each backend computes in one pass."""
+"""Half the sum of squares of a tensor, in the form that each backend computes fastest."""
 
 from __future__ import annotations
 
@@ -12,22 +12,28 @@ import keras
 # times as long as eight rows that are added to one another first.
 LANES = 8
 
-_MOST_FOR_DOT = 2**31 - 1  # elements: BLAS counts them in 32 bits
+# Elements. On torch, a function with a gradient of its own costs some 40 us more to call, and saves
+# three temporaries as large as x.
+LARGE = 2**17
+_MOST_FOR_DOT = 2**31 - 1  # BLAS counts elements in 32 bits
 
 
-def half_sum(x: Any) -> Any:
-    """`sum(x ** 2) / 2`, a scalar tensor; its gradient is `x`.
+def half_sum(x: Any, scale: Any = 1.0) -> Any:
+    """`scale * sum(x ** 2) / 2`, a scalar tensor; its gradient is `scale * x`.
 
     Args:
         x: Variable, tensor or array of any shape; float dtype, which is that of the result.
+        scale: Python float, or a scalar tensor of that dtype.
     """
     x = keras.ops.convert_to_tensor(x)
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        return _tensorflow(x)
-    if backend == "torch":
-        return _torch_function().apply(x)
-    return 0.5 * keras.ops.sum(keras.ops.square(x))
+        return scale * _tensorflow(x)
+    if backend == "torch" and x.numel() >= LARGE:
+        return scale * _torch_function().apply(x)
+    if backend == "torch":  # a third faster than by keras.ops, which look at every argument
+        return (0.5 * scale) * x.square().sum()
+    return (0.5 * scale) * keras.ops.sum(keras.ops.square(x))
 
 
 def is_under_xla() -> bool:
@@ -58,7 +64,7 @@ def _tensorflow(x: Any) -> Any:
 
 @functools.cache
 def _torch_function() -> Any:
-    """Without a temporary: what autograd keeps and makes of square-then-sum takes four times."""
+    """Autograd's own form of square-then-sum takes three times as long for a large x."""
     import torch
 
     class HalfSum(torch.autograd.Function):
