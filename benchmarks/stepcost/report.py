@@ -134,6 +134,11 @@ _REASONS = {
         "Memory: TensorFlow computes lam*W of all kernels when the step begins, as it needs "
         "nothing else.",
     ),
+    ("tensorflow", "eager"): (
+        "Memory: the tape makes lam*W of all kernels first, and adds each to the gradient of the "
+        "loss when that comes; coupled decay makes the new gradients of all kernels before the "
+        "update.",
+    ),
     ("torch", "eager"): (
         "Decoupled decay of large weights is a pass of its own: at the bandwidth measured, "
         "the floor alone is more than 5 % of the step.",
