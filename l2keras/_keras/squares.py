@@ -51,7 +51,7 @@ def _tensorflow(x: Any) -> Any:
     import tensorflow as tf
 
     size = x.shape.num_elements()
-    if size is None or size % LANES or not is_under_xla():
+    if not size or size % LANES or not is_under_xla():
         return tf.nn.l2_loss(x)
 
     @tf.custom_gradient
@@ -80,10 +80,16 @@ def _torch_function() -> Any:
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any], output: Any) -> None:
             ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
 
         @staticmethod
         def backward(ctx: Any, upstream: Any) -> Any:
             (x,) = ctx.saved_tensors
             return upstream * x
+
+        @staticmethod
+        def jvp(ctx: Any, tangent: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return (x * tangent).sum()
 
     return HalfSum
