@@ -139,6 +139,10 @@ _REASONS = {
         "loss when that comes; coupled decay makes the new gradients of all kernels before the "
         "update.",
     ),
+    ("jax", "eager"): (
+        "Memory: outside of jit JAX has no operation in place; a new kernel is written beside the "
+        "old one, by decay as by the penalty's lam*W.",
+    ),
     ("torch", "eager"): (
         "Decoupled decay of large weights is a pass of its own: at the bandwidth measured, "
         "the floor alone is more than 5 % of the step.",
