@@ -254,9 +254,14 @@ class Together:
                 decayed=self._decayed,
                 train=self._datasets.train,
                 test=self._datasets.test,
-                as_cluster=stacking.pays_as_cluster(self._template.model, size, self._num_steps),
+                clusters=self._clusters(size),
             )
         return self._groups[size]
+
+    def _clusters(self, size: int) -> list[int]:
+        """The batch size, if a step is better compiled as a whole: there is no remainder."""
+        pays = stacking.pays_as_cluster(self._template.model, size, self._num_steps)
+        return [self._config.training.batch_size] if pays else []
 
     def _metrics(self, runner: Runner, state: State) -> dict[str, float]:
         """An epoch as a run alone logs it."""

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras._keras import squares
+from l2keras import _squares
 
 
 def accumulation_dtype(dtype: str) -> str:
@@ -33,7 +33,7 @@ def penalty(x: Any, lam: Any) -> Any:
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
     wide = accumulation_dtype(dtype)
-    return squares.half_sum(x if dtype == wide else ops.cast(x, wide), lam)
+    return _squares.half_sum(x if dtype == wide else ops.cast(x, wide), lam)
 
 
 def half_squared_norm(x: Any) -> Any:

@@ -58,6 +58,30 @@ def test_a_stacked_product_and_its_gradients(columns: int) -> None:
     assert ("IdentityN" in nodes) == (columns < tensorflow_rules.NARROW)  # of a custom gradient
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a registry of TensorFlow")
+def test_a_stacked_product_of_complex_numbers_keeps_its_gradients() -> None:
+    """The rule is for everybody: those of a product that is not stacked, for each member."""
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+    values = [generator.normal(size=(2, 3, *shape)) for shape in ((5, 4), (4, 2))]
+    tensors = [tf.constant(real + 1j * imaginary) for real, imaginary in values]
+    tensorflow_rules.register()
+
+    def gradients(product: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            y = product(*tensors)
+            total = tf.reduce_sum(tf.abs(y * y + y))
+        return tape.gradient(total, tensors)
+
+    stacked = tf.function(
+        lambda *own: tf.vectorized_map(lambda pair: pair[0] @ pair[1], own, False), autograph=False
+    )
+    for actual, expected in zip(gradients(stacked), gradients(tf.matmul), strict=True):
+        np.testing.assert_allclose(to_numpy(actual), to_numpy(expected), rtol=1e-12)
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="names of Keras' torch backend")
 def test_what_is_replaced_under_vmap_is_there_and_comes_back() -> None:
     """Keras seeds a torch.Generator in one function, and sets memory formats in another."""

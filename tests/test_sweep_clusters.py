@@ -10,6 +10,7 @@ import pytest
 
 import l2keras
 from l2keras._sweep import stacking
+from l2keras._sweep.feed import Feed
 from tests.helpers import BACKEND
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
 
@@ -28,8 +29,9 @@ def test_a_step_as_one_cluster_does_what_fit_does(
     monkeypatch: pytest.MonkeyPatch, clusters: list[str], coupling: str
 ) -> None:
     """Compiled by XLA as a whole: each member as if alone, the last batch is a smaller one."""
-    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
-    assert stacking.pays_as_cluster(dense(), size=2, updates=1)
+    # 3 members of 50 weights: 10 steps with 4 examples pay, 5 with the last 3 do not
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 3 * 4 * 50 * 10)
+    assert EPOCHS == 5
     optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
     result = l2keras.sweep(
         dense, (0.0, 0.3, 0.9), *data(), optimizer=optimizer, loss="mse", metrics=["mae"],
@@ -63,7 +65,7 @@ def test_a_loss_that_xla_has_no_form_of_is_trained_all_the_same(
         dense, (0.0, 0.9), *data(), optimizer=optimizer, loss=loss, epochs=EPOCHS,
         batch_size=BATCH, verbose=0,
     )  # fmt: skip
-    assert clusters == ["plain"]
+    assert clusters == ["plain", "plain"]  # of 4 examples and of 3
     for i, lam in enumerate((0.0, 0.9)):
         optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
         model, _ = alone(dense, data(), optimizer, lam=lam, loss=loss)
@@ -75,3 +77,15 @@ def test_no_cluster_where_it_does_not_pay() -> None:
     assert not stacking.pays_as_cluster(dense(), size=32, updates=10)
     assert not stacking.pays_as_cluster(dense(), size=1, updates=10**9)
     assert not stacking.pays_as_cluster(linear(), size=32, updates=10**9)
+
+
+@pytest.mark.parametrize(("epochs", "widths"), [(1, []), (10, [4]), (20, [4, 3]), (10**6, [4, 3])])
+@ON_TENSORFLOW
+def test_a_remainder_is_a_cluster_where_it_comes_often(
+    monkeypatch: pytest.MonkeyPatch, epochs: int, widths: list[int]
+) -> None:
+    """11 examples: two steps of 4 in an epoch, one of 3; 20 steps of 200 bytes pay."""
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 2 * 200 * 20)
+    feed = Feed(*data(), lambda member, epoch: np.arange(11), lambda member: 0, BATCH)
+    assert feed.steps(11) == {4: 2, 3: 1}
+    assert stacking.clusters(dense(), 2, feed.steps(11), epochs) == widths

@@ -14,6 +14,7 @@ import numpy as np
 import l2keras
 from benchmarks.sweepcost.cases import Case
 from experiments.sources import SOURCES
+from l2keras._sweep import stacking
 
 BACKEND = keras.backend.backend()
 RATE, MOMENTUM = 0.05, 0.9
@@ -72,13 +73,17 @@ class Sides:
         options = tf.data.Options()
         options.autotune.enabled = False
 
-        def pipeline(*arrays: Any) -> Any:
+        def pipeline(arrays: Any, width: int) -> Any:
             slices = tf.data.Dataset.from_tensor_slices(arrays)
-            return slices.batch(case.batch_size).with_options(options)
+            return slices.batch(width, drop_remainder=True).with_options(options)
 
-        test = None if self.validation is None else pipeline(*self.validation)
+        test = self.validation
+        if test is not None:  # in batches as large as those of `sweep`, which leave no remainder
+            width = stacking.evaluation_batch(case.batch_size, len(test[0]))
+            assert len(test[0]) % width == 0
+            test = pipeline(test, width)
         model.fit(
-            pipeline(self.x[rows], self.y[rows]), epochs=case.epochs, verbose=0,
+            pipeline((self.x[rows], self.y[rows]), case.batch_size), epochs=case.epochs, verbose=0,
             steps_per_epoch=len(self.x) // case.batch_size, validation_data=test,
         )  # fmt: skip
         return list(model.get_weights())

@@ -36,6 +36,12 @@ class Feed:
     batch_size: int
     drop_remainder: bool = False
 
+    def steps(self, num_examples: int) -> dict[int, int]:
+        """How many steps an epoch of so many examples has with batches of each size."""
+        width = min(self.batch_size, num_examples)
+        full, rest = divmod(num_examples, width)
+        return {width: full, **({rest: 1} if rest and not self.drop_remainder else {})}
+
     def batches(self, members: Sequence[Member], epoch: int) -> list[np.ndarray]:
         """Full batches, then the remainder if there is one; see `Group.fit`."""
         streams = {self.stream(member): member for member in members}
@@ -47,13 +53,12 @@ class Feed:
 
     def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
         """(..., examples) -> (steps, ..., batch)."""
-        width = min(self.batch_size, rows.shape[-1])
-        steps = rows.shape[-1] // width
-        full = rows[..., : steps * width].reshape(*rows.shape[:-1], steps, width)
-        batches = [np.ascontiguousarray(np.moveaxis(full, -2, 0))]
-        rest = rows[..., steps * width :]
-        if rest.shape[-1] and not self.drop_remainder:
-            batches.append(rest[np.newaxis])
+        batches, start = [], 0
+        for width, steps in self.steps(rows.shape[-1]).items():
+            part = rows[..., start : start + steps * width]
+            part = part.reshape(*rows.shape[:-1], steps, width)
+            batches.append(np.ascontiguousarray(np.moveaxis(part, -2, 0)))
+            start += steps * width
         return batches
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from l2keras import penalties
+from l2keras import _squares, penalties
 from l2keras._keras import optimizers
 from l2keras._sweep import interrupts, loops, stacking, vectorize
 from l2keras._sweep.members import Member, State
 from l2keras._sweep.optimizer import Coefficients, by_member, decay_hook, stacked_optimizer
 from l2keras._sweep.template import Template
 
-LANES = 4  # of a sum in a cluster
 CHUNK = 64  # steps in one compiled call: Ctrl-C is heard after it
 
 
@@ -30,7 +29,7 @@ class Group:
         size: Members in a group.
         decayed: Which of `template.trainable` decay applies to.
         train, test: (x, y) of all examples; `test` may be None.
-        as_cluster: Whether XLA compiles the training step as a whole, see `loops.Loop`.
+        clusters: The batch sizes whose training step XLA compiles as a whole, see `loops.Loop`.
     """
 
     def __init__(
@@ -43,10 +42,10 @@ class Group:
         decayed: Sequence[bool],
         train: tuple[Any, Any],
         test: tuple[Any, Any] | None,
-        as_cluster: bool = False,
+        clusters: Collection[int] = (),
     ) -> None:
         self.size = size
-        self._as_cluster = as_cluster
+        self._clusters = clusters
         self._template = template
         self.trainable = [vectorize.stacked(v, size) for v in template.trainable]
         self._other = [vectorize.stacked(v, size) for v in template.other]
@@ -62,9 +61,7 @@ class Group:
         fixed += self._coefficients.variables
         variables = [*fixed, *self.optimizer.variables]
         apart = stacking.steps_apart(template.model)
-        self._fit = loops.Loop(
-            self._train_step, variables, *train, as_cluster=as_cluster, apart=apart
-        )
+        self._fit = loops.Loop(self._train_step, variables, *train, clusters=clusters, apart=apart)
         self._evaluate = (
             None if test is None else loops.Loop(self._test_step, fixed, *test, apart=apart)
         )
@@ -188,8 +185,9 @@ class Group:
         losses, other, metrics, grads = vectorize.gradients(
             self._template.train_step, self._tensors(), x, y, axis
         )
-        lanes = LANES if self._as_cluster else 1
-        self._add(losses, other, metrics, _examples(x, axis), lanes)
+        examples = _examples(x, axis)
+        lanes = _squares.LANES if examples in self._clusters else 1
+        self._add(losses, other, metrics, examples, lanes)
         self.optimizer.apply(self._with_penalty(list(grads)), self.trainable)
 
     def _with_penalty(self, grads: list[Any]) -> list[Any]:

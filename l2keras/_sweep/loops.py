@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import keras
@@ -49,8 +49,8 @@ class Loop:
         step: Reads and assigns `variables`, and nothing else that changes.
         variables: Keras variables.
         x, y: Arrays, or nested structures of arrays, of examples along the first axis.
-        as_cluster: On TensorFlow, whether XLA compiles a step on a full batch as a whole; see
-            `stacking`. Full batches come before smaller ones.
+        clusters: On TensorFlow, the sizes of the batches whose steps XLA compiles as a whole; see
+            `stacking`.
         apart: On JAX, whether each step is a program of its own; see `stacking`.
     """
 
@@ -61,11 +61,11 @@ class Loop:
         x: Any,
         y: Any,
         *,
-        as_cluster: bool = False,
+        clusters: Collection[int] = (),
         apart: bool = False,
     ) -> None:
         self._step = step
-        self._as_cluster = as_cluster
+        self._clusters = clusters
         self._apart = apart
         self._variables = list(variables)
         self._data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
@@ -130,9 +130,7 @@ class Loop:
         import tensorflow as tf
 
         rows = indices.shape[1:]
-        remainder = any(rows[-1] < other[-1] for other in self._compiled)  # one step of an epoch
-        compile_it = self._as_cluster and not remainder
-        step = self._cluster(rows) if compile_it else self._step
+        step = self._cluster(rows) if rows[-1] in self._clusters else self._step
 
         def body(i: Any) -> tuple[Any]:
             x, y = tf.nest.map_structure(lambda array: tf.gather(array, indices[i]), self._data)

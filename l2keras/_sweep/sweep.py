@@ -120,7 +120,8 @@ def sweep(
     size, note = stacking.group_size(
         template.model, optimizer, len(members), batch_size, memory_budget
     )
-    updates = epochs * -(-number_of_examples(train_data[0]) // batch_size)
+    feed = _shuffled_feed(train_data, batch_size)
+    steps = feed.steps(number_of_examples(train_data[0]))
 
     def make_group(size: int) -> Group:
         return Group(
@@ -131,7 +132,7 @@ def sweep(
             decayed=[id(variable) in decayed for variable in template.trainable],
             train=train_data,
             test=test_data,
-            as_cluster=stacking.pays_as_cluster(template.model, size, updates),
+            clusters=stacking.clusters(template.model, size, steps, epochs),
         )
 
     bar = keras.utils.Progbar(-(-len(members) // size) * epochs, unit_name="epoch", verbose=verbose)
@@ -139,7 +140,7 @@ def sweep(
         make_group,
         size,
         epochs,
-        train=_shuffled_feed(train_data, batch_size),
+        train=feed,
         test=None if test_data is None else _evaluation_feed(test_data, batch_size),
         early_stopping=early_stopping,
         metrics=template.model.metrics,

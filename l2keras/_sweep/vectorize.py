@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from l2keras import _squares
 from l2keras._keras import tensorflow_rules, torch_vmap
 from l2keras._sweep import refusals
 
@@ -160,16 +160,8 @@ def half_squared_norms(values: Sequence[Any], lanes: int = 1) -> Any:
 
     Args:
         values: Stacked tensors.
-        lanes: Parts of each row, added to one another first: XLA adds a row number by number.
+        lanes: See `_squares.half_row_sums`.
     """
     floatx = keras.config.floatx()
-    total = 0.0
-    for value in values:
-        size = math.prod(value.shape[1:])
-        squares = keras.ops.square(keras.ops.cast(value, floatx))
-        if lanes > 1 and size % lanes == 0:
-            parts = keras.ops.reshape(squares, (value.shape[0], lanes, size // lanes))
-            squares = sum(keras.ops.unstack(parts, axis=1))
-        rows = keras.ops.reshape(squares, (value.shape[0], -1))
-        total = total + 0.5 * keras.ops.sum(rows, axis=1)
-    return total
+    rows = [keras.ops.reshape(keras.ops.cast(v, floatx), (v.shape[0], -1)) for v in values]
+    return sum(_squares.half_row_sums(row, lanes) for row in rows)
