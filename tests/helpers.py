@@ -7,10 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 import l2keras
 
 BACKEND = str(keras.backend.backend())
+ON_TENSORFLOW = pytest.mark.skipif(BACKEND != "tensorflow", reason="about TensorFlow's graphs")
+ON_TORCH = pytest.mark.skipif(BACKEND != "torch", reason="about torch")
 
 
 def relative_distance(actual: Any, expected: Any) -> float:

@@ -11,8 +11,8 @@ import pytest
 
 from l2keras import WeightDecay
 from l2keras._keras import cluster
-from tests.helpers import dense_model, fit_zeros, kernel, mse, relative_distance
-from tests.test_fused import LAM, ON_TENSORFLOW, STEPS, trained
+from tests.helpers import ON_TENSORFLOW, dense_model, fit_zeros, kernel, mse, relative_distance
+from tests.test_fused import LAM, STEPS, trained
 
 
 def calling(operation: Callable[[Any], Any]) -> type:

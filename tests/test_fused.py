@@ -12,6 +12,7 @@ import pytest
 from l2keras import WeightDecay
 from tests.helpers import (
     BACKEND,
+    ON_TENSORFLOW,
     dense_model,
     fit,
     fit_zeros,
@@ -22,7 +23,6 @@ from tests.helpers import (
 )
 from tests.test_optimizers import NOT_DECOUPLED, OPTIMIZERS, build
 
-ON_TENSORFLOW = pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters in a graph")
 LAM = 0.5
 STEPS = 6
 

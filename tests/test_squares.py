@@ -11,10 +11,8 @@ import pytest
 from l2keras import HalfL2
 from l2keras import _squares as squares
 from l2keras._keras import xla
-from tests.helpers import BACKEND, gradient, to_numpy
+from tests.helpers import BACKEND, ON_TENSORFLOW, ON_TORCH, gradient, to_numpy
 
-ON_TENSORFLOW = pytest.mark.skipif(BACKEND != "tensorflow", reason="a form for TensorFlow's XLA")
-ON_TORCH = pytest.mark.skipif(BACKEND != "torch", reason="a form for torch")
 SHAPES = [(), (0, 3), (3,), (4, 2), (3, 5), (2, 3, 4, 16)]  # of 8 * n elements and of others
 
 

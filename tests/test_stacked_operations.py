@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from l2keras._keras import tensorflow_rules, torch_vmap
-from tests.helpers import BACKEND, to_numpy
+from tests.helpers import ON_TENSORFLOW, ON_TORCH, to_numpy
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="a registry of TensorFlow")
+@ON_TENSORFLOW
 def test_vectorized_map_finds_the_rules_that_are_registered() -> None:
     """L2Loss has no rule of TensorFlow's own; with ours the loss of each row is half its square."""
     import tensorflow as tf
@@ -26,7 +26,7 @@ def test_vectorized_map_finds_the_rules_that_are_registered() -> None:
     assert to_numpy(losses).tolist() == [12.5, 2.0]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="a registry of TensorFlow")
+@ON_TENSORFLOW
 @pytest.mark.parametrize("columns", [2, tensorflow_rules.NARROW])
 def test_a_stacked_product_and_its_gradients(columns: int) -> None:
     """Of sum((x W) ** 2) / 2 for each member: dW = x^T x W, dx = x W W^T, and of dW once more."""
@@ -58,7 +58,7 @@ def test_a_stacked_product_and_its_gradients(columns: int) -> None:
     assert ("IdentityN" in nodes) == (columns < tensorflow_rules.NARROW)  # of a custom gradient
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="a registry of TensorFlow")
+@ON_TENSORFLOW
 def test_a_stacked_product_of_complex_numbers_keeps_its_gradients() -> None:
     """The rule is for everybody: those of a product that is not stacked, for each member."""
     import tensorflow as tf
@@ -82,7 +82,7 @@ def test_a_stacked_product_of_complex_numbers_keeps_its_gradients() -> None:
         np.testing.assert_allclose(to_numpy(actual), to_numpy(expected), rtol=1e-12)
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="names of Keras' torch backend")
+@ON_TORCH
 def test_what_is_replaced_under_vmap_is_there_and_comes_back() -> None:
     """Keras seeds a torch.Generator in one function, and sets memory formats in another."""
     random = importlib.import_module("keras.src.backend.torch.random")

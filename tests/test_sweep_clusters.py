@@ -11,10 +11,8 @@ import pytest
 import l2keras
 from l2keras._sweep import stacking
 from l2keras._sweep.feed import Feed
-from tests.helpers import BACKEND
+from tests.helpers import ON_TENSORFLOW
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
-
-ON_TENSORFLOW = pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA clusters in a graph")
 
 
 def dense() -> Any:
