@@ -101,7 +101,7 @@ def _as_written(regularizer: Any) -> str:
         return str(getattr(regularizer, "__name__", type(regularizer).__name__))
     try:
         config = regularizer.get_config()
-    except NotImplementedError:
+    except NotImplementedError:  # of keras.regularizers.Regularizer, where a subclass has none
         config = {}
     shown = {
         key: _seven_digits(value) if isinstance(value, float) else value

@@ -182,7 +182,7 @@ def _check_regularizer(regularizer: Any) -> Any:
         raise TypeError(_validation.error(expected, received, remedy))
     try:
         found.get_config()
-    except NotImplementedError:
+    except NotImplementedError:  # of keras.regularizers.Regularizer, where a subclass has none
         remedy = "Give it a get_config, or the model cannot be saved."
         raise TypeError(_validation.error(expected, received, remedy)) from None
     return found

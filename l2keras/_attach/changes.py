@@ -98,7 +98,7 @@ def describe(regularizer: Any) -> str:
         return "None"
     try:
         config = regularizer.get_config()
-    except NotImplementedError:
+    except NotImplementedError:  # of keras.regularizers.Regularizer, where a subclass has none
         return type(regularizer).__name__
     values = ", ".join(
         f"{key}={float(value):.6g}" if isinstance(value, (float, np.ndarray)) else f"{key}={value}"

@@ -25,7 +25,7 @@ def naming_the_layer() -> Iterator[None]:
     keras.config.disable_traceback_filtering()  # which drops the frames of Keras' own layers
     try:
         yield
-    except (ValueError, RuntimeError, NotImplementedError) as error:
+    except (ValueError, RuntimeError, NotImplementedError) as error:  # of TensorFlow, torch, JAX
         refused = _refused(error)
         if refused is None:
             raise
