@@ -21,6 +21,8 @@ class Runner:
         history: For each metric its values, one an epoch.
         checkpoint_path: Where its state is kept now and then, or None.
         whole: Its state after the last epoch of `history`, once an epoch has been trained.
+        earlier: Seconds of wall time that launches before this one have spent on it.
+        seconds: All that was spent on it: of a chunk, the share of each run.
     """
 
     config: Config
@@ -29,6 +31,8 @@ class Runner:
     history: dict[str, list[float]]
     checkpoint_path: Path | None = None
     whole: State | None = None
+    earlier: float = 0.0
+    seconds: float = 0.0
 
     @property
     def epochs(self) -> int:
@@ -48,6 +52,7 @@ class Runner:
         ends = len(state.trainable), len(state.trainable) + len(state.other)
         self.trained.state = State(arrays[: ends[0]], arrays[ends[0] : ends[1]], arrays[ends[1] :])
         self.history = progress.history
+        self.earlier = self.seconds = progress.seconds
         self.trained.history = [{} for _ in range(progress.epochs)]
 
     def keep(self) -> None:
@@ -55,7 +60,8 @@ class Runner:
         state, diverged = self.whole, self.trained.status == "diverged"
         if self.checkpoint_path is not None and state is not None and not diverged:
             arrays = [*state.trainable, *state.other, *state.optimizer]
-            checkpoint.write(self.checkpoint_path, arrays, checkpoint.Progress(self.history, 0.0))
+            progress = checkpoint.Progress(self.history, self.seconds)
+            checkpoint.write(self.checkpoint_path, arrays, progress)
 
     def give(self, model: Any) -> None:
         """Gives a compiled model the weights, and its optimizer the slots, of the run."""

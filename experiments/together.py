@@ -174,17 +174,13 @@ class Together:
         batch_size = self._config.training.batch_size
         return self._datasets.training_feed(batch_size), self._datasets.test_feed(batch_size)
 
-    def fit(self, numbers: Sequence[int], on_epoch: OnEpoch) -> float:
-        """Trains the runs of a chunk.
+    def fit(self, numbers: Sequence[int], on_epoch: OnEpoch) -> None:
+        """Trains the runs of a chunk; each counts its share of the wall time, compiling included.
 
         Args:
             numbers: Of the runs.
             on_epoch: Called with the number of the run, the epoch and its metrics; with the
                 epochs of a checkpoint first.
-
-        Returns:
-            Seconds of wall time of the whole chunk, compilation included. The share of a run is
-            this, divided by their number.
 
         Raises:
             KeyboardInterrupt: Ctrl-C. Whatever is raised, `Runner.keep` has a whole epoch to keep.
@@ -197,22 +193,30 @@ class Together:
         for runner in runners:
             for epoch in range(runner.epochs):
                 on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
-        plan = self._plan(on_epoch)
+
+        def share() -> None:
+            seconds = (time.perf_counter() - began) / len(runners)
+            for runner in runners:
+                runner.seconds = runner.earlier + seconds
+
+        plan = self._plan(on_epoch, share)
         alike = [
             [one.trained for one in runners if one.epochs == epochs]
             for epochs in sorted({runner.epochs for runner in runners})
         ]
-        if any(train(members, plan) for members in alike):
+        stopped = any(train(members, plan) for members in alike)
+        share()
+        if stopped:
             raise KeyboardInterrupt
-        return time.perf_counter() - began
 
-    def _plan(self, on_epoch: OnEpoch) -> Plan:
+    def _plan(self, on_epoch: OnEpoch, share: Callable[[], None]) -> Plan:
         ended: list[_Ended] = []
 
         def tell(trained: Trained, state: Callable[[], State]) -> None:
             ended.append((self.runners[trained.number], state))
 
         def tell_all() -> None:
+            share()
             with signals.held():  # so that all runs have come as far as one another
                 self._end_epoch(ended, on_epoch)
             ended.clear()

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -164,8 +164,9 @@ class Store:
                 opened.end("FAILED")
                 raise
             except BaseException as error:
-                opened.set_tags({FAILURE_TAG: describe(error)})
-                opened.log_text(traceback.format_exc(), "traceback.txt")
+                with suppress(Rejected):  # which is no reason to leave it RUNNING
+                    opened.set_tags({FAILURE_TAG: describe(error)})
+                    opened.log_text(traceback.format_exc(), "traceback.txt")
                 opened.end("FAILED")
                 raise
             opened.end(opened.final_status)

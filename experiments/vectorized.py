@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from experiments.runner import Runner
     from experiments.together import OnEpoch, Together
 
+TOGETHER = "together.state"  # the ending of what is kept of a run in a group
+
 
 @dataclass
 class _Seat:
@@ -103,7 +105,7 @@ def _train_seats(seats: Sequence[_Seat]) -> None:
     store = tracking.opened(config.tracking.uri, config.tracking.study, patient=True)
     signals.check()
     waiting = _unsettled(store, seats)
-    if len(waiting) < 2:
+    if len(waiting) < 2 and not any(_kept(store, seat) for seat in waiting):
         return
     from experiments.together import Together
 
@@ -129,6 +131,14 @@ def _unsettled(store: Store, seats: Sequence[_Seat], *, claimed: bool = False) -
             seat.close()
             seat.settle(settled)
     return [seat for seat in seats if seat.outcome is None]
+
+
+def _kept(store: Store, seat: _Seat) -> bool:
+    """Whether a group that trained it before has left a state to go on from."""
+    from experiments import checkpoint
+
+    run_id = ledger.resumable(seat.entries, seat.config.rerun)
+    return run_id is not None and checkpoint.path_of(store.folder, run_id, TOGETHER).exists()
 
 
 def _open(store: Store, seats: Sequence[_Seat]) -> None:
@@ -162,8 +172,8 @@ def _train(
 ) -> None:
     """Trains a chunk, whose runs are open.
 
-    The metric `seconds` of each run is its share of the wall time of this launch: that of the
-    chunk, divided by the number of its runs.
+    The metric `seconds` of each run is its share of the wall time: that of the chunk, divided by
+    the number of its runs; what earlier launches spent on it is counted too.
     """
     for number in numbers:
         _start(seats[number], together.runners[number], together, device_name)
@@ -174,9 +184,9 @@ def _train(
     label = f"{len(numbers)} runs at once"
     try:
         with progress.fit(config.training.epochs, label, config.training.progress) as advance:
-            seconds = together.fit(numbers, _recorder(seats, advance)) / len(numbers)
+            together.fit(numbers, _recorder(seats, advance))
         for number in numbers:
-            _finish(seats[number], together.runners[number], together, seconds)
+            _finish(seats[number], together.runners[number], together)
     except BaseException:
         for number in numbers:
             _keep(seats[number], together.runners[number])
@@ -195,7 +205,7 @@ def _start(seat: _Seat, runner: Runner, together: Together, device_name: str) ->
     try:
         record_start(run, seat.node, seat.config, device_name)
         run.log_decay(together.audit(runner))
-        runner.checkpoint_path = checkpoint.path_of(run.store.folder, run.id, "together.state")
+        runner.checkpoint_path = checkpoint.path_of(run.store.folder, run.id, TOGETHER)
         runner.resume()
     except Exception as error:
         seat.fail(error)
@@ -231,7 +241,7 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
     return on_epoch
 
 
-def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> None:
+def _finish(seat: _Seat, runner: Runner, together: Together) -> None:
     """Records what came of a run, if it is still open."""
     from experiments import checkpoint
 
@@ -239,7 +249,7 @@ def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> 
     if run is None:
         return
     try:
-        _record(run, seat.config, runner, together, seconds)
+        _record(run, seat.config, runner, together)
         seat.close()
     except Exception as error:
         _keep(seat, runner)
@@ -247,17 +257,17 @@ def _finish(seat: _Seat, runner: Runner, together: Together, seconds: float) -> 
         return
     checkpoint.remove(run.store.folder, run.id)
     last = {key: values[-1] for key, values in runner.history.items()}
-    told = seat.label, seat.config_hash
-    seat.settle(Outcome(*told, "FINISHED", run_id=run.id, metrics=last, seconds=seconds))
+    done = Outcome(seat.label, seat.config_hash, "FINISHED", run.id, last, runner.seconds)
+    seat.settle(done)
 
 
-def _record(run: Run, config: Config, runner: Runner, together: Together, seconds: float) -> None:
+def _record(run: Run, config: Config, runner: Runner, together: Together) -> None:
     record_result(
         run,
         config,
         lam=runner.method.effective_lam,
         updates=together.steps_per_epoch / config.training.gradient_accumulation_steps,
-        seconds=seconds,
+        seconds=runner.seconds,
         model=together.model(runner) if config.tracking.log_model else None,
     )
 

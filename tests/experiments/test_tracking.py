@@ -278,6 +278,20 @@ def test_what_the_store_refuses_is_not_finished(store: Store) -> None:
     assert runs_of(store)[0].info.status == "FAILED"
 
 
+def test_a_run_that_fails_after_the_store_has_refused_is_failed(store: Store) -> None:
+    """The tags that tell why cannot be written any more; its own error is raised all the same."""
+
+    def failing() -> None:
+        with store.run("one") as run:
+            run.log_metrics({"a=b": 1.0})
+            run.flush()
+            raise ArithmeticError("half way")
+
+    with pytest.raises(ArithmeticError, match="half way"):
+        failing()
+    assert runs_of(store)[0].info.status == "FAILED"
+
+
 def test_a_signal_during_the_end_waits_for_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
-from experiments import run, together, train, vectorized
+from experiments import checkpoint, run, together, train, vectorized
 from experiments.outcome import Outcome
 from experiments.signals import Terminated
 from experiments.tracking import Store
@@ -212,6 +213,33 @@ def test_one_that_goes_on_alone_is_no_longer_vectorized(
     alone, other = (trials(store)[f"half_l2 lam=0.3 eta=0.2 seed={s}"] for s in (0, 1))
     assert not [tag for tag in alone.data.tags if tag.startswith("vectorized")]
     assert [path.name for path in kept(store)] == [f"{other.info.run_id}.together.state"]
+
+
+def test_the_last_of_a_group_goes_on_from_what_the_group_has_kept(
+    nodes: list[DictConfig], store: Store, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the others are done, it is a group of one, and not begun anew."""
+    launch(nodes, stopping(fail), monkeypatch)
+    train.train(nodes[0])
+    outcomes, trained = relaunch(nodes, monkeypatch)
+    assert [one.status for one in outcomes] == ["SKIPPED", "FINISHED"]
+    assert trained == [2]
+    assert dict(outcomes[1].metrics) == pytest.approx(dict(whole[1].metrics), rel=1e-5)
+    assert not kept(store)
+
+
+def test_seconds_count_what_launches_before_have_spent(
+    nodes: list[DictConfig], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(nodes, stopping(fail), monkeypatch)
+    for path in kept(store):
+        arrays, progress = checkpoint.read(path) or pytest.fail(f"{path} has nothing")
+        assert progress.seconds > 0
+        checkpoint.write(path, arrays, replace(progress, seconds=1000.0))
+    outcomes, _ = relaunch(nodes, monkeypatch)
+    assert all(1000 < one.seconds < 1100 for one in outcomes)
+    for found in trials(store).values():
+        assert found.data.metrics["seconds"] > 1000
 
 
 def test_one_that_goes_on_in_another_group_has_its_tags(
