@@ -68,6 +68,9 @@ class Together:
     Args:
         configs: Of the runs.
 
+    Attributes:
+        size: How many are trained at once; `note` says why.
+
     Raises:
         ValueError: the model cannot share a step; see also `rehearse`.
     """
@@ -95,7 +98,7 @@ class Together:
             self._runner(number, config, State(*initial[config.seed]))
             for number, config in enumerate(configs)
         ]
-        self.size = self._group_size()
+        self.size, self.note = self._group_size()
         self._reports: dict[str, AuditReport] = {}
         self._groups: dict[int, Group] = {}
         self._rates: dict[tuple[float, int], float] = {}
@@ -118,12 +121,11 @@ class Together:
         )
         return Runner(config, method, Trained(number, member, state), {})
 
-    def _group_size(self) -> int:
+    def _group_size(self) -> tuple[int, str]:
         batch_size = self._config.training.batch_size
-        size, _ = stacking.group_size(
+        return stacking.group_size(
             self._template.model, self._optimizer(), len(self.runners), batch_size, None
         )
-        return size
 
     def _optimizer(self) -> Any:
         steps = self._config.training.gradient_accumulation_steps

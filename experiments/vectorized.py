@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from experiments.runner import Runner
     from experiments.together import OnEpoch, Together
 
-TOGETHER = "together.state"  # the ending of what is kept of a run in a group
+# The ending of what is kept of a run; in a group it has another form.
+ALONE, TOGETHER = "state", "together.state"
 
 
 @dataclass
@@ -104,12 +105,15 @@ def _train_seats(seats: Sequence[_Seat]) -> None:
     device_name = device.set_up(config)
     store = tracking.opened(config.tracking.uri, config.tracking.study, patient=True)
     signals.check()
-    waiting = _unsettled(store, seats)
+    waiting = [seat for seat in _unsettled(store, seats) if _kept(store, seat) != ALONE]
     if len(waiting) < 2 and not any(_kept(store, seat) for seat in waiting):
         return
     from experiments.together import Together
 
     together = Together([seat.config for seat in waiting])
+    if together.size == 1 < len(waiting):
+        print(f"trained one by one: {together.note}", file=sys.stderr)
+        return
     together.rehearse()  # what cannot be trained at once raises here: no run has been opened
     for numbers in together.chunks():
         _open(store, [waiting[number] for number in numbers])
@@ -133,12 +137,16 @@ def _unsettled(store: Store, seats: Sequence[_Seat], *, claimed: bool = False) -
     return [seat for seat in seats if seat.outcome is None]
 
 
-def _kept(store: Store, seat: _Seat) -> bool:
-    """Whether a group that trained it before has left a state to go on from."""
+def _kept(store: Store, seat: _Seat) -> str | None:
+    """How the launch trained it whose state is to be gone on from; None where there is none."""
     from experiments import checkpoint
 
     run_id = ledger.resumable(seat.entries, seat.config.rerun)
-    return run_id is not None and checkpoint.path_of(store.folder, run_id, TOGETHER).exists()
+    if run_id is None:
+        return None
+    paths = {how: checkpoint.path_of(store.folder, run_id, how) for how in (ALONE, TOGETHER)}
+    left = [how for how, path in paths.items() if path.exists()]
+    return max(left, key=lambda how: paths[how].stat().st_mtime, default=None)
 
 
 def _open(store: Store, seats: Sequence[_Seat]) -> None:
@@ -183,7 +191,10 @@ def _train(
     config = seats[0].config
     label = f"{len(numbers)} runs at once"
     try:
-        with progress.fit(config.training.epochs, label, config.training.progress) as advance:
+        with (
+            suppress(_NoneLeftError),
+            progress.fit(config.training.epochs, label, config.training.progress) as advance,
+        ):
             together.fit(numbers, _recorder(seats, advance))
         for number in numbers:
             _finish(seats[number], together.runners[number], together)
@@ -218,8 +229,16 @@ def _keep(seat: _Seat, runner: Runner) -> None:
             runner.keep()
 
 
+class _NoneLeftError(Exception):
+    """The store has refused every run that is trained."""
+
+
 def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
-    """Writes the metrics of an epoch into the run that they belong to."""
+    """Writes the metrics of an epoch into the run that they belong to.
+
+    Raises:
+        _NoneLeftError: there is no run to write into any more.
+    """
     shown: set[int] = set()
 
     def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
@@ -230,6 +249,8 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
             seat.run.log_metrics(metrics, step=epoch)
         except Rejected as error:  # what the store has against this run is none of the others'
             seat.fail(error)
+            if all(one.run is None for one in seats):
+                raise _NoneLeftError from error
             return
         if epoch not in shown:
             shown.add(epoch)

@@ -71,7 +71,7 @@ def alone(
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin))
     history = model.fit(
         batches, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks,
-        validation_data=validation_data,
+        validation_data=validation_data, validation_batch_size=BATCH,
     )  # fmt: skip
     return model, history.history
 

@@ -65,6 +65,22 @@ def attention() -> Any:
     return keras.Model(inputs, layers.Dense(2)(pooled))
 
 
+def images() -> Any:
+    return sequential(
+        (6, 6, 2),
+        layers.Conv2D(3, 3, activation="tanh"),
+        layers.UpSampling2D(2, interpolation="bilinear"),
+        layers.Conv2D(2, 2, activation="tanh"),
+        layers.Resizing(4, 4, interpolation="nearest"),
+        layers.Flatten(),
+        layers.Dense(2),
+    )
+
+
+def recurrent_convolution() -> Any:
+    return sequential((3, 5, 5, 2), layers.ConvLSTM2D(2, 3), layers.Flatten(), layers.Dense(2))
+
+
 def tokens() -> tuple[Any, Any]:
     return np.random.default_rng(5).integers(0, 9, (EXAMPLES, 5)), data()[1]
 
@@ -73,6 +89,8 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "dense": (linear, data),
     "convolutions": (convolutions, lambda: data((6, 6, 2))),
     "grouped": (grouped_convolution, lambda: data((6, 6, 2))),
+    "images": (images, lambda: data((6, 6, 2))),
+    "recurrent convolution": (recurrent_convolution, lambda: data((3, 5, 5, 2))),
     "normalizations": (normalizations, data),
     "recurrent": (recurrent, lambda: data((5, 3))),
     "attention": (attention, tokens),

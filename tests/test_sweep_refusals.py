@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any
 
 import keras
@@ -12,7 +15,7 @@ from keras import layers, optimizers
 
 import l2keras
 from l2keras._sweep import loops
-from tests.helpers import BACKEND
+from tests.helpers import BACKEND, ON_TENSORFLOW
 from tests.sweeps import data, linear
 
 
@@ -162,6 +165,60 @@ def test_a_layer_without_a_form_over_stacked_weights_is_named() -> None:
         run(build)
 
 
+@ON_TENSORFLOW
+def test_a_refusal_is_all_that_is_said() -> None:
+    """TensorFlow logs the operation, its attributes and stack as errors; they are held back."""
+    logger, handler = logging.getLogger("tensorflow"), QueueHandler(SimpleQueue())
+    said = handler.queue
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(ValueError, match="form over stacked weights"):
+            run(lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2), Opaque()]))
+        logger.error("of another's")
+        assert "of another's" in said.get().getMessage()
+    finally:
+        logger.removeHandler(handler)
+
+
+class Noisy(layers.Layer):
+    """Draws from the generator of the process."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + keras.random.normal(keras.ops.shape(inputs))
+
+
+def test_random_numbers_without_a_seed_are_refused() -> None:
+    """In a compiled step all draws of the process's own generator would be the same."""
+    with pytest.raises(ValueError, match=r"seed"):
+        run(lambda: keras.Sequential([keras.Input((3,)), Noisy(), layers.Dense(2)]))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"metrics": [keras.metrics.F1Score()]}, r"metric f1_score of shape \(2,\)"),
+        ({"loss": keras.losses.MeanSquaredError(reduction=None)}, r"loss of shape \(2,\)"),
+    ],
+    ids=["metric", "loss"],
+)
+def test_what_is_more_than_a_number_is_refused(options: dict[str, Any], what: str) -> None:
+    """F1Score gives one for each class, a loss without reduction one for each example."""
+    with pytest.raises(ValueError, match=what):
+        run(**options)
+
+
+def test_a_metric_without_a_direction_cannot_stop_early() -> None:
+    """Keras says so, and what to pass, before a step."""
+
+    class Size(keras.metrics.Mean):
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            super().update_state(y_pred)
+
+    stopping = keras.callbacks.EarlyStopping("size")
+    with pytest.raises(ValueError, match="mode='max'"):
+        run(metrics=[Size(name="size")], early_stopping=stopping)
+
+
 def test_an_evaluation_without_a_form_is_refused_before_training() -> None:
     """What only `validation_data` meets is named before a step has been trained."""
 
@@ -215,6 +272,12 @@ def test_a_penalty_that_decays_nothing_twice_may_stay(
         run(dense(kernel_regularizer=regularizer), **options)
 
 
+class Sparse:
+    """Has the shape of an array and is none."""
+
+    shape = (11, 3)
+
+
 ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "lam=-0.1": ({"lam": [0.1, -0.1]}, ValueError),
     "lam='0.1'": ({"lam": "0.1"}, TypeError),
@@ -233,6 +296,11 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "generator": ({"x": (row for row in np.ones((4, 3)))}, TypeError),
     r"\[3, 11\]": ({"y": np.ones((3, 2))}, ValueError),
     r"\[0\]": ({"x": np.ones((0, 3)), "y": np.ones((0, 2))}, ValueError),
+    "Sparse": ({"x": Sparse()}, TypeError),
+    "monitor='val_loss', where loss, data_loss": (
+        {"early_stopping": keras.callbacks.EarlyStopping()},
+        ValueError,
+    ),
     "TerminateOnNaN": ({"early_stopping": keras.callbacks.TerminateOnNaN()}, TypeError),
     "include='nothing'": ({"include": "nothing"}, ValueError),
     "exclude=3": ({"exclude": 3}, TypeError),
@@ -247,7 +315,7 @@ def test_an_argument_that_makes_no_sense_is_refused(received: str) -> None:
         run(**options)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="a dataset of TensorFlow")
+@ON_TENSORFLOW
 def test_a_dataset_is_refused() -> None:
     """The batches of each seed are drawn from arrays."""
     import tensorflow as tf
@@ -260,6 +328,9 @@ def test_a_builder_of_something_else_is_refused() -> None:
     """It has to return a Keras model, of the same shape at every call."""
     with pytest.raises(TypeError, match=r"`build_model` must return a Keras model.*Dense"):
         run(lambda: layers.Dense(2))
+    shared = layers.Dense(2, name="shared")
+    with pytest.raises(ValueError, match=r"of new layers, at every call.*shared/kernel"):
+        run(lambda: keras.Sequential([keras.Input((3,)), shared]))
     units = iter((2, 3, 4))
     with pytest.raises(ValueError, match="the same model at every call"):
         run(lambda: keras.Sequential([keras.Input((3,)), layers.Dense(next(units))]))

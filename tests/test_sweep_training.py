@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._sweep import loops
+from l2keras._sweep import group, loops, memory, stacking
+from l2keras._sweep.group import Group
 from tests.helpers import BACKEND, mse, to_numpy
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
 
@@ -31,8 +33,6 @@ def expected(lam: float, **options: Any) -> Any:
 
 def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
     """Five members in groups of 2, 2 and 1: each as if alone, and the note says how many."""
-    from l2keras._sweep import memory
-
     one = memory.bytes_per_member(linear(), keras.optimizers.SGD(0.1, momentum=0.5), BATCH)
     result = run(memory_budget=2 * one + 1)
     megabytes = f"of {one / 2**20:.2g} MB each in a budget of {2 * one / 2**20:.2g} MB"
@@ -42,10 +42,106 @@ def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
         assert distance(result.weights[i], model.get_weights()) < 1e-5
 
 
+def test_the_loss_of_an_evaluation_is_that_of_its_batches() -> None:
+    """Where it depends on how many examples a batch has, these are as in `fit`."""
+    result = run(loss=keras.losses.MeanSquaredError("sum"), validation_data=data(), lam=(0.0, 0.3))
+    loss = keras.losses.MeanSquaredError("sum")
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    _, history = alone(linear, data(), optimizer, lam=0.3, loss=loss, validation_data=data())
+    for name in ("loss", "val_loss"):
+        assert result.history[name][1] == pytest.approx(history[name], rel=1e-4, abs=0)
+
+
+def test_the_loss_of_masked_steps_is_that_of_its_batches() -> None:
+    """A mean over the steps of a batch that are not masked is no mean over its examples."""
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(11, 5, 3)).astype("float32")
+    for i, length in enumerate(generator.integers(1, 6, 11)):
+        x[i, length:] = 0
+    y = generator.normal(size=(11, 5, 2)).astype("float32")
+
+    def build() -> Any:
+        parts = [keras.layers.Masking(), keras.layers.SimpleRNN(2, return_sequences=True)]
+        return keras.Sequential([keras.Input((5, 3)), *parts])
+
+    options: dict[str, Any] = {"loss": "mse", "epochs": EPOCHS, "validation_data": (x, y)}
+    result = l2keras.sweep(
+        build, (0.0, 0.3), x, y, optimizer=keras.optimizers.SGD(0.1), batch_size=BATCH, verbose=0,
+        **options,
+    )  # fmt: skip
+    _, history = alone(build, (x, y), keras.optimizers.SGD(0.1), lam=0.3, **options)
+    assert result.history["val_loss"][1] == pytest.approx(history["val_loss"], rel=1e-5, abs=0)
+
+
+METRICS: dict[str, tuple[Callable[[], Any], bool]] = {
+    "top k": (lambda: keras.metrics.TopKCategoricalAccuracy(2, name="seen"), True),
+    "sparse top k": (lambda: keras.metrics.SparseTopKCategoricalAccuracy(2, name="seen"), False),
+    "IoU": (lambda: keras.metrics.MeanIoU(4, sparse_y_pred=False, name="seen"), False),
+    "AUC": (lambda: keras.metrics.AUC(num_thresholds=20, name="seen"), True),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_that_count_are_those_of_fit(name: str) -> None:
+    """What they count is each member's own."""
+    metric, one_hot = METRICS[name]
+    labels = np.arange(11) % 4
+    y = np.eye(4, dtype="float32")[labels] if one_hot else labels
+    kind = keras.losses.CategoricalCrossentropy
+    if not one_hot:
+        kind = keras.losses.SparseCategoricalCrossentropy
+    x, _ = data()
+
+    def build() -> Any:
+        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "softmax")])
+
+    def options() -> dict[str, Any]:
+        return {"loss": kind(), "metrics": [metric()], "epochs": EPOCHS}
+
+    result = l2keras.sweep(
+        build, (0.0, 0.6), x, y, optimizer=keras.optimizers.SGD(0.5), batch_size=BATCH, verbose=0,
+        **options(),
+    )  # fmt: skip
+    _, history = alone(build, (x, y), keras.optimizers.SGD(0.5), lam=0.6, **options())
+    assert result.history["seen"][1] == pytest.approx(history["seen"], rel=1e-5, abs=1e-6)
+
+
+def fail_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs out of memory in the second epoch after so many groups."""
+    fit, calls = Group.fit, []
+
+    def failing(self: Any, batches: Any) -> Any:
+        calls.append(self)
+        if len(calls) == EPOCHS * groups + 2:
+            raise RuntimeError("out of memory\nand much more about it")
+        return fit(self, batches)
+
+    monkeypatch.setattr(Group, "fit", failing)
+
+
+def test_an_error_loses_no_member_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the first group of two are returned, those of the second have one epoch."""
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    budget = 2 * memory.bytes_per_member(linear(), optimizer, BATCH) + 1
+    fail_after(1, monkeypatch)
+    with pytest.warns(UserWarning, match="3 members .* RuntimeError: out of memory$"):
+        result = run(memory_budget=budget)
+    assert result.status == ("finished", "finished", "interrupted", "interrupted", "waiting")
+    assert result.epochs == (EPOCHS, EPOCHS, 1, 1, 0)
+    assert "3 members were not trained to the end" in str(result)
+    model, _ = expected(LAMS[1])
+    assert distance(result.weights[1], model.get_weights()) < 1e-5
+
+
+def test_an_error_before_any_is_done_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to return."""
+    fail_after(0, monkeypatch)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run()
+
+
 def test_steps_are_apart_for_convolutions_on_jax() -> None:
     """Dense layers, and other backends, stay in one program."""
-    from l2keras._sweep import memory, stacking
-
     convolution = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(1, 2)])
     on_cpu = BACKEND == "jax" and not memory.on_gpu()
     assert stacking.steps_apart(convolution) is on_cpu
@@ -55,8 +151,6 @@ def test_steps_are_apart_for_convolutions_on_jax() -> None:
 @pytest.mark.skipif(BACKEND != "jax", reason="a choice that is JAX's")
 def test_steps_apart_do_what_a_loop_of_steps_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 3 steps, the last one padded: the steps that are not asked for change nothing."""
-    from l2keras._sweep import group, stacking
-
     monkeypatch.setattr(group, "CHUNK", 3)
     options: dict[str, Any] = {"batch_size": 2, "seeds": (0, 1)}  # 5 full batches and a rest of 1
     looped = run((0.1, 0.6), **options)
@@ -119,8 +213,6 @@ def test_each_member_stops_early_as_in_fit(restore: bool, average: bool) -> None
 
 def test_what_is_interrupted_returns_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second epoch of the second group: that has one epoch, the third none."""
-    from l2keras._sweep import memory
-
     one = memory.bytes_per_member(linear(), keras.optimizers.SGD(0.1, momentum=0.5), BATCH)
     calls = []
     step = loops.Loop.__call__
@@ -157,6 +249,23 @@ def test_an_interruption_from_elsewhere_is_heard_too(monkeypatch: pytest.MonkeyP
     assert distance(result.weights[1], model.get_weights()) < 1e-5
 
 
+def test_the_table_tells_schedules_apart() -> None:
+    """By their number, where there are several of a kind."""
+    decay = keras.optimizers.schedules.ExponentialDecay
+    cosine = keras.optimizers.schedules.CosineDecay(0.1, 4)
+    rates = [decay(0.1, 4, 0.5), cosine, decay(0.2, 4, 0.5), 0.1]
+    result = run(0.1, learning_rates=rates, epochs=1)
+    names = ["ExponentialDecay 1", "CosineDecay", "ExponentialDecay 2"]
+    assert [row["learning_rate"] for row in result.table()] == [*names, 0.1]
+    assert all(f" {name} " in str(result) for name in names)
+
+
+def test_the_table_has_the_optimizers_own_learning_rate() -> None:
+    """As it was written, not as float32 has it."""
+    result = run(0.1, optimizer=keras.optimizers.SGD(0.01), epochs=1)
+    assert result.table()[0]["learning_rate"] == 0.01
+
+
 def test_a_member_is_an_ordinary_model() -> None:
     """It is built, has the member's weights, predicts, saves its own; another is not touched."""
     result = run((0.0, 0.6))
@@ -178,7 +287,7 @@ def test_the_table_has_a_row_for_each_epoch_of_each_member() -> None:
     rows = result.table()
     assert [row["member"] for row in rows] == [i for i in range(8) for _ in range(2)]
     last = rows[-1]
-    assert [last[name] for name in ("lam", "learning_rate", "seed", "epoch")] == [0.6, "0.2", 6, 1]
+    assert [last[name] for name in ("lam", "learning_rate", "seed", "epoch")] == [0.6, 0.2, 6, 1]
     assert last["loss"] == result.history["loss"][7, 1]
     assert str(result).count("finished") == 8
 

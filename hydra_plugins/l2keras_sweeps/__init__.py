@@ -1,1 +1,1 @@
-"""What Hydra finds by itself in a checkout: the sweeper `study` and the launcher `isolated`."""
+"""What Hydra finds by itself in a checkout: the sweeper `study`, the launchers."""

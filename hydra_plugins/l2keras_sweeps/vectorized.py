@@ -55,11 +55,10 @@ class VectorizedLauncher(BasicLauncher):
         groups: dict[Hashable, list[int]] = {}
         for i, node in enumerate(self.composed):
             key = group_key(cli.typed(node), cli.flatten(node))
-            groups.setdefault(i if key is None else key, []).append(i)
+            if key is not None:
+                groups.setdefault(key, []).append(i)
         outcomes: list[Outcome | None] = [None] * len(self.composed)
-        for members in groups.values():
-            if len(members) < 2:
-                continue
+        for members in groups.values():  # one is left where others of its group are done
             done = train_at_once([self.composed[i] for i in members])
             for i, outcome in zip(members, done, strict=True):
                 outcomes[i] = outcome

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-# Run once for each member: convolutions with stacked filters, for which there is no kernel, and
-# random numbers, so that each member has those that its seed gives it alone.
+# Run once for each member: convolutions with stacked filters, for which there is no kernel; random
+# numbers, so that each member has those that its seed gives it alone; and what Keras' layers for
+# images and its metrics use beside, which TensorFlow has no rule for.
 ONE_BY_ONE = (
+    "ImageProjectiveTransformV3",
+    "InTopKV2",
+    "ResizeBicubic",
+    "ResizeBicubicGrad",
+    "ResizeBilinear",
+    "ResizeBilinearGrad",
+    "ResizeNearestNeighbor",
+    "ResizeNearestNeighborGrad",
+    "ScatterNd",
     "Conv2D",
     "Conv2DBackpropInput",
     "Conv3D",
@@ -91,19 +101,22 @@ def _one_by_one(pfor_input: Any) -> Any:
 
     pfor = _pfor()
     inputs = pfor_input.inputs
-    (members,) = {wrapped.t.shape[0] for wrapped in inputs if wrapped.is_stacked}
     dtypes = [output.dtype for output in pfor_input.outputs]
-    attributes = pfor_input.op.node_def.attr
-    outputs = [
-        pfor._create_op(
-            pfor_input.op_type,
-            [wrapped.t[i] if wrapped.is_stacked else wrapped.t for wrapped in inputs],
-            dtypes,
-            attrs=attributes,
-        ).outputs
-        for i in range(members)
-    ]
-    return [pfor.wrap(tf.stack(values), True) for values in zip(*outputs, strict=True)]
+
+    def one(own: Sequence[Any]) -> Any:
+        parts = iter(own)
+        values = [next(parts) if wrapped.is_stacked else wrapped.t for wrapped in inputs]
+        attributes = pfor_input.op.node_def.attr
+        return pfor._create_op(pfor_input.op_type, values, dtypes, attrs=attributes).outputs
+
+    stacks = [wrapped.t for wrapped in inputs if wrapped.is_stacked]
+    members = tf.get_static_value(pfor_input.pfor.loop_len_vector)
+    if members is None:  # inside of a loop, such as that of a recurrent layer
+        outputs = tf.map_fn(one, stacks, fn_output_signature=dtypes)
+    else:
+        ones = [one([stack[i] for stack in stacks]) for i in range(int(members[0]))]
+        outputs = [tf.stack(values) for values in zip(*ones, strict=True)]
+    return [pfor.wrap(values, True) for values in outputs]
 
 
 def _bitcast(pfor_input: Any) -> Any:

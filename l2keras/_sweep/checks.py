@@ -140,14 +140,15 @@ def check_data(x: Any, y: Any, validation_data: Any) -> None:
 
 def _check_lengths(pair: Any, name: str) -> None:
     leaves = keras.tree.flatten(pair)
-    arrays = [leaf for leaf in leaves if len(getattr(leaf, "shape", ())) > 0]
+    arrays = [leaf for leaf in leaves if _is_array(leaf)]
     if len(arrays) < len(leaves):
-        other = next(leaf for leaf in leaves if not len(getattr(leaf, "shape", ())))
+        other = next(leaf for leaf in leaves if not _is_array(leaf))
         raise TypeError(
             _validation.error(
                 f"`{name}` must be arrays, or nested structures of arrays.",
                 _described(other),
-                "Convert lists with numpy.asarray; collect a dataset or generator into arrays.",
+                "Convert lists with numpy.asarray, sparse matrices with toarray(); collect a "
+                "dataset or generator into arrays.",
             )
         )
     lengths = sorted({int(array.shape[0]) for array in arrays})
@@ -159,6 +160,12 @@ def _check_lengths(pair: Any, name: str) -> None:
                 "Check x.shape and y.shape.",
             )
         )
+
+
+def _is_array(value: Any) -> bool:
+    """Of one axis or more; a sparse matrix is none."""
+    dense = hasattr(value, "__array__") or keras.ops.is_tensor(value)
+    return dense and len(getattr(value, "shape", ())) > 0
 
 
 def _described(value: Any) -> str:

@@ -217,8 +217,7 @@ class Group:
 
     def _axis_of(self, x: Any) -> int | None:
         """0 where each member has a batch of its own, None where one is for all."""
-        ranks = [len(keras.tree.flatten(of)[0].shape) for of in (x, self._template.example[0])]
-        return 0 if ranks[0] > ranks[1] else None
+        return 0 if len(keras.tree.flatten(x)[0].shape) > self._template.rank else None
 
     def _add(self, losses: Any, other: Any, metrics: Any, examples: int, lanes: int = 1) -> None:
         """Adds a batch to the sums of the epoch, and keeps the new states."""

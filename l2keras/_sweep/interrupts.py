@@ -13,6 +13,7 @@ _Signal = tuple[int, FrameType | None]
 
 _heard: list[_Signal] = []
 _handler: Callable[[int, FrameType | None], Any] = signal.default_int_handler
+_raised: BaseException | None = None  # by a handler
 
 
 @contextmanager
@@ -50,7 +51,17 @@ def _hear(number: int, frame: FrameType | None) -> None:
 
 def raise_if_heard() -> None:
     """Has Ctrl-C handled if it was pressed inside the block: Python raises KeyboardInterrupt."""
+    global _raised
     if _heard:
         last = _heard[-1]
         _heard.clear()
-        _handler(*last)
+        try:
+            _handler(*last)
+        except BaseException as error:
+            _raised = error
+            raise
+
+
+def comes_from_handler(error: BaseException) -> bool:
+    """Whether a handler of Ctrl-C has raised it."""
+    return error is _raised

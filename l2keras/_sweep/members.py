@@ -29,13 +29,6 @@ class Member:
     coupling: str = "penalty"
     peak: float = 1.0
 
-    @property
-    def rate_label(self) -> str:
-        """The learning rate, as text."""
-        if isinstance(self.learning_rate, float):
-            return f"{self.learning_rate:g}"
-        return type(self.learning_rate).__name__
-
 
 @dataclass
 class State:

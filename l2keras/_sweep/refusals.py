@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import keras
 from l2keras import _validation
 
 _OPERATION = re.compile(r"No pfor vectorization defined for (\w+)\s+name: \"([^\"]*)\"")
+_FORM = re.compile(r"of op '(\w+)' expected to be loop invariant")  # has one, but not of these
 
 
 class NotVectorizedError(ValueError):
@@ -20,7 +22,12 @@ class NotVectorizedError(ValueError):
 
 @contextmanager
 def naming_the_layer() -> Iterator[None]:
-    """Raises NotVectorizedError for what the backend refuses inside the block."""
+    """Raises NotVectorizedError for what the backend refuses inside the block.
+
+    TensorFlow writes pages about it to its log before: these are left out.
+    """
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(_is_no_error)
     filtered = keras.config.is_traceback_filtering_enabled()
     keras.config.disable_traceback_filtering()  # which drops the frames of Keras' own layers
     try:
@@ -31,8 +38,13 @@ def naming_the_layer() -> Iterator[None]:
             raise
         raise NotVectorizedError(refused) from error
     finally:
+        logger.removeFilter(_is_no_error)
         if filtered:
             keras.config.enable_traceback_filtering()
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.ERROR
 
 
 def _refused(error: Exception) -> str | None:
@@ -42,7 +54,10 @@ def _refused(error: Exception) -> str | None:
     if operation:
         kind, name = operation.groups()
         place = name.removeprefix("loop_body/").rpartition("/")[0]
-        return _worded(f"the operation {kind} in {place or 'the loss or a metric'}")
+        return _worded(f"the operation {kind} in {place or 'the loss or a metric'}", kind)
+    form = _FORM.search(text)
+    if form:
+        return _worded(f"{_layer(error.__traceback__)}: the operation {form.group(1)}")
     if "vmap" in text or "Batching rule" in text:
         return _worded(f"{_layer(error.__traceback__)}: {text.splitlines()[0]}")
     return None
@@ -59,9 +74,10 @@ def _layer(traceback: TracebackType | None) -> str:
     return found
 
 
-def _worded(what: str) -> str:
+def _worded(what: str, operation: str = "") -> str:
+    instead = "Pass use_cudnn=False to the layer" if "Cudnn" in operation else "Leave it out"
     return _validation.error(
         "`sweep` needs a model whose operations have a form over stacked weights.",
         what,
-        "Leave it out, or train the members one by one, with WeightDecay or HalfL2.",
+        f"{instead}, or train the members one by one, with WeightDecay or HalfL2.",
     )

@@ -22,11 +22,11 @@ class SweepResult:
     Attributes:
         members: What parts them: `.lam`, `.learning_rate`, `.seed`, `.coupling`.
         history: For each metric an array of shape (members, epochs); nan where a member had
-            ended. `loss` and `val_loss` contain the penalty, as in `fit`; `data_loss` and
-            `val_data_loss` do not.
+            ended. `loss` and `val_loss` contain the penalty of `lam`, as in `fit`; `data_loss` and
+            `val_data_loss` do not: of the losses of the layers themselves, all contain all.
         epochs: How many each member has done.
         status: For each member "finished", "stopped" (early stopping), "diverged" (its loss
-            became nan or infinite), "interrupted" or "waiting" (Ctrl-C came before).
+            became nan or infinite), "interrupted" or "waiting" (Ctrl-C or an error came before).
         weights: For each member what `get_weights()` of its model returns.
         notes: What the user should know: how many members were trained at once, and why.
 
@@ -59,10 +59,14 @@ class SweepResult:
         return self._template.member(self._states[i])
 
     def table(self) -> list[dict[str, Any]]:
-        """A row for each epoch of each member, of plain values: `pandas.DataFrame` takes it."""
-        rows = []
+        """A row for each epoch of each member, of plain values: `pandas.DataFrame` takes it.
+
+        `learning_rate` is a float, or the name of a schedule: "CosineDecay", or "CosineDecay 2" for
+        the second where there are several.
+        """
+        rows, rates = [], _rates(self.members)
         for i, member in enumerate(self.members):
-            about = {"member": i, "lam": member.lam, "learning_rate": member.rate_label,
+            about = {"member": i, "lam": member.lam, "learning_rate": rates[i],
                      "seed": member.seed}  # fmt: skip
             for epoch in range(self.epochs[i]):
                 values = {name: float(column[i, epoch]) for name, column in self.history.items()}
@@ -72,13 +76,15 @@ class SweepResult:
     def __str__(self) -> str:
         """The last epoch of every member."""
         names = [name for name in SHOWN if name in self.history]
-        lines = [f"{'lam':>10} {'eta':>10} {'seed':>5} {'epochs':>6} "
+        rates = [f"{r:.4g}" if isinstance(r, float) else r for r in _rates(self.members)]
+        width = max(10, *map(len, rates))
+        lines = [f"{'lam':>10} {'eta':>{width}} {'seed':>5} {'epochs':>6} "
                  + " ".join(f"{name:>14}" for name in names) + "  status"]  # fmt: skip
         for i, member in enumerate(self.members):
             last = self.epochs[i] - 1
             values = [self.history[name][i, last] if last >= 0 else np.nan for name in names]
             lines.append(
-                f"{member.lam:>10.4g} {member.rate_label:>10} {member.seed:>5} {last + 1:>6} "
+                f"{member.lam:>10.4g} {rates[i]:>{width}} {member.seed:>5} {last + 1:>6} "
                 + " ".join(f"{value:>14.5g}" for value in values)
                 + f"  {self.status[i]}"
             )
@@ -86,6 +92,27 @@ class SweepResult:
 
 
 SHOWN = ("loss", "data_loss", "accuracy", "val_loss", "val_data_loss", "val_accuracy")
+
+
+def _rates(members: Sequence[Member]) -> list[float | str]:
+    """The learning rates as `table` shows them."""
+    schedules = {id(one.learning_rate): one.learning_rate for one in members
+                 if not isinstance(one.learning_rate, float)}  # fmt: skip
+    kinds: dict[str, list[int]] = {}
+    for key, schedule in schedules.items():
+        kinds.setdefault(type(schedule).__name__, []).append(key)
+    names = {
+        key: kind if len(keys) == 1 else f"{kind} {number}"
+        for kind, keys in kinds.items()
+        for number, key in enumerate(keys, start=1)
+    }
+    return [names.get(id(one.learning_rate)) or _shortest(one.learning_rate) for one in members]
+
+
+def _shortest(rate: float) -> float:
+    """0.1 where an optimizer's float32 variable has made 0.10000000149 of it."""
+    single = np.float32(rate)
+    return float(str(single)) if float(single) == rate else rate
 
 
 def collect(

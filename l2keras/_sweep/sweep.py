@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,13 +10,13 @@ import keras
 import numpy as np
 
 from l2keras import masks
-from l2keras._sweep import checks, stacking
+from l2keras._sweep import checks, interrupts, stacking
 from l2keras._sweep.feed import Feed, number_of_examples, shuffled
 from l2keras._sweep.group import Group
 from l2keras._sweep.members import State
 from l2keras._sweep.result import SweepResult, collect
 from l2keras._sweep.template import Template
-from l2keras._sweep.training import Plan, Trained, train
+from l2keras._sweep.training import Plan, Trained, check_early_stopping, train
 
 
 def sweep(
@@ -43,7 +44,8 @@ def sweep(
 
     The weights of all members are stacked, and one compiled step moves all of them. Each member
     ends with the weights that `fit` gives it alone, from the same initial weights and on the
-    same batches, to rounding.
+    same batches, to rounding: in float32 that can grow from step to step in networks with kinks
+    (ReLU, maxima), as it does between two runs of `fit`. On torch dropout draws other masks.
 
     Convention: `lam` is the coefficient of `W` in the gradient.
 
@@ -54,17 +56,19 @@ def sweep(
         build_model: Function without arguments that returns a Keras model. It is called after
             `keras.utils.set_random_seed(seed)`, once for each seed: this gives the initial
             weights, which all lams and learning rates of a seed share; and once for the model
-            that traces the step. It must build the same model at every call. The global seeds of
+            that traces the step. It must build the same model, of new layers, at every call. The
+            global seeds of
             Python, NumPy and the backend stay as this leaves them.
         lam: Finite, non-negative floats; 0 trains without.
         x, y: Arrays, or nested structures of arrays, with the examples along the first axis.
-        validation_data: (x, y), evaluated after each epoch, or None.
+        validation_data: (x, y), evaluated after each epoch, or None: in batches of `batch_size`,
+            or of more where the loss is a mean over the examples.
         optimizer: Keras optimizer (or its name) whose update is elementwise: SGD, Adam, Adamax,
             Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion. It is copied, and not changed.
-        loss, metrics: As for `compile`.
+        loss, metrics: As for `compile`; each must be one number for a batch.
         epochs, batch_size: As for `fit`.
         seeds: Int or ints. Epoch e (0, 1, ...) of seed s sees the examples in the order
-            `numpy.random.default_rng([s, e]).permutation(len(x))`.
+            `numpy.random.default_rng([s, e]).permutation(n)` of its n examples.
         coupling: "penalty", "coupled", "decoupled" or "independent".
         include, exclude: What is decayed: globs on `variable.path`, or predicates, as for
             WeightDecay. By default kernels and embeddings; no bias, gamma or beta.
@@ -77,8 +81,9 @@ def sweep(
 
     Returns:
         `SweepResult`: `history` of shape (members, epochs) for each metric, `weights`,
-        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is. A handler of
-        your own for SIGINT is called between steps, and what it raises goes on to you.
+        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is, and so does an
+        error once members are done, with a warning. A handler of your own for SIGINT is called
+        between steps, and what it raises goes on to you.
 
     Raises:
         TypeError, ValueError: before any training, for a bad argument and, by its name, for what
@@ -113,6 +118,10 @@ def sweep(
     head_x, head_y = keras.tree.map_structure(lambda array: array[:2], train_data)
     template = Template(build_model, loss, metrics, head_x, head_y, seed=members[0].seed)
     stacking.check_model(template.model)
+    names = ["loss", *template.metric_names, "data_loss", "penalty"]
+    if test_data is not None:
+        names += [f"val_{name}" for name in names]
+    check_early_stopping(early_stopping, names, template.model.metrics)
     selected = masks.select(template.model, include, exclude)
     if any(member.lam for member in members):
         stacking.check_decayed(selected)
@@ -141,7 +150,7 @@ def sweep(
         size,
         epochs,
         train=feed,
-        test=None if test_data is None else _evaluation_feed(test_data, batch_size),
+        test=None if test_data is None else _evaluation_feed(test_data, batch_size, template),
         early_stopping=early_stopping,
         metrics=template.model.metrics,
         on_group_epoch=lambda: bar.add(1),
@@ -151,8 +160,21 @@ def sweep(
         Trained(number, member, State(*initial[member.seed]))
         for number, member in enumerate(members)
     ]
-    interrupted = train(trained, plan)
-    return collect(template, trained, epochs, [note, "interrupted"] if interrupted else [note])
+    return collect(template, trained, epochs, [note, *_trained(trained, plan)])
+
+
+def _trained(members: Sequence[Trained], plan: Plan) -> list[str]:
+    """Trains, and tells what kept it from the end: nothing that is done is lost to an error."""
+    try:
+        return ["interrupted"] if train(members, plan) else []
+    except Exception as error:
+        left = sum(not one.is_done for one in members)
+        if left == len(members) or interrupts.comes_from_handler(error):
+            raise
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        note = f"{left} members were not trained to the end: {why}"
+        warnings.warn(note, stacklevel=3)
+        return [note]
 
 
 def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
@@ -167,7 +189,9 @@ def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
     )
 
 
-def _evaluation_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
+def _evaluation_feed(data: tuple[Any, Any], batch_size: int, template: Template) -> Feed:
+    """Batches as `fit` evaluates; wider ones where the loss is the same."""
     order = np.arange(number_of_examples(data[0]))
-    width = stacking.evaluation_batch(batch_size, len(order))
+    wider = template.averages_examples()
+    width = stacking.evaluation_batch(batch_size, len(order)) if wider else batch_size
     return Feed(*data, lambda member, epoch: order, lambda member: 0, width)

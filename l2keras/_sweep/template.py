@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ import keras
 import numpy as np
 
 from l2keras import _validation
-from l2keras._keras.variables import is_built
+from l2keras._keras.variables import is_built, sublayers
+from l2keras._sweep.feed import number_of_examples
 
 
 class Template:
@@ -18,21 +20,34 @@ class Template:
     Args:
         build_model: Returns a Keras model; its weights follow `keras.utils.set_random_seed`.
         loss, metrics: As for `compile`.
-        x, y: Two examples or more, for the shapes.
+        x, y: Some examples.
         seed: Of the model that becomes the template.
+
+    Attributes:
+        rank: Axes of a batch; of the first array, where x is a structure of arrays.
+        metric_names: Those of the results of `metrics`.
+
+    Raises:
+        ValueError: the loss, or a metric, is not one number for a batch.
     """
 
     def __init__(
         self, build_model: Callable[[], Any], loss: Any, metrics: Any, x: Any, y: Any, seed: int
     ) -> None:
         self._build_model = build_model
-        self._x = x
-        self.example = x, y
+        self._x, self._y = x, y
+        self.rank = len(keras.tree.flatten(x)[0].shape)
         self.model = self.build(seed)
         self.model.compile(optimizer="sgd", loss=loss, metrics=metrics)
+        parameters = inspect.signature(self.model.compute_loss).parameters
+        self._knows_training = "training" in parameters  # an older one of the user's may not
         outputs = self.model(x, training=False)
-        self.model.compute_loss(x=x, y=y, y_pred=outputs)
+        _check_number("the loss", self._loss(x, y, outputs, training=False))
         self.model.compute_metrics(x, y, outputs)  # they make their variables when first called
+        results = self.model.get_metrics_result()
+        for name, value in results.items():
+            _check_number(f"the metric {name}", value)
+        self.metric_names = [name for name in results if name != "loss"]
         self.model.reset_metrics()
         self.trainable = list(self.model.trainable_variables)
         self.other = list(self.model.non_trainable_variables)
@@ -59,6 +74,16 @@ class Template:
     def initial(self, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Values of the trainable and of the other variables before training."""
         model = self.build(seed)
+        known = {id(variable) for variable in self.trainable}
+        again = [v.path for v in model.trainable_variables if id(v) in known]
+        if again:
+            raise ValueError(
+                _validation.error(
+                    "`build_model` must build a new model, of new layers, at every call.",
+                    f"{again[0]} of the model before",
+                    "Make the layers inside of it; keras.models.clone_model copies a model.",
+                )
+            )
         shapes = [tuple(v.shape) for v in model.trainable_variables]
         if shapes != [tuple(v.shape) for v in self.trainable]:
             raise ValueError(
@@ -105,13 +130,41 @@ class Template:
         ]
         with keras.StatelessScope(state_mapping=pairs, collect_losses=True) as scope:
             outputs = self.model(x, training=training)
-            loss = self.model.compute_loss(x=x, y=y, y_pred=outputs, training=training)
+            loss = self._loss(x, y, outputs, training)
             self.model.compute_metrics(x, y, outputs)
+        if not scope.state_mapping.keys() <= {id(variable) for variable, _ in pairs}:
+            raise ValueError(
+                _validation.error(
+                    "`sweep` needs a model that changes no variables but its own.",
+                    "a step that changes others, as keras.random does without a seed",
+                    "In a layer, make a keras.random.SeedGenerator once, and pass it as seed=.",
+                )
+            )
         return (
             loss,
             [scope.get_current_value(variable) for variable in self.other],
             [scope.get_current_value(variable) for variable in self.metrics],
         )
+
+    def averages_examples(self) -> bool:
+        """Whether the loss of a batch in `evaluate` is the mean of those of its examples.
+
+        Not where it is their sum, compares examples with each other, or is a mean over the steps
+        that a mask leaves, of which one example has more than another.
+        """
+        if any(_makes_a_mask(layer) for layer in sublayers(self.model)):
+            return False
+        ones = [self._evaluated(i, i + 1) for i in range(number_of_examples(self._x))]
+        return bool(np.isclose(self._evaluated(0, len(ones)), np.mean(ones), rtol=1e-2, atol=0))
+
+    def _evaluated(self, start: int, end: int) -> float:
+        x, y = keras.tree.map_structure(lambda array: array[start:end], (self._x, self._y))
+        outputs = self.model(x, training=False)
+        return float(keras.ops.convert_to_numpy(self._loss(x, y, outputs, training=False)))
+
+    def _loss(self, x: Any, y: Any, outputs: Any, training: bool) -> Any:
+        known = {"training": training} if self._knows_training else {}
+        return self.model.compute_loss(x=x, y=y, y_pred=outputs, **known)
 
     def metric_results(self, metrics: Any) -> dict[str, Any]:
         """The values of a member's metrics by name; the loss is not among them."""
@@ -119,6 +172,22 @@ class Template:
         with keras.StatelessScope(state_mapping=pairs):
             results = self.model.get_metrics_result()
         return {name: value for name, value in results.items() if name != "loss"}
+
+
+def _makes_a_mask(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Masking) or bool(getattr(layer, "mask_zero", False))
+
+
+def _check_number(what: str, value: Any) -> None:
+    shape = tuple(getattr(value, "shape", ()))
+    if shape != ():
+        raise ValueError(
+            _validation.error(
+                "`sweep` needs a loss and metrics that are one number for a batch.",
+                f"{what} of shape {shape}",
+                "Average it: losses with reduction=, F1Score and the like with average=.",
+            )
+        )
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from l2keras import _validation
 from l2keras._sweep import interrupts
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
@@ -38,6 +39,10 @@ class Trained:
     state: State
     history: list[Logs] = field(default_factory=list)
     status: str = "waiting"
+
+    @property
+    def is_done(self) -> bool:
+        return self.status in ("finished", "stopped", "diverged")
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,27 @@ class _GroupTraining:
         for one in active:
             one.state = states[self._members.index(one)]
         self._seat(active)
+
+
+def check_early_stopping(stopping: Any, names: Sequence[str], metrics: Sequence[Any]) -> None:
+    """Raises ValueError for an EarlyStopping that would never stop a member.
+
+    Args:
+        stopping: A `keras.callbacks.EarlyStopping`, or None.
+        names: What each epoch of a member logs.
+        metrics: Of the compiled model. Keras raises where they do not say whether more is better.
+    """
+    if stopping is None:
+        return
+    if stopping.monitor not in names:
+        raise ValueError(
+            _validation.error(
+                "`early_stopping` must monitor what the sweep logs.",
+                f"monitor={stopping.monitor!r}, where {', '.join(names)} are logged",
+                "Pass one of these, or validation_data for those that begin with val_.",
+            )
+        )
+    _Stopper(stopping, metrics).stops(0, dict.fromkeys(names, 0.0), lambda: State([], []))
 
 
 def _nth(states: Callable[[], Sequence[State]], seat: int) -> State:

@@ -269,6 +269,39 @@ def test_one_whose_record_is_refused_fails_alone(
     assert {one.run_id for one in outcomes if one and one.failed} == refused
 
 
+def test_where_the_store_refuses_all_none_is_trained_to_its_end(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing left to train for."""
+    epochs = []
+    end = together.Together._end_epoch
+
+    def counted(*arguments: Any) -> None:
+        epochs.append(1)
+        end(*arguments)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Rejected("the store refuses it")
+
+    monkeypatch.setattr(together.Together, "_end_epoch", counted)
+    monkeypatch.setattr(Run, "log_metrics", refuse)
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
+    outcomes = vectorized.train_at_once(nodes)
+    assert [one and one.status for one in outcomes] == ["FAILED", "FAILED"]
+    assert len(epochs) == 1
+
+
+def test_where_stacking_gains_nothing_they_are_trained_alone(
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No run is opened, and why is told."""
+    monkeypatch.setattr(stacking, "most_at_once", lambda model: (1, ", as it is slower"))
+    nodes = [composed("config", *SMALL, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
+    assert vectorized.train_at_once(nodes) == [None, None]
+    assert "2 members, 1 at once, as it is slower" in capsys.readouterr().err
+    assert not trials(Store(uri, "l2keras"))
+
+
 def test_the_learning_rate_under_accumulation_is_the_one_alone(composed: Compose, uri: str) -> None:
     """That of the last update, where an epoch of 4 batches ends between two updates of 3."""
     cosine = [0.1 * (1 + math.cos(math.pi * step / 12)) for step in (2, 5, 11)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from experiments import checkpoint, run, together, train, vectorized
 from experiments.outcome import Outcome
 from experiments.signals import Terminated
 from experiments.tracking import Store
+from hydra_plugins.l2keras_sweeps.vectorized import VectorizedLauncher
 from l2keras._sweep.group import Group
 from tests.experiments.conftest import Compose
 from tests.experiments.groups import SMALL, histories, trials
@@ -228,6 +230,39 @@ def test_the_last_of_a_group_goes_on_from_what_the_group_has_kept(
     assert not kept(store)
 
 
+def test_one_stopped_alone_goes_on_alone(
+    composed: Compose, nodes: list[DictConfig], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state has no form for a group; the others are trained at once."""
+    third = composed("config", *SMALL, "seed=2", f"tracking.uri={store.uri}")
+    save = train.record_result
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Stop
+
+    monkeypatch.setattr(train, "record_result", stop)
+    with pytest.raises(Stop):
+        train.train(nodes[0])
+    monkeypatch.setattr(train, "record_result", save)
+    outcomes, trained = relaunch([*nodes, third], monkeypatch)
+    assert [one and one.status for one in outcomes] == [None, "FINISHED", "FINISHED"]
+    assert len(trained) == 6
+
+
+def test_the_command_goes_on_with_the_last_of_a_group(
+    nodes: list[DictConfig], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweeper hands the launcher what is not done: one job."""
+    launch(nodes, stopping(fail), monkeypatch)
+    train.train(nodes[0])
+    launcher = VectorizedLauncher()
+    launcher.composed = [nodes[1]]
+    [outcome] = launcher._at_once()
+    assert outcome is not None
+    assert outcome.status == "FINISHED"
+    assert trials(store)["half_l2 lam=0.3 eta=0.2 seed=1"].data.tags["vectorized_size"] == "1"
+
+
 def test_seconds_count_what_launches_before_have_spent(
     nodes: list[DictConfig], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +283,9 @@ def test_one_that_goes_on_in_another_group_has_its_tags(
     """The size is that of the group that finishes it; a state kept alone is gone, too."""
     launch(nodes, stopping(fail), monkeypatch)
     for run_id in ids(store).values():
-        (store.folder / "checkpoints" / f"{run_id}.state").touch()
+        alone = store.folder / "checkpoints" / f"{run_id}.state"
+        alone.touch()
+        os.utime(alone, (0, 0))  # older than what the group has kept
     third = composed("config", *SMALL, "seed=2", f"tracking.uri={store.uri}")
     vectorized.train_at_once([*nodes, third])
     tags = [found.data.tags for found in trials(store).values()]
