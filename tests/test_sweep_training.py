@@ -98,10 +98,17 @@ def test_metrics_that_count_are_those_of_fit(name: str) -> None:
     def options() -> dict[str, Any]:
         return {"loss": kind(), "metrics": [metric()], "epochs": EPOCHS}
 
-    result = l2keras.sweep(
-        build, (0.0, 0.6), x, y, optimizer=keras.optimizers.SGD(0.5), batch_size=BATCH, verbose=0,
-        **options(),
-    )  # fmt: skip
+    def swept() -> Any:
+        return l2keras.sweep(
+            build, (0.0, 0.6), x, y, optimizer=keras.optimizers.SGD(0.5), batch_size=BATCH,
+            verbose=0, **options(),
+        )  # fmt: skip
+
+    if (BACKEND, name) == ("torch", "IoU"):  # whose matrix has no form under torch.func.vmap
+        with pytest.raises(ValueError, match=r"the metric seen \(MeanIoU\)"):
+            swept()
+        return
+    result = swept()
     _, history = alone(build, (x, y), keras.optimizers.SGD(0.5), lam=0.6, **options())
     assert result.history["seen"][1] == pytest.approx(history["seen"], rel=1e-5, abs=1e-6)
 

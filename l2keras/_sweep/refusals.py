@@ -16,6 +16,9 @@ _OPERATION = re.compile(r"No pfor vectorization defined for (\w+)\s+name: \"([^\
 _FORM = re.compile(r"of op '(\w+)' expected to be loop invariant")  # has one, but not of these
 
 
+_KINDS = {keras.Layer: "layer", keras.metrics.Metric: "metric", keras.losses.Loss: "loss"}
+
+
 class NotVectorizedError(ValueError):
     """An operation of the model has no form over stacked weights."""
 
@@ -64,12 +67,13 @@ def _refused(error: Exception) -> str | None:
 
 
 def _layer(traceback: TracebackType | None) -> str:
-    """The innermost layer that was being called."""
+    """The innermost layer, metric or loss that was being called."""
     found = "the loss or a metric"
     while traceback is not None:
         owner = traceback.tb_frame.f_locals.get("self")
-        if isinstance(owner, keras.Layer):
-            found = f"the layer {owner.name} ({type(owner).__name__})"
+        for kind, word in _KINDS.items():
+            if isinstance(owner, kind):
+                found = f"the {word} {owner.name} ({type(owner).__name__})"
         traceback = traceback.tb_next
     return found
 
