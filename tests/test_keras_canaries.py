@@ -37,6 +37,7 @@ PRIVATE = {
 }
 # Private names that are not Keras': Python's, and our own that another module reads.
 OURS = {
+    "__call__",
     "__name__",
     "__new__",
     "__module__",
