@@ -24,7 +24,7 @@ class Progress:
 
     Attributes:
         history: For each metric its values, one an epoch.
-        seconds: Wall time of `fit` so far.
+        seconds: Wall time of `fit` so far, of all launches; in a group its share.
     """
 
     history: dict[str, list[float]]

@@ -9,7 +9,7 @@ import numpy as np
 from experiments import pipeline
 from experiments.data import Dataset, load_data
 from experiments.schema import Config
-from l2keras._sweep import stacking
+from l2keras._sweep import evaluation
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.members import Member
 
@@ -53,7 +53,7 @@ class Datasets:
         def order(member: Member, epoch: int) -> np.ndarray:
             return np.arange(self._num_test) + place(member) * self._num_test
 
-        width = stacking.evaluation_batch(batch_size, self._num_test)
+        width = evaluation.widest(batch_size, self._num_test)
         return Feed(*self.test, order, place, width)
 
 

@@ -91,7 +91,7 @@ def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
         except Exception as error:
             _end_all(seats, error)
             left = sum(seat.outcome is None for seat in seats)
-            if left:
+            if left > 1:
                 print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)
         except BaseException as error:
             _end_all(seats, error)
@@ -105,13 +105,16 @@ def _train_seats(seats: Sequence[_Seat]) -> None:
     device_name = device.set_up(config)
     store = tracking.opened(config.tracking.uri, config.tracking.study, patient=True)
     signals.check()
-    waiting = [seat for seat in _unsettled(store, seats) if _kept(store, seat) != ALONE]
-    if len(waiting) < 2 and not any(_kept(store, seat) for seat in waiting):
+    unsettled = _unsettled(store, seats)
+    kept = [_kept(store, seat) for seat in unsettled]
+    waiting = [seat for seat, how in zip(unsettled, kept, strict=True) if how != ALONE]
+    resumes = TOGETHER in kept
+    if len(waiting) < 2 and not resumes:
         return
     from experiments.together import Together
 
     together = Together([seat.config for seat in waiting])
-    if together.size == 1 < len(waiting):
+    if together.size == 1 and not resumes:
         print(f"trained one by one: {together.note}", file=sys.stderr)
         return
     together.rehearse()  # what cannot be trained at once raises here: no run has been opened
@@ -189,7 +192,7 @@ def _train(
     if not numbers:
         return
     config = seats[0].config
-    label = f"{len(numbers)} runs at once"
+    label = f"{len(numbers)} runs at once" if len(numbers) > 1 else seats[numbers[0]].label
     try:
         with (
             suppress(_NoneLeftError),
@@ -230,7 +233,7 @@ def _keep(seat: _Seat, runner: Runner) -> None:
 
 
 class _NoneLeftError(Exception):
-    """The store has refused every run that is trained."""
+    """Every run that is trained has failed."""
 
 
 def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
@@ -249,15 +252,15 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
             seat.run.log_metrics(metrics, step=epoch)
         except Rejected as error:  # what the store has against this run is none of the others'
             seat.fail(error)
-            if all(one.run is None for one in seats):
-                raise _NoneLeftError from error
-            return
-        if epoch not in shown:
-            shown.add(epoch)
-            advance(metrics)
-        if not math.isfinite(metrics["loss"]):
-            why = f"the loss is {metrics['loss']} after an epoch"
-            seat.fail(DivergedError(why), metrics)
+        else:
+            if epoch not in shown:
+                shown.add(epoch)
+                advance(metrics)
+            if not math.isfinite(metrics["loss"]):
+                why = f"the loss is {metrics['loss']} after an epoch"
+                seat.fail(DivergedError(why), metrics)
+        if all(one.run is None for one in seats):
+            raise _NoneLeftError
 
     return on_epoch
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._sweep import loops, memory, stacking
+from l2keras._sweep import evaluation, loops, memory, stacking
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_without_files_the_system_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_
 )
 def test_batches_of_an_evaluation_are_even_where_they_can(examples: int, batch: int) -> None:
     """Of 72 to 96 examples, for steps of 32: the largest that divides them; else 96, or all."""
-    assert stacking.evaluation_batch(32, examples) == batch
+    assert evaluation.widest(32, examples) == batch
 
 
 def test_an_evaluation_holds_no_more_than_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

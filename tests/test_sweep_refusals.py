@@ -168,14 +168,15 @@ def test_a_layer_without_a_form_over_stacked_weights_is_named() -> None:
 @ON_TENSORFLOW
 def test_a_refusal_is_all_that_is_said() -> None:
     """TensorFlow logs the operation, its attributes and stack as errors; they are held back."""
-    logger, handler = logging.getLogger("tensorflow"), QueueHandler(SimpleQueue())
-    said = handler.queue
+    logger, said = logging.getLogger("tensorflow"), SimpleQueue[logging.LogRecord]()
+    handler = QueueHandler(said)
     logger.addHandler(handler)
     try:
         with pytest.raises(ValueError, match="form over stacked weights"):
             run(lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2), Opaque()]))
+        assert said.empty()
         logger.error("of another's")
-        assert "of another's" in said.get().getMessage()
+        assert "of another's" in said.get_nowait().getMessage()
     finally:
         logger.removeHandler(handler)
 
@@ -187,8 +188,38 @@ class Noisy(layers.Layer):
         return inputs + keras.random.normal(keras.ops.shape(inputs))
 
 
+def test_an_assignment_to_a_trainable_variable_is_refused() -> None:
+    """SpectralNormalization normalizes its kernel in place: the assignment would be lost."""
+
+    def build() -> Any:
+        normalized = layers.SpectralNormalization(layers.Dense(2, name="normalized"))
+        return keras.Sequential([keras.Input((3,)), normalized])
+
+    with pytest.raises(ValueError, match=r"an assignment to .*kernel\. Leave out"):
+        run(build)
+
+
+class Summed(layers.Layer):
+    """Adds its inputs up along an axis that a weight names."""
+
+    def build(self, shape: Any) -> None:
+        self.axis = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, inputs: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.cumsum(inputs, tf.cast(keras.ops.convert_to_tensor(self.axis), "int32"))
+
+
+@ON_TENSORFLOW
+def test_an_operation_that_only_has_another_form_is_named() -> None:
+    """TensorFlow has a rule for Cumsum, but not along an axis of each member's own."""
+    with pytest.raises(ValueError, match=r"Received: the operation Cumsum in .*summed.*\. Leave"):
+        run(lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2), Summed(name="summed")]))
+
+
 def test_random_numbers_without_a_seed_are_refused() -> None:
-    """In a compiled step all draws of the process's own generator would be the same."""
+    """They are drawn from a generator of the process, whose state is no variable of the model."""
     with pytest.raises(ValueError, match=r"seed"):
         run(lambda: keras.Sequential([keras.Input((3,)), Noisy(), layers.Dense(2)]))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._sweep import group, loops, memory, stacking
+from l2keras._sweep import evaluation, group, loops, memory, stacking
 from l2keras._sweep.group import Group
 from tests.helpers import BACKEND, mse, to_numpy
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
@@ -50,6 +50,69 @@ def test_the_loss_of_an_evaluation_is_that_of_its_batches() -> None:
     _, history = alone(linear, data(), optimizer, lam=0.3, loss=loss, validation_data=data())
     for name in ("loss", "val_loss"):
         assert result.history[name][1] == pytest.approx(history[name], rel=1e-4, abs=0)
+
+
+class Sums(keras.layers.Layer):
+    """Adds a loss that is a sum over the batch."""
+
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(1e-3 * keras.ops.sum(keras.ops.square(inputs)))
+        return inputs
+
+
+def rmse(y_true: Any, y_pred: Any) -> Any:
+    """Of a batch, which Keras takes the mean of over the batches."""
+    return keras.ops.sqrt(keras.ops.mean(keras.ops.square(y_true - y_pred)))
+
+
+@pytest.mark.parametrize("metrics", [None, [rmse]])
+def test_an_evaluation_has_the_batches_of_fit_where_they_matter(metrics: Any) -> None:
+    """To a loss that a layer adds, and to a metric that is a function."""
+
+    def build() -> Any:
+        return keras.Sequential([linear(), *([] if metrics else [Sums()])])
+
+    options: dict[str, Any] = {"loss": "mse", "metrics": metrics, "epochs": EPOCHS}
+    options["validation_data"] = data()
+    result = l2keras.sweep(
+        build, (0.0, 0.3), *data(), optimizer=keras.optimizers.SGD(0.1), batch_size=BATCH,
+        verbose=0, **options,
+    )  # fmt: skip
+    _, history = alone(build, data(), keras.optimizers.SGD(0.1), lam=0.3, **options)
+    for name, values in history.items():
+        assert result.history[name][1] == pytest.approx(values, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "metrics", "wider"),
+    [
+        ("mse", ["accuracy", keras.metrics.AUC()], True),
+        ({"a": keras.losses.MeanSquaredError(), "b": "mae"}, None, True),
+        (keras.losses.mean_squared_error, None, True),
+        (keras.losses.MeanSquaredError("sum"), None, False),
+        (keras.losses.SparseCategoricalCrossentropy(ignore_class=0), None, False),
+        (mse, None, False),
+        ("mse", [rmse], False),
+    ],
+)
+def test_which_losses_and_metrics_are_means_over_examples(
+    loss: Any, metrics: Any, wider: bool
+) -> None:
+    """Keras' own that average, and that count; no function of the user's."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert evaluation.is_by_example(model, loss, metrics) is wider
+
+
+def test_which_layers_map_each_example() -> None:
+    """Keras' own, without masks, operations outside of layers, and losses that layers add."""
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(2)(inputs)
+    mixed = keras.Model(inputs, hidden - keras.ops.mean(hidden, axis=0, keepdims=True))
+    masking = keras.Sequential([keras.Input((3, 1)), keras.layers.Masking()])
+    function = keras.Sequential([inputs, keras.layers.Lambda(lambda x: x)])
+    plain = keras.Model(inputs, keras.layers.Add()([hidden, hidden]))
+    found = [evaluation.is_by_example(m, "mse", None) for m in (plain, mixed, masking, function)]
+    assert found == [True, False, False, False]
 
 
 def test_the_loss_of_masked_steps_is_that_of_its_batches() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import l2keras
 from benchmarks.sweepcost.cases import Case
 from experiments.sources import SOURCES
-from l2keras._sweep import stacking
+from l2keras._sweep import evaluation
 
 BACKEND = keras.backend.backend()
 RATE, MOMENTUM = 0.05, 0.9
@@ -79,7 +79,7 @@ class Sides:
 
         test = self.validation
         if test is not None:  # in batches as large as those of `sweep`, which leave no remainder
-            width = stacking.evaluation_batch(case.batch_size, len(test[0]))
+            width = evaluation.widest(case.batch_size, len(test[0]))
             assert len(test[0]) % width == 0
             test = pipeline(test, width)
         model.fit(

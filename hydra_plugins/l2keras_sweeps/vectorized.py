@@ -3,8 +3,8 @@
 Jobs that differ in lambda, seed, learning rate and method only share one compiled step over
 stacked weights; the others run one after another, as with Hydra's own launcher.
 
-The metric `seconds` of a run that was trained at once is its share of the wall time: that of all
-runs of its group, divided by their number.
+The metric `seconds` of a run that was trained at once is its share of the wall time: in each launch
+that of all runs of its group, divided by their number.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ from typing import Any
 
 _Signal = tuple[int, FrameType | None]
 
+_MARK = "l2keras_handler"  # of what a handler has raised
+
 _heard: list[_Signal] = []
 _handler: Callable[[int, FrameType | None], Any] = signal.default_int_handler
-_raised: BaseException | None = None  # by a handler
 
 
 @contextmanager
@@ -51,17 +52,16 @@ def _hear(number: int, frame: FrameType | None) -> None:
 
 def raise_if_heard() -> None:
     """Has Ctrl-C handled if it was pressed inside the block: Python raises KeyboardInterrupt."""
-    global _raised
     if _heard:
         last = _heard[-1]
         _heard.clear()
         try:
             _handler(*last)
         except BaseException as error:
-            _raised = error
+            vars(error)[_MARK] = True
             raise
 
 
 def comes_from_handler(error: BaseException) -> bool:
     """Whether a handler of Ctrl-C has raised it."""
-    return error is _raised
+    return _MARK in vars(error)

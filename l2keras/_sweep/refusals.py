@@ -29,8 +29,14 @@ def naming_the_layer() -> Iterator[None]:
 
     TensorFlow writes pages about it to its log before: these are left out.
     """
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(_is_no_error)
+    logger, held = logging.getLogger("tensorflow"), list[logging.LogRecord]()
+
+    def hold(record: logging.LogRecord) -> bool:
+        if record.levelno == logging.ERROR:
+            held.append(record)
+        return record.levelno != logging.ERROR
+
+    logger.addFilter(hold)
     filtered = keras.config.is_traceback_filtering_enabled()
     keras.config.disable_traceback_filtering()  # which drops the frames of Keras' own layers
     try:
@@ -39,15 +45,14 @@ def naming_the_layer() -> Iterator[None]:
         refused = _refused(error)
         if refused is None:
             raise
+        held.clear()
         raise NotVectorizedError(refused) from error
     finally:
-        logger.removeFilter(_is_no_error)
+        logger.removeFilter(hold)
+        for record in held:
+            logger.handle(record)
         if filtered:
             keras.config.enable_traceback_filtering()
-
-
-def _is_no_error(record: logging.LogRecord) -> bool:
-    return record.levelno != logging.ERROR
 
 
 def _refused(error: Exception) -> str | None:
@@ -56,14 +61,28 @@ def _refused(error: Exception) -> str | None:
     operation = _OPERATION.search(text)
     if operation:
         kind, name = operation.groups()
-        place = name.removeprefix("loop_body/").rpartition("/")[0]
-        return _worded(f"the operation {kind} in {place or 'the loss or a metric'}", kind)
+        return _worded(f"the operation {kind} in {_place(name)}", kind)
     form = _FORM.search(text)
     if form:
-        return _worded(f"{_layer(error.__traceback__)}: the operation {form.group(1)}")
+        kind, name = form.group(1), _converted(error.__traceback__)
+        return _worded(f"the operation {kind} in {_place(name)}", kind)
     if "vmap" in text or "Batching rule" in text:
         return _worded(f"{_layer(error.__traceback__)}: {text.splitlines()[0]}")
     return None
+
+
+def _place(name: str) -> str:
+    """The layer that an operation of this name belongs to."""
+    return name.removeprefix("loop_body/").rpartition("/")[0] or "the loss or a metric"
+
+
+def _converted(traceback: TracebackType | None) -> str:
+    """The name of the operation that TensorFlow was converting."""
+    found = ""
+    while traceback is not None:
+        found = getattr(traceback.tb_frame.f_locals.get("y_op"), "name", found)
+        traceback = traceback.tb_next
+    return found
 
 
 def _layer(traceback: TracebackType | None) -> str:

@@ -85,17 +85,6 @@ def _megabytes(number: int) -> str:
     return f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.2g}"
 
 
-def evaluation_batch(batch_size: int, examples: int) -> int:
-    """Examples evaluated at once: three batches, as a training step holds activations three times.
-
-    So that what `memory.bytes_per_member` says of a step is enough for an evaluation, too. Up to
-    a quarter fewer where these leave no remainder, which is a program more to compile.
-    """
-    most = min(3 * batch_size, examples)
-    widths = range(most, 3 * most // 4 - 1, -1)
-    return next((width for width in widths if examples % width == 0), most)
-
-
 def clusters(model: Any, size: int, steps: Mapping[int, int], epochs: int) -> list[int]:
     """The batch sizes, of so many steps in an epoch, that are better compiled as a whole."""
     return [width for width, of in steps.items() if pays_as_cluster(model, size, epochs * of)]

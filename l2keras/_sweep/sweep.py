@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from l2keras import masks
-from l2keras._sweep import checks, interrupts, stacking
+from l2keras._sweep import checks, evaluation, interrupts, stacking
 from l2keras._sweep.feed import Feed, number_of_examples, shuffled
 from l2keras._sweep.group import Group
 from l2keras._sweep.members import State
@@ -57,12 +57,11 @@ def sweep(
             `keras.utils.set_random_seed(seed)`, once for each seed: this gives the initial
             weights, which all lams and learning rates of a seed share; and once for the model
             that traces the step. It must build the same model, of new layers, at every call. The
-            global seeds of
-            Python, NumPy and the backend stay as this leaves them.
+            global seeds of Python, NumPy and the backend stay as this leaves them.
         lam: Finite, non-negative floats; 0 trains without.
         x, y: Arrays, or nested structures of arrays, with the examples along the first axis.
         validation_data: (x, y), evaluated after each epoch, or None: in batches of `batch_size`,
-            or of more where the loss is a mean over the examples.
+            or of more where loss and metrics are Keras' own means over the examples.
         optimizer: Keras optimizer (or its name) whose update is elementwise: SGD, Adam, Adamax,
             Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion. It is copied, and not changed.
         loss, metrics: As for `compile`; each must be one number for a batch.
@@ -81,9 +80,9 @@ def sweep(
 
     Returns:
         `SweepResult`: `history` of shape (members, epochs) for each metric, `weights`,
-        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is, and so does an
-        error once members are done, with a warning. A handler of your own for SIGINT is called
-        between steps, and what it raises goes on to you.
+        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is, and so does, with
+        a warning, running out of memory or another failure of the backend once members are done. A
+        handler of your own for SIGINT is called between steps, and what it raises goes on to you.
 
     Raises:
         TypeError, ValueError: before any training, for a bad argument and, by its name, for what
@@ -118,6 +117,9 @@ def sweep(
     head_x, head_y = keras.tree.map_structure(lambda array: array[:2], train_data)
     template = Template(build_model, loss, metrics, head_x, head_y, seed=members[0].seed)
     stacking.check_model(template.model)
+    width = batch_size
+    if test_data is not None and evaluation.is_by_example(template.model, loss, metrics):
+        width = evaluation.widest(batch_size, number_of_examples(test_data[0]))
     names = ["loss", *template.metric_names, "data_loss", "penalty"]
     if test_data is not None:
         names += [f"val_{name}" for name in names]
@@ -150,7 +152,7 @@ def sweep(
         size,
         epochs,
         train=feed,
-        test=None if test_data is None else _evaluation_feed(test_data, batch_size, template),
+        test=None if test_data is None else _evaluation_feed(test_data, width),
         early_stopping=early_stopping,
         metrics=template.model.metrics,
         on_group_epoch=lambda: bar.add(1),
@@ -164,10 +166,10 @@ def sweep(
 
 
 def _trained(members: Sequence[Trained], plan: Plan) -> list[str]:
-    """Trains, and tells what kept it from the end: nothing that is done is lost to an error."""
+    """Trains, and tells what kept it from the end: what is done is not lost to the backend."""
     try:
         return ["interrupted"] if train(members, plan) else []
-    except Exception as error:
+    except _failures() as error:
         left = sum(not one.is_done for one in members)
         if left == len(members) or interrupts.comes_from_handler(error):
             raise
@@ -175,6 +177,15 @@ def _trained(members: Sequence[Trained], plan: Plan) -> list[str]:
         note = f"{left} members were not trained to the end: {why}"
         warnings.warn(note, stacklevel=3)
         return [note]
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a backend raises where memory, or a device, fails."""
+    if keras.backend.backend() != "tensorflow":
+        return MemoryError, RuntimeError
+    import tensorflow as tf
+
+    return MemoryError, RuntimeError, tf.errors.OpError
 
 
 def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
@@ -189,9 +200,6 @@ def _shuffled_feed(data: tuple[Any, Any], batch_size: int) -> Feed:
     )
 
 
-def _evaluation_feed(data: tuple[Any, Any], batch_size: int, template: Template) -> Feed:
-    """Batches as `fit` evaluates; wider ones where the loss is the same."""
+def _evaluation_feed(data: tuple[Any, Any], width: int) -> Feed:
     order = np.arange(number_of_examples(data[0]))
-    wider = template.averages_examples()
-    width = stacking.evaluation_batch(batch_size, len(order)) if wider else batch_size
     return Feed(*data, lambda member, epoch: order, lambda member: 0, width)

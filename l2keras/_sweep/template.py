@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from l2keras import _validation
-from l2keras._keras.variables import is_built, sublayers
-from l2keras._sweep.feed import number_of_examples
+from l2keras._keras.variables import is_built
 
 
 class Template:
@@ -35,7 +34,7 @@ class Template:
         self, build_model: Callable[[], Any], loss: Any, metrics: Any, x: Any, y: Any, seed: int
     ) -> None:
         self._build_model = build_model
-        self._x, self._y = x, y
+        self._x = x
         self.rank = len(keras.tree.flatten(x)[0].shape)
         self.model = self.build(seed)
         self.model.compile(optimizer="sgd", loss=loss, metrics=metrics)
@@ -128,39 +127,16 @@ class Template:
             *zip(self.other, other, strict=True),
             *zip(self.metrics, metrics, strict=True),
         ]
-        with keras.StatelessScope(state_mapping=pairs, collect_losses=True) as scope:
+        with _Scope(state_mapping=pairs, collect_losses=True) as scope:
             outputs = self.model(x, training=training)
             loss = self._loss(x, y, outputs, training)
             self.model.compute_metrics(x, y, outputs)
-        if not scope.state_mapping.keys() <= {id(variable) for variable, _ in pairs}:
-            raise ValueError(
-                _validation.error(
-                    "`sweep` needs a model that changes no variables but its own.",
-                    "a step that changes others, as keras.random does without a seed",
-                    "In a layer, make a keras.random.SeedGenerator once, and pass it as seed=.",
-                )
-            )
+        scope.check({id(variable) for variable in [*self.other, *self.metrics]})
         return (
             loss,
             [scope.get_current_value(variable) for variable in self.other],
             [scope.get_current_value(variable) for variable in self.metrics],
         )
-
-    def averages_examples(self) -> bool:
-        """Whether the loss of a batch in `evaluate` is the mean of those of its examples.
-
-        Not where it is their sum, compares examples with each other, or is a mean over the steps
-        that a mask leaves, of which one example has more than another.
-        """
-        if any(_makes_a_mask(layer) for layer in sublayers(self.model)):
-            return False
-        ones = [self._evaluated(i, i + 1) for i in range(number_of_examples(self._x))]
-        return bool(np.isclose(self._evaluated(0, len(ones)), np.mean(ones), rtol=1e-2, atol=0))
-
-    def _evaluated(self, start: int, end: int) -> float:
-        x, y = keras.tree.map_structure(lambda array: array[start:end], (self._x, self._y))
-        outputs = self.model(x, training=False)
-        return float(keras.ops.convert_to_numpy(self._loss(x, y, outputs, training=False)))
 
     def _loss(self, x: Any, y: Any, outputs: Any, training: bool) -> Any:
         known = {"training": training} if self._knows_training else {}
@@ -174,8 +150,30 @@ class Template:
         return {name: value for name, value in results.items() if name != "loss"}
 
 
-def _makes_a_mask(layer: Any) -> bool:
-    return isinstance(layer, keras.layers.Masking) or bool(getattr(layer, "mask_zero", False))
+class _Scope(keras.StatelessScope):
+    """Remembers what is assigned."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._assigned: dict[int, Any] = {}
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        self._assigned[id(update[0])] = update[0]
+        super().add_update(update)
+
+    def check(self, kept: set[int]) -> None:
+        """Raises ValueError for an assignment to another variable, which would be lost."""
+        lost = [variable for key, variable in self._assigned.items() if key not in kept]
+        if lost:
+            raise ValueError(
+                _validation.error(
+                    "`sweep` needs a model that assigns, in its call, no trainable variable and "
+                    "none that it does not own.",
+                    f"an assignment to {lost[0].path}",
+                    "Leave out the layer that does so; for keras.random give the layer a "
+                    "keras.random.SeedGenerator, and pass it as seed=.",
+                )
+            )
 
 
 def _check_number(what: str, value: Any) -> None:

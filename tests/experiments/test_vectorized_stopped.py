@@ -17,6 +17,7 @@ from experiments.outcome import Outcome
 from experiments.signals import Terminated
 from experiments.tracking import Store
 from hydra_plugins.l2keras_sweeps.vectorized import VectorizedLauncher
+from l2keras._sweep import stacking
 from l2keras._sweep.group import Group
 from tests.experiments.conftest import Compose
 from tests.experiments.groups import SMALL, histories, trials
@@ -247,6 +248,17 @@ def test_one_stopped_alone_goes_on_alone(
     outcomes, trained = relaunch([*nodes, third], monkeypatch)
     assert [one and one.status for one in outcomes] == [None, "FINISHED", "FINISHED"]
     assert len(trained) == 6
+
+
+def test_where_only_one_fits_a_stopped_group_goes_on_one_by_one(
+    nodes: list[DictConfig], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine with less memory: none is begun anew."""
+    launch(nodes, stopping(fail), monkeypatch)
+    monkeypatch.setattr(stacking, "group_size", lambda *_: (1, "one fits"))
+    outcomes, trained = relaunch(nodes, monkeypatch)
+    assert [one and one.status for one in outcomes] == ["FINISHED", "FINISHED"]
+    assert trained == [2, 2]
 
 
 def test_the_command_goes_on_with_the_last_of_a_group(
