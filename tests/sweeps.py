@@ -10,7 +10,7 @@ import numpy as np
 
 import l2keras
 from l2keras import masks
-from tests.helpers import BACKEND, Linear
+from tests.helpers import BACKEND, Linear, mse
 
 EXAMPLES = 11  # two batches of 4 and a remainder of 3
 BATCH = 4
@@ -103,3 +103,19 @@ def data(
     floatx = keras.config.floatx()
     x = generator.normal(size=(examples, *shape)).astype(floatx)
     return x, generator.normal(size=(examples, units)).astype(floatx)
+
+
+LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
+
+
+def swept(lam: Any = LAMS, **options: Any) -> Any:
+    """`linear` on `data`, by `sweep`."""
+    settings: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH, "verbose": 0, "loss": mse}
+    settings |= {"optimizer": keras.optimizers.SGD(0.1, momentum=0.5), **options}
+    return l2keras.sweep(linear, lam, *data(), **settings)
+
+
+def expected(lam: float, **options: Any) -> Any:
+    """A member of the same by `fit`: the model and its history."""
+    optimizer = keras.optimizers.SGD(options.pop("learning_rate", 0.1), momentum=0.5)
+    return alone(linear, data(), optimizer, lam=lam, loss=mse, **options)
