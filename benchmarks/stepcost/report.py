@@ -150,6 +150,13 @@ _REASONS = {
         "coupled decay makes the new gradients of all kernels before the update, and leaves "
         "those of autograd alone.",
     ),
+    ("torch", "jit"): (
+        "Decoupled decay is no part of the update's graph: Dynamo breaks it where Keras' update "
+        "hands a tensor to torch where a number is taken (`_foreach_add_`), decay or not. Decay is "
+        "a graph of its own before, a pass over the weights with its own guards.",
+        "Memory: HalfL2 holds one lam*W, as the built-in does, and 1.5 MB beside; coupled decay "
+        "makes the new gradients of all kernels before the update.",
+    ),
 }
 
 
