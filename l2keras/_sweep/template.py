@@ -34,6 +34,7 @@ class Template:
         self, build_model: Callable[[], Any], loss: Any, metrics: Any, x: Any, y: Any, seed: int
     ) -> None:
         self._build_model = build_model
+        x, y = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))  # as `fit` has them
         self._x = x
         self.rank = len(keras.tree.flatten(x)[0].shape)
         self.model = self.build(seed)
