@@ -31,22 +31,25 @@ class Busy(Exception):
 
 
 @contextmanager
-def claim(folder: Path, name: str, patience: float = 1.0) -> Iterator[None]:
+def claim(folder: Path, name: str, patience: float = 1.0) -> Iterator[bool]:
     """Holds `name` for this process; the operating system lets go of it when the process dies.
 
     The file of a process that died stays, that of one that ended does not.
+
+    Yields:
+        Whether a process on these disks has died that held it.
 
     Raises:
         Busy: another process holds it, longer than `is_claimed` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_path(folder, name))
+    lock, died = FileLock(_path(folder, name)), _path(folder, name).exists()
     try:
         lock.acquire(timeout=patience)
     except Timeout:
         raise Busy(name) from None
     try:
-        yield
+        yield died
     finally:
         _path(folder, name).unlink(missing_ok=True)
         lock.release()

@@ -206,7 +206,9 @@ class Store:
     def _write(self, run_id: str, batch: outbox.Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(*row[:3], step=row[3]) for row in batch.metrics]
+        # The newest first: MLflow keeps the latest of each, and writes it over with every later one.
+        newest = sorted(batch.metrics, key=lambda row: row[3], reverse=True)
+        metrics = [Metric(*row[:3], step=row[3]) for row in newest]
         params = [Param(key, value) for key, value in batch.params.items()]
         tags = [RunTag(key, value) for key, value in batch.tags.items()]
         while metrics or params or tags:  # what MLflow takes in a request: 1,000, of these 100

@@ -45,17 +45,16 @@ def train(node: DictConfig) -> Outcome:
     if not in_sweep:  # a sweep has done so
         upload.send_pending(store)
     told, label = identity.config_hash(cli.flatten(node)), run_label(config)
-    done = ledger.settled(ledger.find(store, [told])[told], config.rerun, label)
-    if done is not None:
-        return done
     try:
-        with identity.claim(store.folder, ledger.claim_name(store, told)):
-            entries = ledger.find(store, [told])[told]  # another process may have been faster
-            done = ledger.settled(entries, config.rerun, label, claimed=True)
+        with identity.claim(store.folder, ledger.claim_name(store, told)) as died:
+            entries = ledger.find(store, [told])[told]
+            done = ledger.settled(entries, config.rerun, label, claimed=died)
             resume = ledger.resumable(entries, config.rerun)
             return done or _train(store, node, config, device_name, told, resume)
     except identity.Busy:
-        return Outcome(label, told, "RUNNING", failure="another process is at work on it")
+        done = ledger.settled(ledger.find(store, [told])[told], config.rerun, label)
+        busy = Outcome(label, told, "RUNNING", failure="another process is at work on it")
+        return done or busy
 
 
 def _train(
