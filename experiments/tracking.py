@@ -206,7 +206,7 @@ class Store:
     def _write(self, run_id: str, batch: outbox.Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        # The newest first: MLflow keeps the latest of each, and writes it over with every later one.
+        # The newest first: MLflow keeps the latest of each, and writes it over with a later one.
         newest = sorted(batch.metrics, key=lambda row: row[3], reverse=True)
         metrics = [Metric(*row[:3], step=row[3]) for row in newest]
         params = [Param(key, value) for key, value in batch.params.items()]
