@@ -67,6 +67,8 @@ def test_an_evaluation_has_the_batches_of_fit_where_they_matter(metrics: Any) ->
         (keras.losses.MeanSquaredError("sum"), None, False),
         (keras.losses.SparseCategoricalCrossentropy(ignore_class=0), None, False),
         (mse, None, False),
+        ("dice", None, False),
+        (keras.losses.Tversky(), None, False),
         ("mse", [rmse], False),
     ],
 )
@@ -85,9 +87,12 @@ def test_which_layers_map_each_example() -> None:
     mixed = keras.Model(inputs, hidden - keras.ops.mean(hidden, axis=0, keepdims=True))
     masking = keras.Sequential([keras.Input((3, 1)), keras.layers.Masking()])
     function = keras.Sequential([inputs, keras.layers.Lambda(lambda x: x)])
+    activation = keras.Sequential([inputs, keras.layers.Dense(2, activation=lambda x: x)])
+    softmax = keras.Sequential([inputs, keras.layers.Softmax(axis=0)])
     plain = keras.Model(inputs, keras.layers.Add()([hidden, hidden]))
-    found = [evaluation.is_by_example(m, "mse", None) for m in (plain, mixed, masking, function)]
-    assert found == [True, False, False, False]
+    assert evaluation.is_by_example(plain, "mse", None)
+    for model in (mixed, masking, function, activation, softmax):
+        assert not evaluation.is_by_example(model, "mse", None)
 
 
 def test_the_loss_of_masked_steps_is_that_of_its_batches() -> None:

@@ -83,6 +83,17 @@ def images() -> Any:
     )
 
 
+def blurred() -> Any:
+    kernel = np.full((2, 2, 2, 1), 0.25)
+
+    class Blur(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            fixed = keras.ops.cast(kernel, inputs.dtype)
+            return keras.ops.depthwise_conv(inputs, fixed, padding="same")
+
+    return sequential((6, 6, 2), layers.Conv2D(2, 3), Blur(), layers.Flatten(), layers.Dense(2))
+
+
 def recurrent_convolution() -> Any:
     return sequential((3, 5, 5, 2), layers.ConvLSTM2D(2, 3), layers.Flatten(), layers.Dense(2))
 
@@ -97,6 +108,7 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "grouped": (grouped_convolution, lambda: data((6, 6, 2))),
     "penalties of its own": (penalties_of_its_own, data),
     "images": (images, lambda: data((6, 6, 2))),
+    "a fixed kernel": (blurred, lambda: data((6, 6, 2))),
     "recurrent convolution": (recurrent_convolution, lambda: data((3, 5, 5, 2))),
     "normalizations": (normalizations, data),
     "recurrent": (recurrent, lambda: data((5, 3))),

@@ -361,6 +361,8 @@ def test_a_builder_of_something_else_is_refused() -> None:
     """It has to return a Keras model, of the same shape at every call."""
     with pytest.raises(TypeError, match=r"`build_model` must return a Keras model.*Dense"):
         run(lambda: layers.Dense(2))
+    with pytest.raises(TypeError, match=r"function without arguments.*Received: Sequential"):
+        run(linear())
     shared = layers.Dense(2, name="shared")
     with pytest.raises(ValueError, match=r"of new layers, at every call.*shared/kernel"):
         run(lambda: keras.Sequential([keras.Input((3,)), shared]))

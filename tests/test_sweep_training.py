@@ -96,6 +96,7 @@ def test_each_member_stops_early_as_in_fit(restore: bool, average: bool) -> None
         assert distance(result.weights[i], model.get_weights()) < 1e-5
     assert min(epochs) < 8  # one at least has stopped
     assert result.status == tuple("stopped" if n < 8 else "finished" for n in epochs)
+    assert ("best epoch in val_loss" in str(result)) is restore
 
 
 def test_what_is_interrupted_returns_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def register() -> None:
     rules: dict[str, Rule] = {"Bitcast": _bitcast, "L2Loss": _l2_loss}
     rules |= dict.fromkeys(ONE_BY_ONE, _one_by_one)
     registry: dict[str, Rule] = _pfor()._pfor_converter_registry
+    registry.pop("DepthwiseConv2dNative", None)  # which takes stacked filters only
     for name, rule in rules.items():
         registry[name] = _either(registry[name], rule) if name in registry else rule
     registry["MatMul"] = _narrow_or(registry["MatMul"])

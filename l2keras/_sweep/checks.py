@@ -16,6 +16,19 @@ from l2keras._sweep.members import COUPLINGS, Member
 from l2keras._sweep.optimizer import check_elementwise
 
 
+def check_builder(build_model: Any) -> None:
+    """Raises TypeError for a model where a function that builds one is expected."""
+    if callable(build_model) and not isinstance(build_model, keras.Layer):
+        return
+    raise TypeError(
+        _validation.error(
+            "`build_model` must be a function without arguments that returns a Keras model.",
+            f"{type(build_model).__name__}",
+            "Put what builds the model into a function, and pass that.",
+        )
+    )
+
+
 def check_optimizer(optimizer: Any, coupling: str) -> Any:
     """The Keras optimizer that is meant, if its members can share a step."""
     optimizer = keras.optimizers.get(optimizer)
@@ -132,7 +145,7 @@ def check_data(x: Any, y: Any, validation_data: Any) -> None:
             _validation.error(
                 "`validation_data` must be (x, y).",
                 _described(validation_data),
-                "Leave sample weights out, and pass arrays for a dataset.",
+                "Pass arrays for a dataset; put sample weights into the loss, as a function of y.",
             )
         )
     _check_lengths(tuple(validation_data), "validation_data")

@@ -9,6 +9,13 @@ import keras
 from l2keras._keras.variables import sublayers
 
 MEANS = ("sum_over_batch_size", "mean")
+# Dice, Tversky and Circle are numbers of a batch.
+BY_EXAMPLE = {
+    "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy", "CategoricalHinge", "Hinge", "Huber", "KLDivergence", "LogCosh",
+    "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredError",
+    "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy", "SquaredHinge",
+}  # fmt: skip
 
 
 def widest(batch_size: int, examples: int) -> int:
@@ -25,9 +32,9 @@ def widest(batch_size: int, examples: int) -> int:
 def is_by_example(model: Any, loss: Any, metrics: Any) -> bool:
     """Whether an evaluation is a mean over examples, however they are put into batches.
 
-    Known of Keras' own layers, losses and metrics only. Not of a loss that is a sum over the batch
-    or a mean over the steps that a mask leaves, nor of a function of the user's, which may compare
-    one example with another.
+    Known of Keras' own layers, metrics and most losses only. Not of a loss that is a sum over the
+    batch or a mean over the steps that a mask leaves, nor of a function of the user's, which may
+    compare one example with another.
 
     Args:
         model: Built, and called once.
@@ -46,15 +53,23 @@ def _maps_examples(layer: Any) -> bool:
     operations = getattr(layer, "operations", ())  # of a model, also such as keras.ops.mean
     only_layers = all(isinstance(one, keras.Layer) for one in operations)
     opaque = isinstance(layer, keras.layers.Lambda) or makes_mask
-    return _is_keras(type(layer)) and only_layers and not opaque
+    across = 0 in keras.tree.flatten(getattr(layer, "axis", None))
+    function = getattr(layer, "activation", None)
+    own = function is None or _is_keras(function)
+    return _is_keras(type(layer)) and own and only_layers and not (opaque or across)
 
 
 def _is_mean(loss: Any) -> bool:
     """Of the losses of a batch's examples, whatever is in it."""
+    if loss is None:
+        return True
     if not isinstance(loss, keras.losses.Loss):
-        return loss is None or _is_keras(keras.losses.get(loss))
+        function = keras.losses.get(loss)
+        named = str(getattr(function, "__name__", "")).replace("_", "")
+        return _is_keras(function) and named in {name.lower() for name in BY_EXAMPLE}
     everything = getattr(loss, "ignore_class", None) is None
-    return _is_keras(type(loss)) and loss.reduction in MEANS and everything
+    known = _is_keras(type(loss)) and type(loss).__name__ in BY_EXAMPLE
+    return known and loss.reduction in MEANS and everything
 
 
 def _counts_examples(metric: Any) -> bool:

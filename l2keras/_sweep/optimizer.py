@@ -45,6 +45,15 @@ def check_elementwise(optimizer: Any) -> None:
                 "Train its members one by one, with WeightDecay.",
             )
         )
+    if optimizer.weight_decay:
+        raise ValueError(
+            _validation.error(
+                "`sweep` needs an optimizer without weight decay of its own: decay would be "
+                "applied twice.",
+                f"{name}(weight_decay={optimizer.weight_decay!r})",
+                'Pass weight_decay=None (or Adam for AdamW), lam= and coupling="decoupled".',
+            )
+        )
     for key in ("clipnorm", "global_clipnorm"):
         if getattr(optimizer, key, None) is not None:
             raise ValueError(

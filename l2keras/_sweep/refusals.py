@@ -13,9 +13,8 @@ import keras
 from l2keras import _validation
 
 _OPERATION = re.compile(r"No pfor vectorization defined for (\w+)\s+name: \"([^\"]*)\"")
-_FORM = re.compile(r"of op '(\w+)' expected to be loop invariant")  # has one, but not of these
-
-
+# It has a form, but not of what is stacked here.
+_FORM = re.compile(r"of op '(\w+)' expected to be (?:not )?loop invariant")
 _KINDS = {keras.Layer: "layer", keras.metrics.Metric: "metric", keras.losses.Loss: "loss"}
 
 

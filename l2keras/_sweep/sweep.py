@@ -45,7 +45,12 @@ def sweep(
     The weights of all members are stacked, and one compiled step moves all of them. Each member
     ends with the weights that `fit` gives it alone, from the same initial weights and on the
     same batches, to rounding: in float32 that can grow from step to step in networks with kinks
-    (ReLU, maxima), as it does between two runs of `fit`. On torch dropout draws other masks.
+    (ReLU, maxima), or under Adam for weights without a gradient, such as a bias before a
+    BatchNormalization, as it does between two runs of `fit`. Two things differ: on torch every
+    member draws random numbers (dropout, noise, augmentation) of its own; and where `fit` on
+    TensorFlow has sparse gradients, those of an Embedding without a regularizer, Keras' Adam and
+    its like take each occurrence of a row for itself, while the members' gradients are dense, as
+    with HalfL2(0).
 
     Convention: `lam` is the coefficient of `W` in the gradient.
 
@@ -64,7 +69,8 @@ def sweep(
             or of more where loss and metrics are Keras' own means over the examples.
         optimizer: Keras optimizer (or its name) whose update is elementwise: SGD, Adam, Adamax,
             Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lion. It is copied, and not changed.
-        loss, metrics: As for `compile`; each must be one number for a batch.
+        loss, metrics: As for `compile`; each must be one number for a batch. There are no sample or
+            class weights: a loss can weigh the examples as a function of y.
         epochs, batch_size: As for `fit`.
         seeds: Int or ints. Epoch e (0, 1, ...) of seed s sees the examples in the order
             `numpy.random.default_rng([s, e]).permutation(n)` of its n examples.
@@ -80,9 +86,10 @@ def sweep(
 
     Returns:
         `SweepResult`: `history` of shape (members, epochs) for each metric, `weights`,
-        `member(i)`, `table()`, `status`; print it. Ctrl-C returns what there is, and so does, with
-        a warning, running out of memory or another failure of the backend once members are done. A
-        handler of your own for SIGINT is called between steps, and what it raises goes on to you.
+        `member(i)`, `table()`, `status`; print it. Once training has begun, Ctrl-C returns what
+        there is; and so does, with a warning, running out of memory or another failure of the
+        backend once members are done. A handler of your own for SIGINT is called between steps, and
+        what it raises goes on to you.
 
     Raises:
         TypeError, ValueError: before any training, for a bad argument and, by its name, for what
@@ -103,6 +110,7 @@ def sweep(
     >>> [float(weights[0][0, 0]) for weights in result.weights]  # 1 - 0.5 * lam
     [1.0, 0.75, 0.5]
     """
+    checks.check_builder(build_model)
     optimizer = checks.check_optimizer(optimizer, coupling)
     members = checks.check_members(lam, seeds, learning_rates, optimizer, coupling)
     epochs = checks.check_count(epochs, "epochs")
@@ -162,7 +170,11 @@ def sweep(
         Trained(number, member, State(*initial[member.seed]))
         for number, member in enumerate(members)
     ]
-    return collect(template, trained, epochs, [note, *_trained(trained, plan)])
+    notes = [note, *_trained(trained, plan)]
+    if early_stopping is not None and early_stopping.restore_best_weights:
+        best = f"best epoch in {early_stopping.monitor}, not of the last that is shown"
+        notes.append(f"the weights are those of each member's {best}")
+    return collect(template, trained, epochs, notes)
 
 
 def _trained(members: Sequence[Trained], plan: Plan) -> list[str]:
