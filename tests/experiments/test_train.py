@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import cli, paths, train, trial
+from experiments import cli, identity, ledger, paths, train, trial
 from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.experiments.conftest import SMALL, Compose, runs_of
@@ -38,6 +38,21 @@ def test_a_run_is_recorded(composed: Compose, uri: str, tmp_path: Path) -> None:
     assert "lam: 0.01" in Path(store.client.download_artifacts(run.info.run_id, "config.yaml")).read_text()  # fmt: skip  # noqa: E501  # one call
     model = keras.models.load_model(store.client.download_artifacts(run.info.run_id, "model.keras"))
     assert model.predict(np.zeros((2, 8, 8, 1), "float32"), verbose=0).shape == (2, 10)
+
+
+def test_a_run_that_may_be_at_work_elsewhere_is_left_alone(composed: Compose, uri: str) -> None:
+    """Unless a process on these disks has died over it: then it is gone on with."""
+    node = composed("config", f"tracking.uri={uri}", *SMALL)
+    store, told = Store(uri, "l2keras"), identity.config_hash(cli.flatten(node))
+    tags = {"kind": "trial", ledger.HASH_TAG: told, "host": "another"}
+    run = store.client.create_run(store.experiment_id, tags=tags)
+    outcome = train.train(node)
+    assert (outcome.status, outcome.run_id) == ("RUNNING", run.info.run_id)
+    assert "at work on another" in str(outcome.failure)
+    (store.folder / f"{ledger.claim_name(store, told)}.lock").touch()
+    outcome = train.train(node)
+    assert (outcome.status, outcome.run_id) == ("FINISHED", run.info.run_id)
+    assert train.train(node).status == "SKIPPED"
 
 
 def test_the_digest_tells_what_was_decayed(composed: Compose, uri: str) -> None:
