@@ -25,7 +25,7 @@ from experiments.trial import compiled_model, data_loss, metrics_of
 from l2keras import AuditReport, audit, masks
 from l2keras._sweep import stacking
 from l2keras._sweep.feed import Feed
-from l2keras._sweep.group import CHUNK, Group
+from l2keras._sweep.group import Group
 from l2keras._sweep.members import Member, State
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
@@ -165,11 +165,9 @@ class Together:
         members = [one.member for one in runners]
         group = self._make_group(self.size)
         group.load(members, [one.state for one in runners])  # as every training does anew
-        # JAX makes a loop for as many steps as it is called with first.
-        steps = CHUNK if keras.backend.backend() == "jax" else 1
         train, test = self._feeds()
-        group.fit([train.batches(members, 0)[0][:steps]])
-        group.evaluate([test.batches(members, 0)[0][:steps]])
+        group.fit([train.batches(members, 0)[0][:1]])
+        group.evaluate([test.batches(members, 0)[0][:1]])
         self._rehearsed = time.perf_counter() - began
 
     def _feeds(self) -> tuple[Feed, Feed]:

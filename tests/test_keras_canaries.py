@@ -29,7 +29,10 @@ PRIVATE = {
         *("_should_use_adamw", "_use_weight_decay", "_var_key"),
         *("_optimizer_map", "_var_to_optimizer_idx"),
     },
-    "variables": {"_flatten_layers", "_trainable_variables", "_non_trainable_variables"},
+    "variables": {
+        *("_flatten_layers", "_trainable_variables", "_non_trainable_variables"),
+        "_value",  # of a Keras variable: the TensorFlow variable
+    },
     "graph": {"_keras_history", "_inbound_nodes"},
     "losses": {"_losses_override", "_metrics"},
     "tensorflow_rules": {"_pfor_converter_registry", "_create_op"},

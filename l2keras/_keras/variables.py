@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +104,16 @@ def _owned(model: Any) -> Iterator[tuple[Any, Any]]:
 
 def _unique(variables: list[Any]) -> list[Any]:
     return list({id(v): v for v in variables}.values())
+
+
+@contextmanager
+def standing_in(variables: Sequence[Any], values: Sequence[Any]) -> Iterator[None]:
+    """In the block these Keras `variables` read and assign other TensorFlow variables: `values`."""
+    own = [variable._value for variable in variables]
+    try:
+        for variable, value in zip(variables, values, strict=True):
+            variable._value = value
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable._value = value

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import keras
 import numpy as np
 
 from l2keras._keras import cluster
+from l2keras._keras.variables import standing_in
+
+CHUNK = 64  # steps in one call: Ctrl-C is heard after it
 
 Step = Callable[[Any, Any], None]  # one training step on a batch (x, y)
+Run = Callable[[Sequence[Any], Any], None]  # steps on a stack's variables, for rows of examples
 
 
 def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -43,105 +48,128 @@ def trace(function: Callable[[Any], Any], values: Any) -> None:
 
 
 class Loop:
-    """`step` over many batches in one call: compiled on TensorFlow and JAX.
+    """`step` over up to `CHUNK` batches in one call: compiled on TensorFlow and JAX.
 
     Args:
-        step: Reads and assigns `variables`, and nothing else that changes.
-        variables: Keras variables.
+        step: Reads and assigns the variables of the first stack, and nothing else that changes.
+        stacks: Keras variables, as many and of the same shapes in each; one stack on torch. The
+            step is traced with the first and run on all, each in a thread of its own.
         x, y: Arrays, or nested structures of arrays, of examples along the first axis.
-        clusters: On TensorFlow, the sizes of the batches whose steps XLA compiles as a whole; see
-            `stacking`.
+        clusters: On TensorFlow, the sizes of the batches whose loop XLA compiles; see `stacking`.
         apart: On JAX, whether each step is a program of its own; see `stacking`.
     """
 
     def __init__(
         self,
         step: Step,
-        variables: Sequence[Any],
+        stacks: Sequence[Sequence[Any]],
         x: Any,
         y: Any,
         *,
         clusters: Collection[int] = (),
         apart: bool = False,
     ) -> None:
-        self._step = step
-        self._clusters = clusters
-        self._apart = apart
-        self._variables = list(variables)
-        self._data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
-        self._compiled: dict[Any, Any] = {}
-        self._longest: dict[Any, int] = {}  # chunk that the JAX loop was compiled for
+        self._stacks = [list(variables) for variables in stacks]
+        data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
+        backend = keras.backend.backend()
+        self._programs: Any
+        if backend == "tensorflow":
+            self._programs = _TensorFlow(step, self._stacks[0], data, clusters)
+        elif backend == "jax":
+            self._programs = _Jax(step, self._stacks[0], data, apart)
+        else:
+            self._programs = _Torch(step, data)
+        self._runs: dict[Any, Run] = {}
+        self._pool = ThreadPoolExecutor(len(stacks), "l2keras-sweep") if len(stacks) > 1 else None
 
     def __call__(self, indices: Any) -> None:
         """Runs a step on each row of examples.
 
         Args:
-            indices: int32 array, shape (steps, batch), or (steps, members, batch).
+            indices: int32 array, shape (steps, batch), or (steps, members, batch) with the members
+                of all stacks; at most `CHUNK` steps.
         """
-        backend = keras.backend.backend()
-        if backend == "tensorflow":
-            self._call_tensorflow(indices)
-        elif backend == "jax":
-            self._call_jax(indices)
-        else:
-            self._call_torch(indices)
+        own = self._split(indices)
+        run = self._run(own[0].shape[1:])
+        if self._pool is None:
+            run(self._stacks[0], indices)
+            return
+        running = [self._pool.submit(run, *one) for one in zip(self._stacks, own, strict=True)]
+        wait(running)
+        for one in running:
+            one.result()
 
     @property
     def programs(self) -> int:
-        """How many there are by now: one for each shape of a batch, and none on torch."""
-        return len(self._compiled)
+        """How many there are by now: one for each shape of a batch."""
+        return len(self._runs)
 
     def trace(self, indices: Any) -> None:
         """Traces the steps of a first call without running one; on torch, runs the first."""
-        backend = keras.backend.backend()
-        if backend == "tensorflow":
-            self._graph(indices.shape[1:])
-        elif backend == "jax":
-            self._trace_jax(indices)
-        else:
-            self._call_torch(indices[:1])
+        run = self._run(self._split(indices)[0].shape[1:])
+        if keras.backend.backend() == "torch":
+            run(self._stacks[0], indices[:1])
 
-    def _batch(self, data: Any, rows: Any) -> Any:
-        return keras.tree.map_structure(lambda array: keras.ops.take(array, rows, axis=0), data)
+    def _run(self, shape: tuple[int, ...]) -> Run:
+        """The steps on batches of this shape, traced once."""
+        if shape not in self._runs:
+            self._runs[shape] = self._programs.run(shape)
+        return self._runs[shape]
 
-    def _call_torch(self, indices: Any) -> None:
+    def _split(self, indices: Any) -> list[Any]:
+        """The rows of each stack."""
+        stacks = len(self._stacks)
+        return np.split(indices, stacks, axis=1) if indices.ndim == 3 else [indices] * stacks
+
+
+def _batch(data: Any, rows: Any) -> Any:
+    return keras.tree.map_structure(lambda array: keras.ops.take(array, rows, axis=0), data)
+
+
+def _padded(rows: Any) -> Any:
+    """As many as one program is compiled for."""
+    return np.resize(rows, (CHUNK, *rows.shape[1:]))
+
+
+class _Torch:
+    """Step after step."""
+
+    def __init__(self, step: Step, data: Any) -> None:
+        self._step, self._data = step, data
+
+    def run(self, shape: Any) -> Run:
+        return self._steps
+
+    def _steps(self, variables: Sequence[Any], indices: Any) -> None:
         import torch
 
         with torch.no_grad():
             for rows in indices:
-                self._step(*self._batch(self._data, torch.as_tensor(rows)))
+                self._step(*_batch(self._data, torch.as_tensor(rows)))
 
-    def _call_tensorflow(self, indices: Any) -> None:
-        import tensorflow as tf
 
-        self._graph(indices.shape[1:])(tf.constant(indices, tf.int32))
+class _TensorFlow:
+    """A graph with a loop in it; where asked for, compiled by XLA."""
 
-    def _graph(self, key: Any) -> Any:
-        """The steps on batches of this shape, traced once."""
-        import tensorflow as tf
+    def __init__(
+        self, step: Step, variables: Sequence[Any], data: Any, clusters: Collection[int]
+    ) -> None:
+        self._step, self._variables, self._data = step, variables, data
+        self._clusters = clusters
 
-        if key not in self._compiled:
-            function = tf.function(self._trace_tensorflow, autograph=False)
-            spec = tf.TensorSpec((None, *key), tf.int32)
-            self._compiled[key] = function.get_concrete_function(spec)
-        return self._compiled[key]
+    def run(self, shape: Any) -> Run:
+        program = self._program(shape)
 
-    def _trace_tensorflow(self, indices: Any) -> None:
-        import tensorflow as tf
+        def run(variables: Sequence[Any], indices: Any) -> None:
+            import tensorflow as tf
 
-        rows = indices.shape[1:]
-        step = self._cluster(rows) if rows[-1] in self._clusters else self._step
+            values = [variable.value for variable in variables]
+            program(tf.constant(_padded(indices)), tf.constant(len(indices)), values)
 
-        def body(i: Any) -> tuple[Any]:
-            x, y = tf.nest.map_structure(lambda array: tf.gather(array, indices[i]), self._data)
-            step(x, y)
-            return (i + 1,)
+        return run
 
-        steps = tf.shape(indices)[0]
-        tf.while_loop(lambda i: i < steps, body, (0,), parallel_iterations=1)
-
-    def _cluster(self, rows: Any) -> Step:
-        """The step for batches of `rows` examples, compiled by XLA where that does the same.
+    def _program(self, shape: Any) -> Any:
+        """Compiled by XLA where it is to be, and where that does the same.
 
         Traced outside of XLA first: under it `tf.vectorized_map` makes functions of its own, whose
         gradients pass shapes from one to the other; XLA takes these for constants that depend on
@@ -149,70 +177,76 @@ class Loop:
         """
         import tensorflow as tf
 
-        def spec(array: Any) -> Any:
-            return tf.TensorSpec((*rows, *array.shape[1:]), array.dtype)
+        values = [variable.value for variable in self._variables]
+        specs = [tf.TensorSpec((CHUNK, *shape), tf.int32), tf.TensorSpec((), tf.int32)]
+        plain = tf.function(self._steps, autograph=False).get_concrete_function(*specs, values)
+        if shape[-1] not in self._clusters:
+            return plain
 
-        specs = tf.nest.map_structure(spec, self._data)
-        plain = tf.function(self._step, autograph=False).get_concrete_function(*specs)
+        def probe(indices: Any, steps: Any) -> None:
+            plain(indices, steps, values)
 
-        def step(x: Any, y: Any) -> None:
-            plain(x, y)
+        if cluster.find_obstacle(tf.function(probe, jit_compile=True, autograph=False), specs):
+            return plain
 
-        function = tf.function(step, jit_compile=True, autograph=False)
-        if cluster.find_obstacle(function, specs):
-            return step
-        compiled_step: Step = function.get_concrete_function(*specs)
-        return compiled_step
+        def program(indices: Any, steps: Any, values: Any) -> None:
+            plain(indices, steps, values)
 
-    def _call_jax(self, indices: Any) -> None:
-        state = [variable.value for variable in self._variables]
-        if self._apart:
-            for rows in indices:
-                state = self._jitted(rows.shape, self._step_jax)(state, self._data, rows)
-        else:
-            state = self._loop_jax(state, indices)
-        for variable, new in zip(self._variables, state, strict=True):
-            variable.assign(new)
+        compiled = tf.function(program, jit_compile=True, autograph=False)
+        return compiled.get_concrete_function(*specs, values)
 
-    def _loop_jax(self, state: Any, indices: Any) -> Any:
-        """All steps as one program, so that none waits for Python."""
-        key = indices.shape[1:]
-        longest = self._longest.setdefault(key, len(indices))
-        for start in range(0, len(indices), longest):  # as long as the first, to compile once
-            rows = indices[start : start + longest]
-            padded = np.resize(rows, (longest, *key))
-            state = self._jitted(key, self._steps_jax)(state, self._data, padded, len(rows))
-        return state
+    def _steps(self, indices: Any, steps: Any, values: Sequence[Any]) -> None:
+        import tensorflow as tf
 
-    def _trace_jax(self, indices: Any) -> None:
+        def body(i: Any) -> tuple[Any]:
+            self._step(*tf.nest.map_structure(lambda a: tf.gather(a, indices[i]), self._data))
+            return (i + 1,)
+
+        with standing_in(self._variables, values):
+            tf.while_loop(lambda i: i < steps, body, (0,), parallel_iterations=1)
+
+
+class _Jax:
+    """One program of all steps, or one for each."""
+
+    def __init__(self, step: Step, variables: Sequence[Any], data: Any, apart: bool) -> None:
+        self._step, self._variables, self._data = step, variables, data
+        self._apart = apart
+
+    def run(self, shape: Any) -> Run:
         import jax
 
+        # Compiled here: in another thread JAX does not know of contexts like jax.default_device.
+        jitted = jax.jit(self._one if self._apart else self._steps, donate_argnums=0)
         state = [variable.value for variable in self._variables]
+        rows = np.zeros((1, *shape), "int32")
+        program = jitted.lower(state, self._data, *self._arguments(rows)[0]).compile()
+
+        def run(variables: Sequence[Any], indices: Any) -> None:
+            state = [variable.value for variable in variables]
+            for arguments in self._arguments(indices):
+                state = program(state, self._data, *arguments)
+            for variable, new in zip(variables, jax.block_until_ready(state), strict=True):
+                variable.assign(new)
+
+        return run
+
+    def _arguments(self, indices: Any) -> list[tuple[Any, ...]]:
+        """Of one call after another."""
         if self._apart:
-            step = self._jitted(indices.shape[1:], self._step_jax)
-            jax.eval_shape(step, state, self._data, indices[0])
-        else:
-            self._longest.setdefault(indices.shape[1:], len(indices))
-            steps = self._jitted(indices.shape[1:], self._steps_jax)
-            jax.eval_shape(steps, state, self._data, indices, len(indices))
+            return [(rows,) for rows in indices]
+        return [(_padded(indices), len(indices))]
 
-    def _jitted(self, key: Any, function: Callable[..., Any]) -> Any:
-        import jax
-
-        if key not in self._compiled:
-            self._compiled[key] = jax.jit(function, donate_argnums=0)
-        return self._compiled[key]
-
-    def _steps_jax(self, state: Any, data: Any, indices: Any, steps: Any) -> Any:
+    def _steps(self, state: Any, data: Any, indices: Any, steps: Any) -> Any:
         import jax
 
         def body(i: Any, state: Any) -> Any:
-            return self._step_jax(state, data, indices[i])
+            return self._one(state, data, indices[i])
 
         return jax.lax.fori_loop(0, steps, body, state)
 
-    def _step_jax(self, state: Any, data: Any, rows: Any) -> Any:
+    def _one(self, state: Any, data: Any, rows: Any) -> Any:
         pairs = list(zip(self._variables, state, strict=True))
         with keras.StatelessScope(state_mapping=pairs) as scope:
-            self._step(*self._batch(data, rows))
+            self._step(*_batch(data, rows))
         return [scope.get_current_value(variable) for variable in self._variables]

@@ -84,6 +84,12 @@ def _free_gpu_memory() -> int | None:
     return None  # TensorFlow does not tell what is free
 
 
+def cores() -> int:
+    """How many this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def on_gpu() -> bool:
     """Whether the backend computes on a GPU."""
     backend = keras.backend.backend()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,8 +17,10 @@ from l2keras.regularizers import terms_of
 # for recurrent ones.
 _DENSE = ("InputLayer", "Dense", "Flatten", "Activation", "ReLU", "Rescaling", "LayerNormalization",
           "Sequential", "Functional")  # fmt: skip
-# Stacked weights times steps: 32 MLPs of 26,000 weights save 2 ms a step; compiling takes 1 s.
-BYTES_THAT_PAY = 2e9
+# Stacked weights times steps: 32 MLPs of 26,000 weights save 2 ms a step; compiling takes 0.5 s.
+BYTES_THAT_PAY = 7e8
+
+LEAST = 2  # members in a stack
 
 LOW_PRECISION = ("float16", "bfloat16")
 
@@ -74,8 +76,8 @@ def group_size(
     needed = memory.bytes_per_member(model, optimizer, batch_size)
     budget = memory.default_budget() if budget is None else budget
     size = memory.group_size(num_members, needed, budget, most)
-    if size == 1 and why:
-        return size, f"{num_members} members, 1 at once{why}"
+    if why:
+        return size, f"{num_members} members, {size} at once{why}"
     told = f"of {_megabytes(needed)} MB each in a budget of {_megabytes(budget)} MB"
     return size, f"{num_members} members, {size} at once, {told}"
 
@@ -104,6 +106,18 @@ def pays_as_cluster(model: Any, size: int, updates: int) -> bool:
     return bool(size * stacked * updates >= BYTES_THAT_PAY)
 
 
+def side_by_side(model: Any, size: int, clusters: Collection[int]) -> int:
+    """How many stacks a group of `size` members is cut into, each trained in a thread of its own.
+
+    XLA on a CPU computes most of what is stacked on one core; TensorFlow's operations use all.
+    """
+    on_jax = keras.backend.backend() == "jax"
+    if memory.on_gpu() or not (on_jax or clusters):
+        return 1
+    least = 1 if on_jax and _convolutions(model) else LEAST
+    return max(1, min(memory.cores(), size // least))
+
+
 def steps_apart(model: Any) -> bool:
     """Whether each step is better a call of its own than one turn of a loop that is compiled.
 
@@ -118,7 +132,7 @@ def _convolutions(model: Any) -> list[Any]:
 
 
 def most_at_once(model: Any) -> tuple[int, str]:
-    """The largest group that pays on this backend and device, and why where that is 1."""
+    """The largest group that pays on this backend and device, and why where it is a small one."""
     backend = keras.backend.backend()
     convolutions = _convolutions(model)
     if backend == "tensorflow" and any(getattr(c, "groups", 1) > 1 for c in convolutions):
@@ -126,5 +140,5 @@ def most_at_once(model: Any) -> tuple[int, str]:
     if memory.on_gpu():
         return memory.MOST_ON_GPU, ""
     if backend == "jax" and convolutions:
-        return 1, ", as JAX's stacked convolutions are slower than plain ones on a CPU"
+        return memory.cores(), ", each on a core, as JAX's stacked convolutions are slow on a CPU"
     return memory.MOST, ""

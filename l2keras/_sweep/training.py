@@ -108,7 +108,7 @@ class _GroupTraining:
         self._group = self._groups[size]
         self._members = list(members)
         self._seated = len(members[0].history)  # epochs; more than 0 where they go on
-        self._seats = [*members, *[members[-1]] * (size - len(members))]
+        self._seats = [*members, *[members[-1]] * (self._group.size - len(members))]
         self._group.load([one.member for one in self._seats], [one.state for one in self._seats])
 
     def run(self) -> None:

@@ -68,6 +68,15 @@ def over_members(function: Callable[..., Any], *arguments: Any, axes: Sequence[i
         return how[keras.backend.backend()](function, arguments, axes)
 
 
+def repeated(values: Any, size: int) -> Any:
+    """The same for each of `size` members."""
+
+    def one(value: Any) -> Any:
+        return keras.ops.broadcast_to(keras.ops.expand_dims(value, 0), (size, *value.shape))
+
+    return keras.tree.map_structure(one, values)
+
+
 def first(values: Any) -> Any:
     """The values of the only member."""
     return keras.tree.map_structure(lambda value: value[0], values)
