@@ -61,6 +61,9 @@ CASES = {
         "digits MLP, 32 lambdas, with validation data", "digits", 1184, _mlp, 32, 1, 30, 10,
         one_fit=True, validated=True,
     ),
+    "mlp_32_long": Case(
+        "digits MLP, 32 lambdas, 100 epochs", "digits", 1184, _mlp, 32, 1, 100, 10, one_fit=True
+    ),
     "mlp_64x3": Case("digits MLP, 64 lambdas x 3 seeds", "digits", 1184, _mlp, 64, 3, 30, 10),
     "cnn_16": Case(
         "small CNN on mnist5k, 16 lambdas", "mnist5k", 3968, _cnn, 16, 1, 3, 2, looped=2

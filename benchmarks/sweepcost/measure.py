@@ -37,16 +37,16 @@ def measure(case: Case, rounds: int) -> Found:
     """The sides take turns."""
     sides = Sides(case)
     sides.plain()  # what is imported and initialized at the first fit counts for nobody
-    kernels = products.kernels_of(case.build()) if case.one_fit else []
+    model = case.build()
+    bounded = case.one_fit and bool(products.kernels_of(model))
     plain, looped, swept, least = [], [], [], []
     for _ in range(rounds):
         plain.append(timed(sides.plain)[0])
         looped.append(timed(sides.looped)[0] / len(sides.timed))
         seconds, result = timed(sides.swept)
         swept.append(seconds)
-        if kernels:
-            step = products.seconds(kernels, case.members, case.batch_size)
-            least.append(case.steps * step)
+        if bounded:
+            least.append(case.steps * products.seconds(model, case.members, case.batch_size))
     one, fit, all_at_once = (statistics.median(side) for side in (plain, looped, swept))
     known = statistics.median(least) if least else None
     return Found(one, fit, all_at_once, known, "; ".join(result.notes))

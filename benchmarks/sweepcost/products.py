@@ -1,7 +1,7 @@
 """The matrix products of a stacked step, alone: the least time that a sweep of dense layers takes.
 
-A linear model: forward, to the inputs of its layers, and to its kernels; nothing else. Of a loop of
-operations and of one program that is compiled as a whole, the faster one counts.
+A linear model: forward, to the inputs of its layers, and to its kernels; nothing else, in the loop
+that a sweep has. On TensorFlow of its operations and of what XLA compiles the faster one counts.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-CALLS = 40
+from l2keras._sweep import loops, stacking, vectorize
 
-Product = Callable[[Any, Sequence[Any]], list[Any]]
+CALLS = 9
+STEPS = 37  # in a call; those of an epoch of digits
 
 
 def kernels_of(model: Any) -> list[tuple[int, int]]:
@@ -34,12 +35,9 @@ def operations(shapes: Iterable[tuple[int, int]], members: int, batch: int) -> i
     return 2 * first + 3 * sum(rest)
 
 
-def seconds(shapes: Sequence[tuple[int, int]], members: int, batch: int) -> float:
-    """The products of one step: the median of `CALLS` calls of the faster form."""
-    generator = np.random.default_rng(0)
-    x = _tensor(generator, (members, batch, shapes[0][0]))
-    kernels = [_tensor(generator, (members, *shape)) for shape in shapes]
-    return min(_median(form, x, kernels) for form in _forms())
+def seconds(model: Any, members: int, batch: int) -> float:
+    """The products of one step: the median of `CALLS` calls of the faster loop."""
+    return min(_median(model, members, batch, clusters) for clusters in ([], [batch]))
 
 
 def gradients(x: Any, kernels: Sequence[Any]) -> list[Any]:
@@ -55,27 +53,36 @@ def gradients(x: Any, kernels: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _tensor(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    return ops.convert_to_tensor(generator.normal(size=shape).astype("float32"))
-
-
-def _forms() -> list[Product]:
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return [tf.function(gradients, jit_compile=jit, autograph=False) for jit in (False, True)]
-    if backend == "jax":
-        import jax
-
-        return [jax.jit(gradients)]
-    return [gradients]
-
-
-def _median(form: Product, x: Any, kernels: Sequence[Any]) -> float:
+def _median(model: Any, members: int, batch: int, clusters: Sequence[int]) -> float:
+    loop = _loop(model, members, batch, clusters)
+    indices = np.arange(STEPS * batch, dtype="int32").reshape(STEPS, batch)
+    loop(indices)  # compiles
     found = []
     for _ in range(CALLS):
         start = time.perf_counter()
-        ops.convert_to_numpy(form(x, kernels)[-1])  # waits
+        loop(indices)
         found.append(time.perf_counter() - start)
-    return statistics.median(found)
+    return statistics.median(found) / STEPS
+
+
+def _loop(model: Any, members: int, batch: int, clusters: Sequence[int]) -> loops.Loop:
+    stacks = stacking.side_by_side(model, members, clusters)
+    each = members // stacks
+    shapes = [(each, *shape) for shape in kernels_of(model)]
+    normal = np.random.default_rng(0).normal
+    kernels = [
+        [keras.Variable(0.01 * normal(size=s), dtype="float32") for s in shapes]
+        for _ in range(stacks)
+    ]
+    grads = [[keras.Variable(np.zeros(s), dtype="float32") for s in shapes] for _ in range(stacks)]
+
+    def step(x: Any, y: Any) -> None:
+        found = gradients(
+            vectorize.repeated(x, each), [ops.convert_to_tensor(k) for k in kernels[0]]
+        )
+        for variable, gradient in zip(grads[0], reversed(found), strict=True):
+            variable.assign(gradient)
+
+    x = normal(size=(STEPS * batch, shapes[0][1])).astype("float32")
+    variables = [[*k, *g] for k, g in zip(kernels, grads, strict=True)]
+    return loops.Loop(step, variables, x, np.zeros(len(x)), clusters=clusters)
