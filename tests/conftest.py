@@ -53,8 +53,8 @@ def clusters(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     find_obstacle = cluster.find_obstacle
 
-    def watched(*args: Any) -> str | None:
-        obstacle = find_obstacle(*args)
+    def watched(*args: Any, **options: Any) -> str | None:
+        obstacle = find_obstacle(*args, **options)
         found.append("plain" if obstacle else "compiled")
         return obstacle
 

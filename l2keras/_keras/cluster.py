@@ -95,8 +95,17 @@ def run(update: Update, grads: Sequence[Any], learning_rate: Any) -> None:
         function(*arguments)
 
 
-def find_obstacle(function: Any, specs: Sequence[Any]) -> str | None:
-    """What keeps `function` from doing the same when XLA compiles it; None if nothing does."""
+def find_obstacle(
+    function: Any, specs: Sequence[Any], rehearse: Callable[[], Any] | None = None
+) -> str | None:
+    """What keeps `function` from doing the same when XLA compiles it; None if nothing does.
+
+    Args:
+        function: A `tf.function(jit_compile=True)`.
+        specs: What it is traced with.
+        rehearse: Calls it so that it changes nothing; it is compiled by that. Without, XLA is only
+            asked for the form that it would compile.
+    """
     import tensorflow as tf
 
     with tf.init_scope(), warnings.catch_warnings():
@@ -107,8 +116,11 @@ def find_obstacle(function: Any, specs: Sequence[Any]) -> str | None:
             for name in sorted(_operations(graph)):
                 if any(word in name for word in _OTHERWISE):
                     return f"XLA does otherwise with {name}"
-            lowered = function.experimental_get_compiler_ir(*specs)
-            lowered(stage="hlo", device_name=tf.zeros(()).device)
+            if rehearse is not None:
+                rehearse()
+            else:
+                lowered = function.experimental_get_compiler_ir(*specs)
+                lowered(stage="hlo", device_name=tf.zeros(()).device)
         except Exception as error:  # of whatever kind: the plain form raises what is an error there
             return f"{type(error).__name__}: {error}".partition("\n")[0]
     return None

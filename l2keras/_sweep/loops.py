@@ -183,17 +183,15 @@ class _TensorFlow:
         if shape[-1] not in self._clusters:
             return plain
 
-        def probe(indices: Any, steps: Any) -> None:
-            plain(indices, steps, values)
-
-        if cluster.find_obstacle(tf.function(probe, jit_compile=True, autograph=False), specs):
-            return plain
-
         def program(indices: Any, steps: Any, values: Any) -> None:
             plain(indices, steps, values)
 
-        compiled = tf.function(program, jit_compile=True, autograph=False)
-        return compiled.get_concrete_function(*specs, values)
+        def no_steps() -> None:
+            function(tf.zeros((CHUNK, *shape), tf.int32), tf.constant(0), values)
+
+        function: Any = tf.function(program, jit_compile=True, autograph=False)
+        obstacle = cluster.find_obstacle(function, [*specs, values], rehearse=no_steps)
+        return plain if obstacle else function.get_concrete_function(*specs, values)
 
     def _steps(self, indices: Any, steps: Any, values: Sequence[Any]) -> None:
         import tensorflow as tf
