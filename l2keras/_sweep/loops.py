@@ -186,12 +186,14 @@ class _TensorFlow:
         def program(indices: Any, steps: Any, values: Any) -> None:
             plain(indices, steps, values)
 
-        def no_steps() -> None:
-            function(tf.zeros((CHUNK, *shape), tf.int32), tf.constant(0), values)
+        function = tf.function(program, jit_compile=True, autograph=False)
+        compiled = function.get_concrete_function(*specs, values)
 
-        function: Any = tf.function(program, jit_compile=True, autograph=False)
+        def no_steps() -> None:
+            compiled(tf.zeros((CHUNK, *shape), tf.int32), tf.constant(0), values)
+
         obstacle = cluster.find_obstacle(function, [*specs, values], rehearse=no_steps)
-        return plain if obstacle else function.get_concrete_function(*specs, values)
+        return plain if obstacle else compiled
 
     def _steps(self, indices: Any, steps: Any, values: Sequence[Any]) -> None:
         import tensorflow as tf
