@@ -330,6 +330,8 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     r"\[3, 11\]": ({"y": np.ones((3, 2))}, ValueError),
     r"\[0\]": ({"x": np.ones((0, 3)), "y": np.ones((0, 2))}, ValueError),
     "Sparse": ({"x": Sparse()}, TypeError),
+    "a list of 2": ({"y": [1, 2]}, TypeError),
+    "of type set": ({"lam": {0.1}}, TypeError),
     "monitor='val_loss', where loss, data_loss": (
         {"early_stopping": keras.callbacks.EarlyStopping()},
         ValueError,

@@ -92,6 +92,20 @@ def test_the_table_has_a_row_for_each_epoch_of_each_member() -> None:
     assert str(result).count("finished") == 8
 
 
+def test_the_last_epoch_of_every_metric_is_printed() -> None:
+    """Under its name, however long; the penalties are what the losses differ by."""
+    name = "a_metric_with_a_long_name"
+    metric = keras.metrics.MeanAbsoluteError(name=name)
+    result = swept(0.6, metrics=[metric], validation_data=data(), epochs=2)
+    head, row, *_ = str(result).splitlines()
+    shown = ["loss", name, "data_loss", "val_loss", f"val_{name}", "val_data_loss"]
+    assert head.split() == ["lam", "eta", "seed", "epochs", *shown, "status"]
+    values = [f"{result.history[name][0, 1]:.5g}" for name in shown]
+    assert row.split() == ["0.6", "0.1", "0", "2", *values, "finished"]
+    ends = [head.index(f" {name}") + len(name) + 1 for name in shown]
+    assert all(row[:end].endswith(value) for end, value in zip(ends, values, strict=True))
+
+
 def convolution() -> Any:
     flat = [keras.layers.Flatten(), keras.layers.Dense(2)]
     return keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 3), *flat])

@@ -42,7 +42,8 @@ def check_members(
     lam: Any, seeds: Any, learning_rates: Any, optimizer: Any, coupling: str
 ) -> list[Member]:
     """A member for each (lam, learning rate, seed)."""
-    lams = [_validation.check_lam(one) for one in _listed(lam, "lam")]
+    remedy = "Pass a float, or a list of floats."
+    lams = [_validation.check_lam(one, "lam", remedy) for one in _listed(lam, "lam")]
     numbers = [_check_seed(seed) for seed in _listed(seeds, "seeds")]
     if learning_rates is None:
         rates = [_own_rate(optimizer)]
@@ -136,8 +137,8 @@ def check_patterns(include: masks.Patterns, exclude: masks.Patterns) -> None:
 
 
 def check_data(x: Any, y: Any, validation_data: Any) -> None:
-    """Raises unless both are arrays, each with one number of examples."""
-    _check_lengths((x, y), "x and y")
+    """Raises unless all are arrays, each pair with one number of examples."""
+    _check_lengths(x, y, "{}")
     if validation_data is None:
         return
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
@@ -148,27 +149,27 @@ def check_data(x: Any, y: Any, validation_data: Any) -> None:
                 "Pass arrays for a dataset; put sample weights into the loss, as a function of y.",
             )
         )
-    _check_lengths(tuple(validation_data), "validation_data")
+    test_x, test_y = validation_data
+    _check_lengths(test_x, test_y, "{} of validation_data")
 
 
-def _check_lengths(pair: Any, name: str) -> None:
-    leaves = keras.tree.flatten(pair)
-    arrays = [leaf for leaf in leaves if _is_array(leaf)]
-    if len(arrays) < len(leaves):
-        other = next(leaf for leaf in leaves if not _is_array(leaf))
-        raise TypeError(
-            _validation.error(
-                f"`{name}` must be arrays, or nested structures of arrays.",
-                _described(other),
-                "Convert lists with numpy.asarray, sparse matrices with toarray(); collect a "
-                "dataset or generator into arrays.",
+def _check_lengths(x: Any, y: Any, name: str) -> None:
+    """`name` with "{}" for x and y."""
+    for part, of_what in ((x, "x"), (y, "y")):
+        if not all(_is_array(leaf) for leaf in keras.tree.flatten(part)):
+            raise TypeError(
+                _validation.error(
+                    f"`{name.format(of_what)}` must be an array, or a nested structure of arrays.",
+                    _described(part),
+                    "Convert lists with numpy.asarray, sparse matrices with toarray(); collect a "
+                    "dataset or generator into arrays.",
+                )
             )
-        )
-    lengths = sorted({int(array.shape[0]) for array in arrays})
+    lengths = sorted({int(array.shape[0]) for array in keras.tree.flatten((x, y))})
     if len(lengths) != 1 or lengths[0] == 0:
         raise ValueError(
             _validation.error(
-                f"`{name}` must have the same number of examples, one or more.",
+                f"`{name.format('x and y')}` must have the same number of examples, one or more.",
                 f"{lengths} along the first axes",
                 "Check x.shape and y.shape.",
             )

@@ -75,23 +75,21 @@ class SweepResult:
 
     def __str__(self) -> str:
         """The last epoch of every member."""
-        names = [name for name in SHOWN if name in self.history]
+        names = [name for name in self.history if not name.endswith("penalty")]
+        widths = [max(14, len(name)) for name in names]
         rates = [f"{r:.4g}" if isinstance(r, float) else r for r in _rates(self.members)]
         width = max(10, *map(len, rates))
         lines = [f"{'lam':>10} {'eta':>{width}} {'seed':>5} {'epochs':>6} "
-                 + " ".join(f"{name:>14}" for name in names) + "  status"]  # fmt: skip
+                 + " ".join(map("{:>{}}".format, names, widths)) + "  status"]  # fmt: skip
         for i, member in enumerate(self.members):
             last = self.epochs[i] - 1
             values = [self.history[name][i, last] if last >= 0 else np.nan for name in names]
             lines.append(
                 f"{member.lam:>10.4g} {rates[i]:>{width}} {member.seed:>5} {last + 1:>6} "
-                + " ".join(f"{value:>14.5g}" for value in values)
+                + " ".join(map("{:>{}.5g}".format, values, widths))
                 + f"  {self.status[i]}"
             )
         return "\n".join([*lines, *self.notes])
-
-
-SHOWN = ("loss", "data_loss", "accuracy", "val_loss", "val_data_loss", "val_accuracy")
 
 
 def _rates(members: Sequence[Member]) -> list[float | str]:
