@@ -28,7 +28,7 @@ from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
 from l2keras._sweep.members import Member, State
 from l2keras._sweep.template import Template
-from l2keras._sweep.training import Plan, Trained, train
+from l2keras._sweep.training import Plan, Trained, seated, train
 
 # How each method acts on the stacked weights. Keras' own L2 and weight_decay are not among them:
 # who asks for those wants to see what Keras' code does.
@@ -161,10 +161,11 @@ class Together:
             NotVectorizedError: the model has no stacked form.
         """
         began = time.perf_counter()
-        runners = [self.runners[number].trained for number in self.chunks()[0]]
-        members = [one.member for one in runners]
         group = self._make_group(self.size)
-        group.load(members, [one.state for one in runners])  # as every training does anew
+        first = [self.runners[number].trained for number in self.chunks()[0]]
+        seats = seated(first, group)
+        members = [one.member for one in seats]
+        group.load(members, [one.state for one in seats])  # as every training does anew
         train, test = self._feeds()
         group.fit([train.batches(members, 0)[0][:1]])
         group.evaluate([test.batches(members, 0)[0][:1]])

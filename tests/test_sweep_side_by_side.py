@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,9 +17,11 @@ import pytest
 
 import l2keras
 from l2keras._keras.variables import standing_in
-from l2keras._sweep import loops, memory, stacking
+from l2keras._sweep import loops, memory, stacking, training
+from l2keras._sweep.group import Group
 from tests.helpers import BACKEND, ON_TENSORFLOW, to_numpy
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance
+from tests.test_sweep_optimizers import OPTIMIZERS
 
 LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
 
@@ -44,19 +51,23 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     monkeypatch.setattr(stacking, "LEAST", 2)
     monkeypatch.setattr(memory, "cores", lambda: 2)
     found: set[str] = set()
-    prepare = loops.Loop._run
 
-    def watched(self: Any, shape: Any) -> Any:
-        run = prepare(self, shape)
+    def noting(self: Any, steps: Any, variables: Any, indices: Any) -> None:
+        found.add(threading.current_thread().name)
+        steps(variables, indices)
 
-        def noting(variables: Any, indices: Any) -> None:
-            found.add(threading.current_thread().name)
-            run(variables, indices)
-
-        return noting
-
-    monkeypatch.setattr(loops.Loop, "_run", watched)
+    watch(monkeypatch, noting)
     return found
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, call: Callable[..., None]) -> None:
+    """Has `call(loop, steps, variables, indices)` run for `steps(variables, indices)`."""
+    compiled = loops.Loop._steps
+
+    def steps(self: Any, shape: Any) -> Any:
+        return functools.partial(call, self, compiled(self, shape))
+
+    monkeypatch.setattr(loops.Loop, "_steps", steps)
 
 
 @BY_XLA
@@ -96,39 +107,150 @@ def test_stacks_are_equal_to_fit_in_float64(threads: set[str], float64: None) ->
 
 
 @BY_XLA
+@pytest.mark.parametrize("name", ["Nadam", "average", "accumulation", "amsgrad"])
+def test_each_stack_has_the_state_of_its_optimizer(
+    threads: set[str], float64: None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Two groups, one after the other, of two lambdas, two seeds and a spare seat."""
+    monkeypatch.setattr(memory, "MOST", 5)
+    options: dict[str, Any] = {"epochs": 3, "coupling": "coupled", "validation_data": data()}
+    result = l2keras.sweep(
+        dense, LAMS, *data(), optimizer=OPTIMIZERS[name](), loss="mse", batch_size=BATCH,
+        seeds=(0, 1), verbose=0, **options,
+    )  # fmt: skip
+    assert len(threads) == 2
+    assert result.notes[0].startswith("10 members, 5 at once")
+    for i, (lam, seed) in enumerate((lam, seed) for lam in LAMS for seed in (0, 1)):
+        model, history = alone(dense, data(), OPTIMIZERS[name](), lam=lam, seed=seed, **options)
+        assert distance(result.weights[i], model.get_weights()) < 1e-9
+        assert np.allclose(result.history["val_loss"][i], history["val_loss"], rtol=1e-8, atol=0)
+
+
+@BY_XLA
+def test_members_that_are_left_move_into_a_smaller_group_once(
+    threads: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five in six seats three are left, for whom there is no smaller one; then two, for whom."""
+    loaded: list[int] = []
+    load = Group.load
+
+    def noted(self: Any, *args: Any) -> None:
+        loaded.append(self.size)
+        load(self, *args)
+
+    monkeypatch.setattr(Group, "load", noted)
+    monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)
+    rates = [0.1, 0.1, 1e30, 1e30, 0.1]
+    result = l2keras.sweep(
+        dense, 0.3, *data(), optimizer=momentum(), learning_rates=rates, loss="mse",
+        batch_size=BATCH, epochs=EPOCHS, verbose=0,
+    )  # fmt: skip
+    assert loaded == [6]
+    assert result.status == ("finished", "finished", "diverged", "diverged", "finished")
+    loaded.clear()
+    result = l2keras.sweep(
+        dense, 0.3, *data(), optimizer=momentum(), learning_rates=[*rates[:4], 1e30], loss="mse",
+        batch_size=BATCH, epochs=EPOCHS, verbose=0,
+    )  # fmt: skip
+    assert loaded == [6, 2]
+    model, _ = alone(dense, data(), momentum(), lam=0.3)
+    assert distance(result.weights[1], model.get_weights()) < 1e-5
+
+
+@BY_XLA
 def test_an_error_in_one_stack_is_the_one_that_is_seen(
     threads: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When all threads have ended."""
-    ended: list[str] = []
-    run_loop = loops.Loop._run
+    ended = []
 
-    def failing(self: Any, shape: Any) -> Any:
-        run = run_loop(self, shape)
+    def fail(self: Any, steps: Any, variables: Any, indices: Any) -> None:
+        if variables is self._stacks[0]:
+            raise MemoryError("of the first")
+        steps(variables, indices)
+        time.sleep(0.3)
+        ended.append(variables)
 
-        def fail(variables: Any, indices: Any) -> None:
-            run(variables, indices)
-            ended.append(threading.current_thread().name)
-            if variables is self._stacks[1]:
-                raise MemoryError("of the second")
-
-        return fail
-
-    monkeypatch.setattr(loops.Loop, "_run", failing)
-    with pytest.raises(MemoryError, match="of the second"):
+    watch(monkeypatch, fail)
+    with pytest.raises(MemoryError, match="of the first"):
         l2keras.sweep(dense, LAMS, *data(), loss="mse", batch_size=BATCH, verbose=0)
-    assert len(ended) == 2
+    assert len(ended) == 1
+
+
+@BY_XLA
+def test_ctrl_c_twice_leaves_all_stacks_in_the_same_step(
+    threads: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second raises where the first waits for the end of a call: threads are waited for."""
+    calls: list[int] = []
+    lock = threading.Lock()
+
+    def press(self: Any, steps: Any, variables: Any, indices: Any) -> None:
+        with lock:
+            calls.append(len(indices))
+            pressed = len(calls) == 5  # of the first stack that comes to its third call
+        if pressed:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        steps(variables, indices)
+
+    watch(monkeypatch, press)
+    before = threading.active_count()
+    x, y = (array[: 2 * BATCH] for array in data())  # one call of two steps in each epoch
+    result = l2keras.sweep(
+        dense, LAMS, x, y, optimizer=momentum(), loss="mse", batch_size=BATCH, epochs=EPOCHS,
+        verbose=0,
+    )  # fmt: skip
+    assert threading.active_count() == before
+    assert result.status == ("interrupted",) * 5
+    assert result.epochs == (2,) * 5
+    for i, lam in enumerate(LAMS):  # at the end of the third, whose call was not to be stopped
+        model, _ = alone(dense, (x, y), momentum(), lam=lam, epochs=3)
+        assert distance(result.weights[i], model.get_weights()) < 1e-5
+
+
+@ON_TENSORFLOW
+def test_the_device_of_the_caller_is_that_of_the_threads(threads: set[str]) -> None:
+    """Not the default one."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        result = l2keras.sweep(dense, LAMS, *data(), loss="mse", batch_size=BATCH, verbose=0)
+    assert result.status == ("finished",) * 5
+    assert len(threads) == 2
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a context that is JAX's")
+def test_the_types_of_the_caller_are_those_of_the_threads(threads: set[str], float64: None) -> None:
+    """In the context of jax.enable_x64."""
+    import jax
+
+    with jax.enable_x64(True):
+        result = l2keras.sweep(dense, LAMS, *data(), loss="mse", batch_size=BATCH, verbose=0)
+        assert {w.dtype for w in result.weights[0]} == {np.dtype("float64")}
+    assert len(threads) == 2
 
 
 @BY_XLA
 @pytest.mark.parametrize(
     ("size", "cores", "stacks"),
-    [(1, 8, 1), (3, 2, 1), (4, 2, 2), (32, 2, 2), (32, 1, 1), (32, 16, 16), (33, 64, 16)],
+    [
+        (1, 8, 1),
+        (3, 2, 1),
+        (4, 2, 2),
+        (5, 2, 2),
+        (32, 1, 1),
+        (32, 16, 16),
+        (17, 8, 6),
+        (31, 16, 11),
+    ],
 )
-def test_there_are_as_many_stacks_as_cores_and_two_members_in_each(
+def test_there_are_as_many_stacks_as_cores_and_at_least_two_members_in_each(
     monkeypatch: pytest.MonkeyPatch, size: int, cores: int, stacks: int
 ) -> None:
-    """On a GPU there is one."""
+    """Fewer, where fewer seats would be left over; on a GPU there is one."""
     monkeypatch.setattr(memory, "cores", lambda: cores)
     monkeypatch.setattr(memory, "on_gpu", lambda: False)
     assert stacking.side_by_side(dense(), size, [32]) == stacks
@@ -153,7 +275,7 @@ def test_what_is_not_compiled_by_xla_stays_in_one_stack(
 
 @pytest.mark.parametrize("stacks", [1, 2])
 def test_convolutions_are_trained_as_if_alone(monkeypatch: pytest.MonkeyPatch, stacks: int) -> None:
-    """On JAX each is a stack of its own; three members take four seats in two of them."""
+    """On JAX each is a stack of its own: two of three side by side, the third after them."""
     monkeypatch.setattr(memory, "cores", lambda: stacks)
     x = np.random.default_rng(0).normal(size=(11, 4, 4, 1)).astype("float32")
     examples = x, x[:, 0, :2, 0]
@@ -171,9 +293,21 @@ def test_convolutions_are_trained_as_if_alone(monkeypatch: pytest.MonkeyPatch, s
         assert np.allclose(result.history["val_mae"][i], history["val_mae"], rtol=1e-4, atol=0)
 
 
-def test_cores_are_those_that_the_process_may_use() -> None:
-    """Which a container, or taskset, may have made fewer."""
-    assert 1 <= memory.cores() <= (os.cpu_count() or 1)
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("150000 100000", 2), ("9900000 100000", 8), (None, 8)]
+)
+def test_cores_are_those_that_the_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str | None, cores: int
+) -> None:
+    """Which taskset, or the quota of a container, may have made fewer."""
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert memory.cores() == cores
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert memory.cores() == cores
 
 
 @ON_TENSORFLOW

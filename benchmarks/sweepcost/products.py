@@ -37,7 +37,10 @@ def operations(shapes: Iterable[tuple[int, int]], members: int, batch: int) -> i
 
 def seconds(model: Any, members: int, batch: int) -> float:
     """The products of one step: the median of `CALLS` calls of the faster loop."""
-    return min(_median(model, members, batch, clusters) for clusters in ([], [batch]))
+    forms: list[list[int]] = [[]]
+    if keras.backend.backend() == "tensorflow":
+        forms.append([batch])
+    return min(_median(model, members, batch, clusters) for clusters in forms)
 
 
 def gradients(x: Any, kernels: Sequence[Any]) -> list[Any]:
@@ -67,7 +70,7 @@ def _median(model: Any, members: int, batch: int, clusters: Sequence[int]) -> fl
 
 def _loop(model: Any, members: int, batch: int, clusters: Sequence[int]) -> loops.Loop:
     stacks = stacking.side_by_side(model, members, clusters)
-    each = members // stacks
+    each = math.ceil(members / stacks)
     shapes = [(each, *shape) for shape in kernels_of(model)]
     normal = np.random.default_rng(0).normal
     kernels = [

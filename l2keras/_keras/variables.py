@@ -107,12 +107,12 @@ def _unique(variables: list[Any]) -> list[Any]:
 
 
 @contextmanager
-def standing_in(variables: Sequence[Any], values: Sequence[Any]) -> Iterator[None]:
-    """In the block these Keras `variables` read and assign other TensorFlow variables: `values`."""
+def standing_in(variables: Sequence[Any], others: Sequence[Any]) -> Iterator[None]:
+    """In the block these Keras `variables` read and assign `others`, TensorFlow variables."""
     own = [variable._value for variable in variables]
     try:
-        for variable, value in zip(variables, values, strict=True):
-            variable._value = value
+        for variable, other in zip(variables, others, strict=True):
+            variable._value = other
         yield
     finally:
         for variable, value in zip(variables, own, strict=True):

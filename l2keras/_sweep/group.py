@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any
@@ -46,7 +47,7 @@ class Group:
         clusters: Collection[int] = (),
     ) -> None:
         side_by_side = stacking.side_by_side(template.model, size, clusters)
-        self._each = -(-size // side_by_side)
+        self._each = math.ceil(size / side_by_side)
         self.size = self._each * side_by_side
         self._stacks = [
             Stack(template, optimizer, members, size=self._each, decayed=decayed, clusters=clusters)
@@ -85,9 +86,9 @@ class Group:
         return list(chain.from_iterable(stack.final_states() for stack in self._stacks))
 
     @property
-    def programs(self) -> int:
+    def num_programs(self) -> int:
         """How many steps have been compiled by now."""
-        return self._fit.programs + (self._evaluate.programs if self._evaluate else 0)
+        return self._fit.num_programs + (self._evaluate.num_programs if self._evaluate else 0)
 
     def prepare(self, test_batches: Sequence[np.ndarray]) -> None:
         """Traces what else only comes after the first epoch, so that it is refused before.
@@ -103,7 +104,7 @@ class Group:
         if self._evaluate is not None:
             self._evaluate.trace(test_batches[0][: loops.CHUNK])
         if first.metrics:
-            loops.trace(self._results, self._metric_values())
+            loops.trace(self._results, _values(first))
 
     def fit(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """One epoch, and its metrics as `fit` logs them, each of shape (members,).
@@ -131,17 +132,17 @@ class Group:
                 loop(indices[start : start + chunk])
                 interrupts.raise_if_heard()
         examples = sum(indices.shape[0] * indices.shape[-1] for indices in batches)
-        means = [stack.losses(examples) for stack in self._stacks]
-        losses = {name: np.concatenate([one[name] for one in means]) for name in means[0]}
-        return {"loss": losses["data_loss"] + losses["penalty"], **self._metric_results(), **losses}
+        own = [{**self._metric_results(stack), **stack.losses(examples)} for stack in self._stacks]
+        logs = {name: np.concatenate([one[name] for one in own]) for name in own[0]}
+        return {"loss": logs["data_loss"] + logs["penalty"], **logs}
 
-    def _metric_results(self) -> dict[str, np.ndarray]:
-        if not self._stacks[0].metrics:
+    def _metric_results(self, stack: Stack) -> dict[str, np.ndarray]:
+        if not stack.metrics:
             return {}
-        results = self._results(self._metric_values())
+        results = self._results(_values(stack))
         return {name: np.array(ops.convert_to_numpy(value)) for name, value in results.items()}
 
-    def _metric_values(self) -> list[Any]:
-        """The metric variables of all members."""
-        values = zip(*[[v.value for v in stack.metrics] for stack in self._stacks], strict=True)
-        return [ops.concatenate(own) if len(own) > 1 else own[0] for own in values]
+
+def _values(stack: Stack) -> list[Any]:
+    """Of the metric variables."""
+    return [variable.value for variable in stack.metrics]

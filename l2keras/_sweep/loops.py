@@ -15,7 +15,7 @@ from l2keras._keras.variables import standing_in
 CHUNK = 64  # steps in one call: Ctrl-C is heard after it
 
 Step = Callable[[Any, Any], None]  # one training step on a batch (x, y)
-Run = Callable[[Sequence[Any], Any], None]  # steps on a stack's variables, for rows of examples
+Steps = Callable[[Sequence[Any], Any], None]  # on a stack's variables, for rows of examples
 
 
 def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -72,15 +72,14 @@ class Loop:
         self._stacks = [list(variables) for variables in stacks]
         data = keras.tree.map_structure(keras.ops.convert_to_tensor, (x, y))
         backend = keras.backend.backend()
-        self._programs: Any
+        self._backend: Any
         if backend == "tensorflow":
-            self._programs = _TensorFlow(step, self._stacks[0], data, clusters)
+            self._backend = _TensorFlow(step, self._stacks[0], data, clusters)
         elif backend == "jax":
-            self._programs = _Jax(step, self._stacks[0], data, apart)
+            self._backend = _Jax(step, self._stacks[0], data, apart)
         else:
-            self._programs = _Torch(step, data)
-        self._runs: dict[Any, Run] = {}
-        self._pool = ThreadPoolExecutor(len(stacks), "l2keras-sweep") if len(stacks) > 1 else None
+            self._backend = _Torch(step, data)
+        self._compiled: dict[Any, Steps] = {}
 
     def __call__(self, indices: Any) -> None:
         """Runs a step on each row of examples.
@@ -90,31 +89,32 @@ class Loop:
                 of all stacks; at most `CHUNK` steps.
         """
         own = self._split(indices)
-        run = self._run(own[0].shape[1:])
-        if self._pool is None:
-            run(self._stacks[0], indices)
+        steps = self._steps(own[0].shape[1:])
+        if len(own) == 1:
+            steps(self._stacks[0], indices)
             return
-        running = [self._pool.submit(run, *one) for one in zip(self._stacks, own, strict=True)]
-        wait(running)
+        with ThreadPoolExecutor(len(own), "l2keras-sweep") as threads:
+            running = [threads.submit(steps, *one) for one in zip(self._stacks, own, strict=True)]
+            wait(running)  # what interrupts this is raised when all have ended
         for one in running:
             one.result()
 
     @property
-    def programs(self) -> int:
-        """How many there are by now: one for each shape of a batch."""
-        return len(self._runs)
+    def num_programs(self) -> int:
+        """How many there are by now: one for each shape of a batch, and none on torch."""
+        return 0 if keras.backend.backend() == "torch" else len(self._compiled)
 
     def trace(self, indices: Any) -> None:
-        """Traces the steps of a first call without running one; on torch, runs the first."""
-        run = self._run(self._split(indices)[0].shape[1:])
+        """Compiles the steps of a first call without running one; on torch, runs the first."""
+        steps = self._steps(self._split(indices)[0].shape[1:])
         if keras.backend.backend() == "torch":
-            run(self._stacks[0], indices[:1])
+            steps(self._stacks[0], indices[:1])
 
-    def _run(self, shape: tuple[int, ...]) -> Run:
-        """The steps on batches of this shape, traced once."""
-        if shape not in self._runs:
-            self._runs[shape] = self._programs.run(shape)
-        return self._runs[shape]
+    def _steps(self, shape: tuple[int, ...]) -> Steps:
+        """The steps on batches of this shape, compiled once."""
+        if shape not in self._compiled:
+            self._compiled[shape] = self._backend.steps(shape)
+        return self._compiled[shape]
 
     def _split(self, indices: Any) -> list[Any]:
         """The rows of each stack."""
@@ -137,10 +137,10 @@ class _Torch:
     def __init__(self, step: Step, data: Any) -> None:
         self._step, self._data = step, data
 
-    def run(self, shape: Any) -> Run:
-        return self._steps
+    def steps(self, shape: Any) -> Steps:
+        return self._run
 
-    def _steps(self, variables: Sequence[Any], indices: Any) -> None:
+    def _run(self, variables: Sequence[Any], indices: Any) -> None:
         import torch
 
         with torch.no_grad():
@@ -157,16 +157,17 @@ class _TensorFlow:
         self._step, self._variables, self._data = step, variables, data
         self._clusters = clusters
 
-    def run(self, shape: Any) -> Run:
+    def steps(self, shape: Any) -> Steps:
+        import tensorflow as tf
+
         program = self._program(shape)
 
-        def run(variables: Sequence[Any], indices: Any) -> None:
-            import tensorflow as tf
-
+        def steps(variables: Sequence[Any], indices: Any) -> None:
             values = [variable.value for variable in variables]
-            program(tf.constant(_padded(indices)), tf.constant(len(indices)), values)
+            with tf.device(values[0].device):  # the caller's is not known in another thread
+                program(tf.constant(_padded(indices)), tf.constant(len(indices)), values)
 
-        return run
+        return steps
 
     def _program(self, shape: Any) -> Any:
         """Compiled by XLA where it is to be, and where that does the same.
@@ -179,7 +180,7 @@ class _TensorFlow:
 
         values = [variable.value for variable in self._variables]
         specs = [tf.TensorSpec((CHUNK, *shape), tf.int32), tf.TensorSpec((), tf.int32)]
-        plain = tf.function(self._steps, autograph=False).get_concrete_function(*specs, values)
+        plain = tf.function(self._trace, autograph=False).get_concrete_function(*specs, values)
         if shape[-1] not in self._clusters:
             return plain
 
@@ -195,7 +196,7 @@ class _TensorFlow:
         obstacle = cluster.find_obstacle(function, [*specs, values], rehearse=no_steps)
         return plain if obstacle else compiled
 
-    def _steps(self, indices: Any, steps: Any, values: Sequence[Any]) -> None:
+    def _trace(self, indices: Any, steps: Any, values: Sequence[Any]) -> None:
         import tensorflow as tf
 
         def body(i: Any) -> tuple[Any]:
@@ -213,31 +214,31 @@ class _Jax:
         self._step, self._variables, self._data = step, variables, data
         self._apart = apart
 
-    def run(self, shape: Any) -> Run:
+    def steps(self, shape: Any) -> Steps:
         import jax
 
         # Compiled here: in another thread JAX does not know of contexts like jax.default_device.
-        jitted = jax.jit(self._one if self._apart else self._steps, donate_argnums=0)
+        jitted = jax.jit(self._one if self._apart else self._all, donate_argnums=0)
         state = [variable.value for variable in self._variables]
         rows = np.zeros((1, *shape), "int32")
         program = jitted.lower(state, self._data, *self._arguments(rows)[0]).compile()
 
-        def run(variables: Sequence[Any], indices: Any) -> None:
+        def steps(variables: Sequence[Any], indices: Any) -> None:
             state = [variable.value for variable in variables]
             for arguments in self._arguments(indices):
                 state = program(state, self._data, *arguments)
             for variable, new in zip(variables, jax.block_until_ready(state), strict=True):
                 variable.assign(new)
 
-        return run
+        return steps
 
     def _arguments(self, indices: Any) -> list[tuple[Any, ...]]:
         """Of one call after another."""
         if self._apart:
             return [(rows,) for rows in indices]
-        return [(_padded(indices), len(indices))]
+        return [(_padded(indices), np.int32(len(indices)))]
 
-    def _steps(self, state: Any, data: Any, indices: Any, steps: Any) -> Any:
+    def _all(self, state: Any, data: Any, indices: Any, steps: Any) -> Any:
         import jax
 
         def body(i: Any, state: Any) -> Any:

@@ -85,9 +85,14 @@ def _free_gpu_memory() -> int | None:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """How many this process may use, of the computer and of its control group (version 2)."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    mine = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+    except OSError:
+        return mine
+    return min(mine, math.ceil(int(quota) / int(period))) if quota.isdigit() else mine
 
 
 def on_gpu() -> bool:

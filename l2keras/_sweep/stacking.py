@@ -76,7 +76,7 @@ def group_size(
     needed = memory.bytes_per_member(model, optimizer, batch_size)
     budget = memory.default_budget() if budget is None else budget
     size = memory.group_size(num_members, needed, budget, most)
-    if why:
+    if why and size == min(most, num_members):
         return size, f"{num_members} members, {size} at once{why}"
     told = f"of {_megabytes(needed)} MB each in a budget of {_megabytes(budget)} MB"
     return size, f"{num_members} members, {size} at once, {told}"
@@ -109,13 +109,16 @@ def pays_as_cluster(model: Any, size: int, updates: int) -> bool:
 def side_by_side(model: Any, size: int, clusters: Collection[int]) -> int:
     """How many stacks a group of `size` members is cut into, each trained in a thread of its own.
 
-    XLA on a CPU computes most of what is stacked on one core; TensorFlow's operations use all.
+    XLA on a CPU computes most of what is stacked on one core; TensorFlow's operations use all, and
+    do so from several threads where XLA has no form of a step after all.
     """
     on_jax = keras.backend.backend() == "jax"
     if memory.on_gpu() or not (on_jax or clusters):
         return 1
     least = 1 if on_jax and _convolutions(model) else LEAST
-    return max(1, min(memory.cores(), size // least))
+    most = max(1, min(memory.cores(), size // least))
+    each = math.ceil(size / most)
+    return math.ceil(size / each)  # so that few seats are left over
 
 
 def steps_apart(model: Any) -> bool:

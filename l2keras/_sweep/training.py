@@ -101,15 +101,18 @@ class _GroupTraining:
         self._seat(members)
 
     def _seat(self, members: Sequence[Trained]) -> None:
-        """Loads members into a group; the last is repeated where they do not fill it."""
-        size = self._plan.size if len(members) > self._plan.size // 2 else len(members)
-        if size not in self._groups:
-            self._groups[size] = self._plan.make_group(size)
-        self._group = self._groups[size]
+        """Loads members into a group."""
+        self._size = self._size_for(len(members))
+        if self._size not in self._groups:
+            self._groups[self._size] = self._plan.make_group(self._size)
+        self._group = self._groups[self._size]
         self._members = list(members)
         self._seated = len(members[0].history)  # epochs; more than 0 where they go on
-        self._seats = [*members, *[members[-1]] * (self._group.size - len(members))]
+        self._seats = seated(members, self._group)
         self._group.load([one.member for one in self._seats], [one.state for one in self._seats])
+
+    def _size_for(self, members: int) -> int:
+        return self._plan.size if members > self._plan.size // 2 else members
 
     def run(self) -> None:
         """Trains them. Whatever ends it, their states are kept."""
@@ -119,13 +122,13 @@ class _GroupTraining:
             self._group.prepare(self._test_batches(self._seated))
             for epoch in range(self._seated, self._plan.epochs):
                 interrupts.raise_if_heard()
-                began, programs = time.perf_counter(), self._group.programs
+                began, programs = time.perf_counter(), self._group.num_programs
                 self._epoch(epoch)
                 seconds = time.perf_counter() - began
                 self._plan.on_group_epoch()
                 if not self._active():
                     return
-                if self._group.programs == programs:  # else compiling is in the seconds
+                if self._group.num_programs == programs:  # else compiling is in the seconds
                     self._make_room(epoch, seconds)
             self._keep(self._active(), "finished")
         finally:
@@ -191,13 +194,18 @@ class _GroupTraining:
     def _make_room(self, epoch: int, seconds: float) -> None:
         """Goes on in a smaller group where that saves more than compiling it takes."""
         active = self._active()
-        idle = 1 - len(active) / self._group.size
+        idle = 1 - self._size_for(len(active)) / self._size
         if idle < 0.5 or (self._plan.epochs - 1 - epoch) * seconds * idle < COMPILE_SECONDS:
             return
         states = self._group.states()
         for one in active:
             one.state = states[self._members.index(one)]
         self._seat(active)
+
+
+def seated(members: Sequence[Trained], group: Group) -> list[Trained]:
+    """As many as the group has room for: the last is repeated where they do not fill it."""
+    return [*members, *[members[-1]] * (group.size - len(members))]
 
 
 def check_early_stopping(stopping: Any, names: Sequence[str], metrics: Sequence[Any]) -> None:
@@ -245,6 +253,7 @@ class _Stopper:
     def stops(self, epoch: int, logs: Logs, state: Callable[[], State]) -> bool:
         self._state = state
         self._callback.on_epoch_end(epoch, logs)
+        del self._state  # it holds the group
         return self.stop_training
 
     def get_weights(self) -> State:

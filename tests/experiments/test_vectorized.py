@@ -14,7 +14,7 @@ from experiments import cli, identity, ledger, paths, together, train, vectorize
 from experiments.outbox import Rejected
 from experiments.run import Run
 from experiments.tracking import Store
-from l2keras._sweep import stacking
+from l2keras._sweep import memory, stacking
 from l2keras._sweep.group import Group
 from l2keras._sweep.refusals import NotVectorizedError
 from tests.experiments import servers
@@ -42,9 +42,9 @@ def artifacts(store: Store, run: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "bytes_that_pay"),
-    [(["optimizer=momentum"], stacking.BYTES_THAT_PAY), (["optimizer=adam"], 0.0)],
-    ids=["momentum", "adam, compiled as one cluster"],
+    ("optimizer", "bytes_that_pay", "number"),
+    [(["optimizer=momentum"], stacking.BYTES_THAT_PAY, 6), (["optimizer=adam"], 0.0, 5)],
+    ids=["momentum", "adam, compiled by XLA, in two stacks with a seat left over"],
 )
 def test_each_is_the_run_that_it_is_alone(
     composed: Compose,
@@ -52,10 +52,13 @@ def test_each_is_the_run_that_it_is_alone(
     points: list[list[str]],
     optimizer: list[str],
     bytes_that_pay: float,
+    number: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same metrics in every epoch to 1e-5, the same parameters, tags and artifacts."""
     monkeypatch.setattr(stacking, "BYTES_THAT_PAY", bytes_that_pay)
+    monkeypatch.setattr(memory, "cores", lambda: 2)
+    points = points[:number]
     nodes = {
         study: [
             composed("config", *optimizer, *SMALL, *point, f"tracking.uri={uri}",
