@@ -1,4 +1,4 @@
-"""What can be stacked, and how many members at once: where stacking gains nothing, one."""
+"""What can be stacked, how many members at once, and in how many stacks side by side."""
 
 from __future__ import annotations
 

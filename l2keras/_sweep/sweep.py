@@ -42,15 +42,15 @@ def sweep(
 ) -> SweepResult:
     """Trains one model for each (lam, learning rate, seed) simultaneously.
 
-    The weights of all members are stacked, and one compiled step moves all of them. Each member
-    ends with the weights that `fit` gives it alone, from the same initial weights and on the
-    same batches, to rounding: in float32 that can grow from step to step in networks with kinks
-    (ReLU, maxima), or under Adam for weights without a gradient, such as a bias before a
-    BatchNormalization, as it does between two runs of `fit`. Two things differ: on torch every
-    member draws random numbers (dropout, noise, augmentation) of its own; and where `fit` on
-    TensorFlow has sparse gradients, those of an Embedding without a regularizer, Keras' Adam and
-    its like take each occurrence of a row for itself, while the members' gradients are dense, as
-    with HalfL2(0).
+    The weights of all members are stacked, and one compiled step moves all of them; what XLA
+    compiles for a CPU moves a share of them in a thread for each core. Each member ends with the
+    weights that `fit` gives it alone, from the same initial weights and on the same batches, to
+    rounding: in float32 that can grow from step to step in networks with kinks (ReLU, maxima), or
+    under Adam for weights without a gradient, such as a bias before a BatchNormalization, as it
+    does between two runs of `fit`. Two things differ: on torch every member draws random numbers
+    (dropout, noise, augmentation) of its own; and where `fit` on TensorFlow has sparse gradients,
+    those of an Embedding without a regularizer, Keras' Adam and its like take each occurrence of
+    a row for itself, while the members' gradients are dense, as with HalfL2(0).
 
     Convention: `lam` is the coefficient of `W` in the gradient.
 
@@ -81,7 +81,8 @@ def sweep(
         early_stopping: A `keras.callbacks.EarlyStopping`; each member stops by itself.
         memory_budget: Bytes for the members that are trained at once; half of what is free by
             default, or 4 GB where that is not told, as by TensorFlow on a GPU. Members that do
-            not fit are trained in further groups.
+            not fit are trained in further groups. To the bytes come the seats that fill up the
+            threads' shares: of 5 members two threads take 3 each.
         verbose: 1 for a progress bar, 0 for none.
 
     Returns:
