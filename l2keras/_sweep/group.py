@@ -66,9 +66,8 @@ class Group:
         self._evaluate = (
             None if test is None else loops.Loop(first.test_step, fixed, *test, apart=apart)
         )
-        self._results = loops.compiled(
-            lambda values: vectorize.over_members(template.metric_results, values, axes=(0,))
-        )
+        self._template = template
+        self._collected = loops.compiled(self._collect)
         self._prepared = False
 
     def load(self, members: Sequence[Member], states: Sequence[State]) -> None:
@@ -103,8 +102,7 @@ class Group:
         first.begin_epoch()
         if self._evaluate is not None:
             self._evaluate.trace(test_batches[0][: loops.CHUNK])
-        if first.metrics:
-            loops.trace(self._results, _values(first))
+        loops.trace(self._collected, [stack.collected for stack in self._stacks])
 
     def fit(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """One epoch, and its metrics as `fit` logs them, each of shape (members,).
@@ -132,17 +130,17 @@ class Group:
                 loop(indices[start : start + chunk])
                 interrupts.raise_if_heard()
         examples = sum(indices.shape[0] * indices.shape[-1] for indices in batches)
-        own = [{**self._metric_results(stack), **stack.losses(examples)} for stack in self._stacks]
-        logs = {name: np.concatenate([one[name] for one in own]) for name in own[0]}
+        collected = self._collected([stack.collected for stack in self._stacks])
+        logs = {name: np.array(ops.convert_to_numpy(v)) for name, v in collected.items()}
+        logs |= {name: logs[name] / examples for name in ("data_loss", "penalty")}
         return {"loss": logs["data_loss"] + logs["penalty"], **logs}
 
-    def _metric_results(self, stack: Stack) -> dict[str, np.ndarray]:
-        if not stack.metrics:
-            return {}
-        results = self._results(_values(stack))
-        return {name: np.array(ops.convert_to_numpy(value)) for name, value in results.items()}
-
-
-def _values(stack: Stack) -> list[Any]:
-    """Of the metric variables."""
-    return [variable.value for variable in stack.metrics]
+    def _collect(self, stacks: Sequence[tuple[list[Any], Any]]) -> dict[str, Any]:
+        """What `Stack.collected` is of each, as the results of metrics and sums of all members."""
+        own = []
+        for metrics, (data_loss, penalty) in stacks:
+            results: dict[str, Any] = {}
+            if metrics:
+                results = vectorize.over_members(self._template.metric_results, metrics, axes=(0,))
+            own.append({**results, "data_loss": data_loss, "penalty": penalty})
+        return {name: ops.concatenate([one[name] for one in own]) for name in own[0]}

@@ -49,13 +49,13 @@ class Stack:
         self.optimizer = stacked_optimizer(optimizer, self.trainable, self._coefficients)
         self._fresh = [np.array(ops.convert_to_numpy(v)) for v in self.optimizer.variables]
         floatx = keras.config.floatx()
-        self._sums = [keras.Variable(np.zeros(size), dtype=floatx, trainable=False)
-                      for _ in ("data_loss", "penalty")]  # fmt: skip
+        # Of the losses of the examples of an epoch, and of the penalties.
+        self._sums = keras.Variable(np.zeros((2, size)), dtype=floatx, trainable=False)
 
     @property
     def fixed(self) -> list[Any]:
         """The variables that an evaluation takes."""
-        variables = [*self.trainable, *self._other, *self.metrics, *self._sums]
+        variables = [*self.trainable, *self._other, *self.metrics, self._sums]
         return [*variables, *self._coefficients.variables]
 
     @property
@@ -116,13 +116,13 @@ class Stack:
     def begin_epoch(self) -> None:
         for variable, fresh in zip(self.metrics, self._template.fresh_metrics, strict=True):
             variable.assign(np.broadcast_to(fresh, variable.shape))
-        for variable in self._sums:
-            variable.assign(np.zeros(self.size))
+        self._sums.assign(np.zeros(self._sums.shape))
 
-    def losses(self, examples: int) -> dict[str, np.ndarray]:
-        """The means over the examples of an epoch."""
-        data_loss, penalty = (ops.convert_to_numpy(v) / examples for v in self._sums)
-        return {"data_loss": data_loss, "penalty": penalty}
+    @property
+    def collected(self) -> tuple[list[Any], tuple[Any, Any]]:
+        """What an epoch has added up: metric variables, and the sums of losses and penalties."""
+        sums = ops.convert_to_tensor(self._sums)
+        return [variable.value for variable in self.metrics], (sums[0], sums[1])
 
     def train_step(self, x: Any, y: Any) -> None:
         axis = self._axis_of(x)
@@ -173,11 +173,11 @@ class Stack:
         for variable, value in zip([*self._other[: len(other)], *self.metrics],
                                    [*other, *metrics], strict=True):  # fmt: skip
             variable.assign(value)
-        floatx = keras.config.floatx()
-        data_loss, penalty = self._sums
-        data_loss.assign_add(ops.cast(losses, floatx) * examples)
+        losses = ops.cast(losses, self._sums.dtype)
+        penalties_now = ops.zeros_like(losses)
         if "penalty" in self._coefficients.used:
-            penalty.assign_add(self._penalty(lanes) * examples)
+            penalties_now = self._penalty(lanes)
+        self._sums.assign_add(ops.stack([losses, penalties_now]) * examples)
 
     def _penalty(self, lanes: int) -> Any:
         """(lam / 2) * sum(W ** 2) of each member, shape (members,)."""
