@@ -60,7 +60,7 @@ def test_what_xla_does_not_do_the_same_is_run_as_it_is(
     assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** STEPS) < 1e-6
     assert int(optimizer.iterations) == STEPS
     assert clusters == ["plain"]
-    assert "not compiled as a cluster" in caplog.text
+    assert "Not compiled as a cluster" in caplog.text
 
 
 def state() -> Any:

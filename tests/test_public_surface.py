@@ -41,7 +41,7 @@ LAYERS = [
     *("_sweep.refusals", "_sweep.vectorize", "_sweep.loops", "_sweep.interrupts"),
     *("_sweep.template", "_sweep.optimizer", "_sweep.stacking", "_sweep.evaluation"),
     *("_sweep.stack", "_sweep.group"),
-    *("_sweep.training", "_sweep.result", "_sweep.checks", "_sweep.sweep"),
+    *("_sweep.stopping", "_sweep.training", "_sweep.result", "_sweep.checks", "_sweep.sweep"),
 ]
 
 

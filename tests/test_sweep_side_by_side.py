@@ -127,10 +127,10 @@ def test_each_stack_has_the_state_of_its_optimizer(
 
 
 @BY_XLA
-def test_members_that_are_left_move_into_a_smaller_group_once(
+def test_members_that_are_left_move_where_each_thread_has_half_as_many(
     threads: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of five in six seats three are left, for whom there is no smaller one; then two, for whom."""
+    """Of two stacks of three, two are left, who would be as slow in one; or one, who goes on."""
     loaded: list[int] = []
     load = Group.load
 
@@ -140,21 +140,22 @@ def test_members_that_are_left_move_into_a_smaller_group_once(
 
     monkeypatch.setattr(Group, "load", noted)
     monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)
-    rates = [0.1, 0.1, 1e30, 1e30, 0.1]
-    result = l2keras.sweep(
-        dense, 0.3, *data(), optimizer=momentum(), learning_rates=rates, loss="mse",
-        batch_size=BATCH, epochs=EPOCHS, verbose=0,
-    )  # fmt: skip
+
+    def run(finite: int) -> Any:
+        rates = [0.1] * finite + [1e30] * (5 - finite)
+        return l2keras.sweep(
+            dense, 0.3, *data(), optimizer=momentum(), learning_rates=rates, loss="mse",
+            batch_size=BATCH, epochs=EPOCHS, verbose=0,
+        )  # fmt: skip
+
+    run(2)
     assert loaded == [6]
-    assert result.status == ("finished", "finished", "diverged", "diverged", "finished")
     loaded.clear()
-    result = l2keras.sweep(
-        dense, 0.3, *data(), optimizer=momentum(), learning_rates=[*rates[:4], 1e30], loss="mse",
-        batch_size=BATCH, epochs=EPOCHS, verbose=0,
-    )  # fmt: skip
-    assert loaded == [6, 2]
+    result = run(1)
+    assert loaded == [6, 1]
+    assert result.status == ("finished", *["diverged"] * 4)
     model, _ = alone(dense, data(), momentum(), lam=0.3)
-    assert distance(result.weights[1], model.get_weights()) < 1e-5
+    assert distance(result.weights[0], model.get_weights()) < 1e-5
 
 
 @BY_XLA
@@ -223,43 +224,96 @@ def test_the_device_of_the_caller_is_that_of_the_threads(threads: set[str]) -> N
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="a context that is JAX's")
-def test_the_types_of_the_caller_are_those_of_the_threads(threads: set[str], float64: None) -> None:
-    """In the context of jax.enable_x64."""
+def test_the_types_of_the_caller_are_those_of_the_threads(threads: set[str]) -> None:
+    """Where the caller's context has numbers of 32 bits, and the process numbers of 64."""
     import jax
 
-    with jax.enable_x64(True):
+    assert jax.config.read("jax_enable_x64")
+    with jax.enable_x64(False):
         result = l2keras.sweep(dense, LAMS, *data(), loss="mse", batch_size=BATCH, verbose=0)
-        assert {w.dtype for w in result.weights[0]} == {np.dtype("float64")}
+    assert result.status == ("finished",) * 5
     assert len(threads) == 2
+
+
+@keras.saving.register_keras_serializable("l2keras_tests")
+class Errors(keras.metrics.Metric):
+    """Two numbers of all examples: how many errors are above 1, an int, and the largest."""
+
+    def __init__(self, name: str = "zeros_and_ones") -> None:
+        super().__init__(name=name)
+        self.large = self.add_weight(name="large", initializer="zeros", dtype="int32")
+        self.most = self.add_weight(name="most", initializer="zeros")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        error = keras.ops.abs(y_true - y_pred)
+        self.large.assign_add(keras.ops.sum(keras.ops.cast(error > 1, "int32")))
+        self.most.assign(keras.ops.maximum(self.most, keras.ops.max(error)))
+
+    def result(self) -> dict[str, Any]:
+        return {"z_large": self.large + 0, "a_largest": self.most + 0}
+
+
+@BY_XLA
+@pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
+def test_every_metric_of_every_stack_is_in_its_place(threads: set[str], coupling: str) -> None:
+    """Several of one metric, an int among them; the penalty is that of lambda, or none."""
+    result = l2keras.sweep(
+        dense, LAMS, *data(), optimizer=momentum(), loss="mse", metrics=["mse", Errors(), "mae"],
+        epochs=2, batch_size=11, coupling=coupling, verbose=0,
+    )  # fmt: skip
+    assert len(threads) == 2
+    own = ["mse", "z_large", "a_largest", "mae"]
+    assert list(result.history) == ["loss", *own, "data_loss", "penalty"]
+    before = [np.sum(np.square(w)) for w in first_kernels()]
+    for i, lam in enumerate(LAMS):
+        history = result.history
+        penalty = lam / 2 * sum(before) if coupling == "penalty" else 0.0
+        assert history["penalty"][i, 0] == pytest.approx(penalty, rel=1e-5, abs=0)
+        assert history["data_loss"][i] == pytest.approx(history["mse"][i], rel=1e-5, abs=0)
+        expected = alone_in_whole(lam, coupling)
+        for name in own:
+            assert history[name][i] == pytest.approx(expected[name], rel=1e-5, abs=0)
+
+
+def first_kernels() -> list[np.ndarray]:
+    keras.utils.set_random_seed(0)
+    return [np.array(w) for w in dense().get_weights() if w.ndim == 2]
+
+
+def alone_in_whole(lam: float, coupling: str) -> Any:
+    """The history of a `fit` with all examples in one batch, the order of which says nothing."""
+    keras.utils.set_random_seed(0)
+    model, callbacks = dense(), []
+    if coupling == "penalty":
+        for variable in (model.layers[0].kernel, model.layers[1].kernel):
+            variable.regularizer = l2keras.HalfL2(lam)
+    elif lam:
+        callbacks.append(l2keras.WeightDecay(lam, coupling=coupling))
+    model.compile(momentum(), "mse", metrics=["mse", Errors(), "mae"], jit_compile=False)
+    x, y = data()
+    history = model.fit(x, y, batch_size=11, epochs=2, verbose=0, callbacks=callbacks)
+    return history.history
 
 
 @BY_XLA
 @pytest.mark.parametrize(
-    ("size", "cores", "stacks"),
-    [
-        (1, 8, 1),
-        (3, 2, 1),
-        (4, 2, 2),
-        (5, 2, 2),
-        (32, 1, 1),
-        (32, 16, 16),
-        (17, 8, 6),
-        (31, 16, 11),
-    ],
-)
+    ("size", "cores", "each"),
+    [(1, 8, 1), (3, 2, 3), (4, 2, 2), (5, 2, 3), (32, 1, 32), (32, 2, 16), (32, 16, 2),
+     (17, 8, 3), (31, 64, 3)],
+)  # fmt: skip
 def test_there_are_as_many_stacks_as_cores_and_at_least_two_members_in_each(
-    monkeypatch: pytest.MonkeyPatch, size: int, cores: int, stacks: int
+    monkeypatch: pytest.MonkeyPatch, size: int, cores: int, each: int
 ) -> None:
-    """Fewer, where fewer seats would be left over; on a GPU there is one."""
+    """On a GPU there is one."""
     monkeypatch.setattr(memory, "cores", lambda: cores)
     monkeypatch.setattr(memory, "on_gpu", lambda: False)
-    assert stacking.side_by_side(dense(), size, [32]) == stacks
+    assert stacking.stack_size(dense(), size, [32]) == each
     monkeypatch.setattr(memory, "on_gpu", lambda: True)
-    assert stacking.side_by_side(dense(), size, [32]) == 1
+    assert stacking.stack_size(dense(), size, [32]) == size
 
 
 @pytest.mark.parametrize(
-    ("build", "on_jax", "elsewhere"), [(dense, (32, 4), (32, 1)), (convolution, (4, 4), (32, 1))]
+    ("build", "on_jax", "elsewhere"), [(dense, (32, 8), (32, 32)), (convolution, (4, 1), (32, 32))]
 )
 def test_what_is_not_compiled_by_xla_stays_in_one_stack(
     monkeypatch: pytest.MonkeyPatch, build: Any, on_jax: Any, elsewhere: Any
@@ -268,9 +322,13 @@ def test_what_is_not_compiled_by_xla_stays_in_one_stack(
     monkeypatch.setattr(memory, "cores", lambda: 4)
     monkeypatch.setattr(memory, "on_gpu", lambda: False)
     most, why = stacking.most_at_once(build())
-    found = most, stacking.side_by_side(build(), most, [])
+    found = most, stacking.stack_size(build(), most, [])
     assert found == (on_jax if BACKEND == "jax" else elsewhere)
     assert bool(why) == (most == 4)
+    _, note = stacking.group_size(build(), momentum(), 5, BATCH, None)  # three, then two
+    assert ("3 at once, each on a core" in note) == bool(why)
+    _, note = stacking.group_size(build(), momentum(), 5, BATCH, 1)
+    assert note.startswith("5 members, 1 at once, of ")
 
 
 @pytest.mark.parametrize("stacks", [1, 2])

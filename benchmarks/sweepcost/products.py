@@ -69,8 +69,8 @@ def _median(model: Any, members: int, batch: int, clusters: Sequence[int]) -> fl
 
 
 def _loop(model: Any, members: int, batch: int, clusters: Sequence[int]) -> loops.Loop:
-    stacks = stacking.side_by_side(model, members, clusters)
-    each = math.ceil(members / stacks)
+    each = stacking.stack_size(model, members, clusters)
+    stacks = math.ceil(members / each)
     shapes = [(each, *shape) for shape in kernels_of(model)]
     normal = np.random.default_rng(0).normal
     kernels = [

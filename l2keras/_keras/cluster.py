@@ -88,8 +88,7 @@ def run(update: Update, grads: Sequence[Any], learning_rate: Any) -> None:
     arguments = [tf.convert_to_tensor(learning_rate), *grads]
     specs = [tf.TensorSpec(argument.shape, argument.dtype) for argument in arguments]
     function = tf.function(cluster, jit_compile=True, autograph=False)
-    if obstacle := find_obstacle(function, specs):
-        _logger.info("An update is not compiled as a cluster: %s", obstacle)
+    if find_obstacle(function, specs):
         update(grads, learning_rate)
     else:
         function(*arguments)
@@ -98,7 +97,7 @@ def run(update: Update, grads: Sequence[Any], learning_rate: Any) -> None:
 def find_obstacle(
     function: Any, specs: Sequence[Any], rehearse: Callable[[], Any] | None = None
 ) -> str | None:
-    """What keeps `function` from doing the same when XLA compiles it; None if nothing does.
+    """What keeps `function` from doing the same when XLA compiles it, logged; None if nothing does.
 
     Args:
         function: A `tf.function(jit_compile=True)`.
@@ -106,6 +105,15 @@ def find_obstacle(
         rehearse: Calls it so that it changes nothing; it is compiled by that. Without, XLA is only
             asked for the form that it would compile.
     """
+    obstacle = _obstacle(function, specs, rehearse)
+    if obstacle:
+        _logger.info("Not compiled as a cluster: %s", obstacle)
+    return obstacle
+
+
+def _obstacle(
+    function: Any, specs: Sequence[Any], rehearse: Callable[[], Any] | None
+) -> str | None:
     import tensorflow as tf
 
     with tf.init_scope(), warnings.catch_warnings():

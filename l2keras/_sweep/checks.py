@@ -138,7 +138,7 @@ def check_patterns(include: masks.Patterns, exclude: masks.Patterns) -> None:
 
 def check_data(x: Any, y: Any, validation_data: Any) -> None:
     """Raises unless all are arrays, each pair with one number of examples."""
-    _check_lengths(x, y, "{}")
+    _check_lengths(x, y)
     if validation_data is None:
         return
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
@@ -150,17 +150,18 @@ def check_data(x: Any, y: Any, validation_data: Any) -> None:
             )
         )
     test_x, test_y = validation_data
-    _check_lengths(test_x, test_y, "{} of validation_data")
+    _check_lengths(test_x, test_y, " of validation_data")
 
 
-def _check_lengths(x: Any, y: Any, name: str) -> None:
-    """`name` with "{}" for x and y."""
-    for part, of_what in ((x, "x"), (y, "y")):
-        if not all(_is_array(leaf) for leaf in keras.tree.flatten(part)):
+def _check_lengths(x: Any, y: Any, of: str = "") -> None:
+    for name, part in (("x", x), ("y", y)):
+        leaves = keras.tree.flatten(part)
+        others = [leaf for leaf in leaves if not _is_array(leaf)]
+        if others or not leaves:
             raise TypeError(
                 _validation.error(
-                    f"`{name.format(of_what)}` must be an array, or a nested structure of arrays.",
-                    _described(part),
+                    f"`{name}{of}` must be an array, or a nested structure of arrays.",
+                    _described(others[0] if len(others) < len(leaves) else part),
                     "Convert lists with numpy.asarray, sparse matrices with toarray(); collect a "
                     "dataset or generator into arrays.",
                 )
@@ -169,7 +170,7 @@ def _check_lengths(x: Any, y: Any, name: str) -> None:
     if len(lengths) != 1 or lengths[0] == 0:
         raise ValueError(
             _validation.error(
-                f"`{name.format('x and y')}` must have the same number of examples, one or more.",
+                f"`x and y{of}` must have the same number of examples, one or more.",
                 f"{lengths} along the first axes",
                 "Check x.shape and y.shape.",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Sequence
 from itertools import chain
@@ -46,12 +47,13 @@ class Group:
         test: tuple[Any, Any] | None,
         clusters: Collection[int] = (),
     ) -> None:
-        side_by_side = stacking.side_by_side(template.model, size, clusters)
-        self._each = math.ceil(size / side_by_side)
-        self.size = self._each * side_by_side
+        self._model, self._clusters = template.model, clusters
+        self._each = self.stack_size(size)
+        stacks = math.ceil(size / self._each)
+        self.size = self._each * stacks
         self._stacks = [
             Stack(template, optimizer, members, size=self._each, decayed=decayed, clusters=clusters)
-            for _ in range(side_by_side)
+            for _ in range(stacks)
         ]
         first = self._stacks[0]
         apart = stacking.steps_apart(template.model)
@@ -66,9 +68,13 @@ class Group:
         self._evaluate = (
             None if test is None else loops.Loop(first.test_step, fixed, *test, apart=apart)
         )
-        self._template = template
-        self._collected = loops.compiled(self._collect)
+        self._names = [*template.metric_names, "data_loss", "penalty"]
+        self._collected = loops.compiled(functools.partial(_collect, template))
         self._prepared = False
+
+    def stack_size(self, size: int) -> int:
+        """Of a group for `size` members: time goes by it, as stacks run side by side."""
+        return stacking.stack_size(self._model, size, self._clusters)
 
     def load(self, members: Sequence[Member], states: Sequence[State]) -> None:
         """Begins with these members, `size` of them, where their states are."""
@@ -131,16 +137,18 @@ class Group:
                 interrupts.raise_if_heard()
         examples = sum(indices.shape[0] * indices.shape[-1] for indices in batches)
         collected = self._collected([stack.collected for stack in self._stacks])
-        logs = {name: np.array(ops.convert_to_numpy(v)) for name, v in collected.items()}
+        logs = {name: np.array(ops.convert_to_numpy(collected[name])) for name in self._names}
         logs |= {name: logs[name] / examples for name in ("data_loss", "penalty")}
         return {"loss": logs["data_loss"] + logs["penalty"], **logs}
 
-    def _collect(self, stacks: Sequence[tuple[list[Any], Any]]) -> dict[str, Any]:
-        """What `Stack.collected` is of each, as the results of metrics and sums of all members."""
-        own = []
-        for metrics, (data_loss, penalty) in stacks:
-            results: dict[str, Any] = {}
-            if metrics:
-                results = vectorize.over_members(self._template.metric_results, metrics, axes=(0,))
-            own.append({**results, "data_loss": data_loss, "penalty": penalty})
-        return {name: ops.concatenate([one[name] for one in own]) for name in own[0]}
+
+def _collect(template: Template, stacks: Sequence[tuple[list[Any], Any]]) -> dict[str, Any]:
+    """Results of the metrics, and sums, of all members, from each stack's `collected`."""
+    metrics = [own for own, _ in stacks if own]
+    if metrics and metrics[0][0].shape[0] > 1:  # else each is alone, and not vectorized
+        metrics = [[ops.concatenate(parts) for parts in zip(*metrics, strict=True)]]
+    results = [vectorize.over_members(template.metric_results, own, axes=(0,)) for own in metrics]
+    joined = {name: ops.concatenate([one[name] for one in results]) for one in results[:1]
+              for name in one}  # fmt: skip
+    sums = ops.concatenate([own for _, own in stacks], axis=1)
+    return {**joined, "data_loss": sums[0], "penalty": sums[1]}

@@ -95,7 +95,7 @@ class Loop:
             return
         with ThreadPoolExecutor(len(own), "l2keras-sweep") as threads:
             running = [threads.submit(steps, *one) for one in zip(self._stacks, own, strict=True)]
-            wait(running)  # what interrupts this is raised when all have ended
+            wait(running)  # a second Ctrl-C, which this raises, goes on when all have ended
         for one in running:
             one.result()
 
@@ -188,13 +188,13 @@ class _TensorFlow:
             plain(indices, steps, values)
 
         function = tf.function(program, jit_compile=True, autograph=False)
-        compiled = function.get_concrete_function(*specs, values)
+        by_xla = function.get_concrete_function(*specs, values)
 
         def no_steps() -> None:
-            compiled(tf.zeros((CHUNK, *shape), tf.int32), tf.constant(0), values)
+            by_xla(tf.zeros((CHUNK, *shape), tf.int32), tf.constant(0), values)
 
         obstacle = cluster.find_obstacle(function, [*specs, values], rehearse=no_steps)
-        return plain if obstacle else compiled
+        return plain if obstacle else by_xla
 
     def _trace(self, indices: Any, steps: Any, values: Sequence[Any]) -> None:
         import tensorflow as tf

@@ -75,7 +75,7 @@ class SweepResult:
 
     def __str__(self) -> str:
         """The last epoch of every member."""
-        names = [name for name in self.history if not name.endswith("penalty")]
+        names = [name for name in self.history if name not in ("penalty", "val_penalty")]
         widths = [max(14, len(name)) for name in names]
         rates = [f"{r:.4g}" if isinstance(r, float) else r for r in _rates(self.members)]
         width = max(10, *map(len, rates))

@@ -119,10 +119,9 @@ class Stack:
         self._sums.assign(np.zeros(self._sums.shape))
 
     @property
-    def collected(self) -> tuple[list[Any], tuple[Any, Any]]:
+    def collected(self) -> tuple[list[Any], Any]:
         """What an epoch has added up: metric variables, and the sums of losses and penalties."""
-        sums = ops.convert_to_tensor(self._sums)
-        return [variable.value for variable in self.metrics], (sums[0], sums[1])
+        return [variable.value for variable in self.metrics], self._sums.value
 
     def train_step(self, x: Any, y: Any) -> None:
         axis = self._axis_of(x)
@@ -174,10 +173,9 @@ class Stack:
                                    [*other, *metrics], strict=True):  # fmt: skip
             variable.assign(value)
         losses = ops.cast(losses, self._sums.dtype)
-        penalties_now = ops.zeros_like(losses)
-        if "penalty" in self._coefficients.used:
-            penalties_now = self._penalty(lanes)
-        self._sums.assign_add(ops.stack([losses, penalties_now]) * examples)
+        decays = "penalty" in self._coefficients.used
+        penalty = self._penalty(lanes) if decays else ops.zeros_like(losses)
+        self._sums.assign_add(ops.stack([losses, penalty]) * examples)
 
     def _penalty(self, lanes: int) -> Any:
         """(lam / 2) * sum(W ** 2) of each member, shape (members,)."""

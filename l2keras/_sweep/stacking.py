@@ -20,7 +20,7 @@ _DENSE = ("InputLayer", "Dense", "Flatten", "Activation", "ReLU", "Rescaling", "
 # Stacked weights times steps: 32 MLPs of 26,000 weights save 2 ms a step; compiling takes 0.5 s.
 BYTES_THAT_PAY = 7e8
 
-LEAST = 2  # members in a stack
+LEAST = 2  # members in a stack, where there are as many
 
 LOW_PRECISION = ("float16", "bfloat16")
 
@@ -76,7 +76,7 @@ def group_size(
     needed = memory.bytes_per_member(model, optimizer, batch_size)
     budget = memory.default_budget() if budget is None else budget
     size = memory.group_size(num_members, needed, budget, most)
-    if why and size == min(most, num_members):
+    if why and size == memory.group_size(num_members, 0, most, most):  # the budget had no say
         return size, f"{num_members} members, {size} at once{why}"
     told = f"of {_megabytes(needed)} MB each in a budget of {_megabytes(budget)} MB"
     return size, f"{num_members} members, {size} at once, {told}"
@@ -106,19 +106,17 @@ def pays_as_cluster(model: Any, size: int, updates: int) -> bool:
     return bool(size * stacked * updates >= BYTES_THAT_PAY)
 
 
-def side_by_side(model: Any, size: int, clusters: Collection[int]) -> int:
-    """How many stacks a group of `size` members is cut into, each trained in a thread of its own.
+def stack_size(model: Any, size: int, clusters: Collection[int]) -> int:
+    """How many of a group of `size` members share a stack; each stack is trained in a thread.
 
-    XLA on a CPU computes most of what is stacked on one core; TensorFlow's operations use all, and
-    do so from several threads where XLA has no form of a step after all.
+    XLA on a CPU computes most of what is stacked on one core; TensorFlow's operations use all.
+    Where some steps of a group are compiled, its others run as operations from all threads.
     """
     on_jax = keras.backend.backend() == "jax"
     if memory.on_gpu() or not (on_jax or clusters):
-        return 1
+        return size
     least = 1 if on_jax and _convolutions(model) else LEAST
-    most = max(1, min(memory.cores(), size // least))
-    each = math.ceil(size / most)
-    return math.ceil(size / each)  # so that few seats are left over
+    return math.ceil(size / max(1, min(memory.cores(), size // least)))
 
 
 def steps_apart(model: Any) -> bool:

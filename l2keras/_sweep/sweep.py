@@ -15,8 +15,9 @@ from l2keras._sweep.feed import Feed, number_of_examples, shuffled
 from l2keras._sweep.group import Group
 from l2keras._sweep.members import State
 from l2keras._sweep.result import SweepResult, collect
+from l2keras._sweep.stopping import check_early_stopping
 from l2keras._sweep.template import Template
-from l2keras._sweep.training import Plan, Trained, check_early_stopping, train
+from l2keras._sweep.training import Plan, Trained, train
 
 
 def sweep(
@@ -43,14 +44,15 @@ def sweep(
     """Trains one model for each (lam, learning rate, seed) simultaneously.
 
     The weights of all members are stacked, and one compiled step moves all of them; what XLA
-    compiles for a CPU moves a share of them in a thread for each core. Each member ends with the
-    weights that `fit` gives it alone, from the same initial weights and on the same batches, to
-    rounding: in float32 that can grow from step to step in networks with kinks (ReLU, maxima), or
-    under Adam for weights without a gradient, such as a bias before a BatchNormalization, as it
-    does between two runs of `fit`. Two things differ: on torch every member draws random numbers
-    (dropout, noise, augmentation) of its own; and where `fit` on TensorFlow has sparse gradients,
-    those of an Embedding without a regularizer, Keras' Adam and its like take each occurrence of
-    a row for itself, while the members' gradients are dense, as with HalfL2(0).
+    compiles for a CPU runs in several threads, at most one for each core, each with a share of
+    the members. Each member ends with the weights that `fit` gives it alone, from the same
+    initial weights and on the same batches, to rounding: in float32 that can grow from step to
+    step in networks with kinks (ReLU, maxima), or under Adam for weights without a gradient, such
+    as a bias before a BatchNormalization, as it does between two runs of `fit`. Two things
+    differ: on torch every member draws random numbers (dropout, noise, augmentation) of its own;
+    and where `fit` on TensorFlow has sparse gradients, those of an Embedding without a
+    regularizer, Keras' Adam and its like take each occurrence of a row for itself, while the
+    members' gradients are dense, as with HalfL2(0).
 
     Convention: `lam` is the coefficient of `W` in the gradient.
 

@@ -44,7 +44,7 @@ class Template:
         outputs = self.model(x, training=False)
         _check_number("the loss", self._loss(x, y, outputs, training=False))
         self.model.compute_metrics(x, y, outputs)  # they make their variables when first called
-        results = self.model.get_metrics_result()
+        results = _flat(self.model.get_metrics_result())
         for name, value in results.items():
             _check_number(f"the metric {name}", value)
         self.metric_names = [name for name in results if name != "loss"]
@@ -147,7 +147,7 @@ class Template:
         """The values of a member's metrics by name; the loss is not among them."""
         pairs = list(zip(self.metrics, metrics, strict=True))
         with keras.StatelessScope(state_mapping=pairs):
-            results = self.model.get_metrics_result()
+            results = _flat(self.model.get_metrics_result())
         return {name: value for name, value in results.items() if name != "loss"}
 
 
@@ -175,6 +175,14 @@ class _Scope(keras.StatelessScope):
                     "keras.random.SeedGenerator, and pass it as seed=.",
                 )
             )
+
+
+def _flat(results: dict[str, Any]) -> dict[str, Any]:
+    """With the numbers of a metric that has several, as `fit` logs them."""
+    flat: dict[str, Any] = {}
+    for name, value in results.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _check_number(what: str, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -11,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from l2keras import _validation
 from l2keras._sweep import interrupts
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
 from l2keras._sweep.members import Member, State
+from l2keras._sweep.stopping import Logs, Stopper
 
 COMPILE_SECONDS = 5.0  # about what another group size costs
 
-Logs = dict[str, float]
 OnEpoch = Callable[["Trained", Callable[[], State]], None]
 
 
@@ -96,7 +94,7 @@ class _GroupTraining:
         self._plan = plan
         self._groups = groups
         stopping = plan.early_stopping
-        self._stoppers = {} if stopping is None else {one.number: _Stopper(stopping, plan.metrics)
+        self._stoppers = {} if stopping is None else {one.number: Stopper(stopping, plan.metrics)
                                                       for one in members}  # fmt: skip
         self._seat(members)
 
@@ -194,7 +192,8 @@ class _GroupTraining:
     def _make_room(self, epoch: int, seconds: float) -> None:
         """Goes on in a smaller group where that saves more than compiling it takes."""
         active = self._active()
-        idle = 1 - self._size_for(len(active)) / self._size
+        size = self._size_for(len(active))
+        idle = 1 - self._group.stack_size(size) / self._group.stack_size(self._size)
         if idle < 0.5 or (self._plan.epochs - 1 - epoch) * seconds * idle < COMPILE_SECONDS:
             return
         states = self._group.states()
@@ -208,60 +207,5 @@ def seated(members: Sequence[Trained], group: Group) -> list[Trained]:
     return [*members, *[members[-1]] * (group.size - len(members))]
 
 
-def check_early_stopping(stopping: Any, names: Sequence[str], metrics: Sequence[Any]) -> None:
-    """Raises ValueError for an EarlyStopping that would never stop a member.
-
-    Args:
-        stopping: A `keras.callbacks.EarlyStopping`, or None.
-        names: What each epoch of a member logs.
-        metrics: Of the compiled model. Keras raises where they do not say whether more is better.
-    """
-    if stopping is None:
-        return
-    if stopping.monitor not in names:
-        raise ValueError(
-            _validation.error(
-                "`early_stopping` must monitor what the sweep logs.",
-                f"monitor={stopping.monitor!r}, where {', '.join(names)} are logged",
-                "Pass one of these, or validation_data for those that begin with val_.",
-            )
-        )
-    _Stopper(stopping, metrics).stops(0, dict.fromkeys(names, 0.0), lambda: State([], []))
-
-
 def _nth(states: Callable[[], Sequence[State]], seat: int) -> State:
     return states()[seat]
-
-
-class _Stopper:
-    """Keras' EarlyStopping on one member, to which it is the model.
-
-    Args:
-        callback: A `keras.callbacks.EarlyStopping`.
-        metrics: Of the compiled model: they know whether more is better.
-    """
-
-    def __init__(self, callback: Any, metrics: Sequence[Any]) -> None:
-        self._callback = copy.copy(callback)
-        if callback.mode == "auto" and callback.monitor.endswith(("data_loss", "penalty")):
-            self._callback.mode = "min"
-        self.metrics = metrics
-        self.stop_training = False
-        self._callback.set_model(self)
-        self._callback.on_train_begin()
-
-    def stops(self, epoch: int, logs: Logs, state: Callable[[], State]) -> bool:
-        self._state = state
-        self._callback.on_epoch_end(epoch, logs)
-        del self._state  # it holds the group
-        return self.stop_training
-
-    def get_weights(self) -> State:
-        """What Keras keeps as the best weights."""
-        return self._state()
-
-    @property
-    def best(self) -> State | None:
-        """The state of the best epoch, where it is to be restored."""
-        best: State | None = self._callback.best_weights
-        return best

@@ -59,6 +59,13 @@ def test_each_is_the_run_that_it_is_alone(
     monkeypatch.setattr(stacking, "BYTES_THAT_PAY", bytes_that_pay)
     monkeypatch.setattr(memory, "cores", lambda: 2)
     points = points[:number]
+    seats, load = set(), Group.load
+
+    def noted(self: Group, *args: Any) -> None:
+        seats.add(self.size)
+        load(self, *args)
+
+    monkeypatch.setattr(Group, "load", noted)
     nodes = {
         study: [
             composed("config", *optimizer, *SMALL, *point, f"tracking.uri={uri}",
@@ -71,6 +78,7 @@ def test_each_is_the_run_that_it_is_alone(
         train.train(node)
     outcomes = vectorized.train_at_once(nodes["at_once"])
     assert [outcome.status for outcome in outcomes if outcome] == ["FINISHED"] * len(points)
+    assert seats == {6}
     alone_store, store = Store(uri, "alone"), Store(uri, "at_once")
     alone, at_once = trials(alone_store), trials(store)
     assert alone.keys() == at_once.keys()
