@@ -9,7 +9,7 @@ import keras
 import pytest
 
 import l2keras
-from l2keras._sweep import training
+from l2keras._sweep import memory, training
 from l2keras._sweep.group import Group
 from tests.helpers import BACKEND, mse
 from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
@@ -35,6 +35,7 @@ def test_members_that_move_into_a_smaller_group_go_on_as_if_alone(
 
     monkeypatch.setattr(Group, "fit", counted)
     monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)
+    monkeypatch.setattr(memory, "cores", lambda: 1)  # one stack; more: test_sweep_side_by_side
     result = l2keras.sweep(
         linear, LAMS, *data(), optimizer=momentum(), learning_rates=[0.1, 1e30], loss=mse,
         batch_size=BATCH, epochs=EPOCHS, verbose=0,
