@@ -45,7 +45,7 @@ class Outbox:
         self._spill = spill
         # Appended to by the run, taken from by the thread: no lock that a signal could leave shut.
         self._waiting: deque[Operation] = deque()
-        self._wake = threading.Event()
+        self._wake, self._written = threading.Event(), threading.Event()
         self._urgent = self._closed = False
         self.rejection: Rejected | None = None
         self.trouble: str | None = None  # why the store did not take the last batch
@@ -70,8 +70,11 @@ class Outbox:
         end = time.monotonic() + patience
         self._urgent = True
         self._wake.set()
-        while self._waiting and self.rejection is None and time.monotonic() < end:
-            time.sleep(0.002)
+        while True:
+            self._written.clear()
+            if not self._waiting or self.rejection is not None or time.monotonic() > end:
+                break
+            self._written.wait(0.05)
             if hurry():
                 end = min(end, time.monotonic() + HURRY_SECONDS)
                 hurry = bool  # bool() is False: once
@@ -102,6 +105,7 @@ class Outbox:
                 self._write(batch)
             except Rejected as rejection:
                 self.rejection, self.trouble = rejection, str(rejection)
+                self._written.set()
                 return
             except Exception as error:  # whatever a client, a socket, a database may raise
                 self.trouble = f"{type(error).__name__}: {error}"
@@ -111,6 +115,7 @@ class Outbox:
             pause, self.trouble = FIRST_PAUSE, None
             for _ in batch:
                 self._waiting.popleft()
+            self._written.set()
 
     def _wait_for_work(self) -> bool:
         """Returns when something is urgent or some seconds old; False at the end."""

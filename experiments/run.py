@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import signals
+from experiments import saving, signals
 from experiments.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Run:
         """Writes a Keras model as model.keras."""
         path = self._spool / "model.keras"
         path.parent.mkdir(parents=True, exist_ok=True)
-        model.save(path)
+        saving.save(model, path)
         self.log_file(path)
 
     def log_text(self, text: str, artifact: str) -> None:

@@ -106,6 +106,7 @@ class Store:
         client = load_client()
         self.uri = store_uri(uri)
         self.study = study
+        self._artifact_uris: dict[str, str] = {}  # by run
         file = database.path_of(self.uri)
         self.folder = (file.parent if file else RUNS) / "state"
         with _told(self.uri), database.creation_lock(file):
@@ -175,7 +176,9 @@ class Store:
         client = self.client
         if resume is None:
             create = functools.partial(client.create_run, run_name=name, tags=dict(tags))
-            return Run(self, str(patiently(lambda: create(self.experiment_id)).info.run_id))
+            info = patiently(lambda: create(self.experiment_id)).info
+            self._artifact_uris[info.run_id] = info.artifact_uri
+            return Run(self, str(info.run_id))
         opened: Run = patiently(functools.partial(self._reopen, resume))
         opened.set_tags(tags)
         return opened
@@ -183,6 +186,7 @@ class Store:
     def _reopen(self, run_id: str) -> Run:
         self.client.update_run(run_id, status="RUNNING")
         found = self.client.get_run(run_id)
+        self._artifact_uris[run_id] = found.info.artifact_uri
         for tag in {FAILURE_TAG, *VECTORIZED_TAGS} & found.data.tags.keys():
             self.client.delete_tag(run_id, tag)  # of the launch before
         return Run(self, run_id, known=found)
@@ -216,17 +220,26 @@ class Store:
                 run_id, metrics=metrics[:800], params=params[:100], tags=tags[:100]
             )
             metrics, params, tags = metrics[800:], params[100:], tags[100:]
+        artifacts = self._artifacts(run_id) if batch.texts or batch.files else None
         if batch.texts:
             with tempfile.TemporaryDirectory() as folder:
                 for name, text in batch.texts.items():
                     path = Path(folder, name)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(text, encoding="utf-8")
-                self.client.log_artifacts(run_id, folder)
+                artifacts.log_artifacts(folder)
         for file, folder in batch.files:
-            self.client.log_artifact(run_id, file, folder)
+            artifacts.log_artifact(file, folder)
         if batch.status is not None:
             self.client.set_terminated(run_id, batch.status)
+
+    def _artifacts(self, run_id: str) -> Any:
+        """Where its files go. The client asks the store for that, which reads the whole run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if run_id not in self._artifact_uris:  # of another process
+            self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
+        return get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.uri)
 
 
 def opened(uri: str | None, study: str, *, patient: bool = False) -> Store:

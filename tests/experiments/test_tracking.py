@@ -143,19 +143,23 @@ def test_a_short_run_is_one_request_and_its_texts_another(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Params, tags and metrics go together, so do texts; what is written is all there."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
     calls: list[str] = []
 
-    def count(name: str) -> None:
-        original = getattr(store.client, name)
+    def count(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
 
-        def counted(*given: Any, **named: Any) -> None:
+        def counted(*given: Any, **named: Any) -> Any:
             calls.append(name)
-            original(*given, **named)
+            return original(*given, **named)
 
-        monkeypatch.setattr(store.client, name, counted)
+        monkeypatch.setattr(owner, name, counted)
 
-    for name in ("log_batch", "log_artifacts", "log_text"):
-        count(name)
+    for name in ("log_batch", "get_run"):
+        count(store.client, name)
+    for name in ("log_artifacts", "log_artifact"):
+        count(LocalArtifactRepository, name)
     with store.run("one") as run:
         run.log_params({"a": 1})
         run.log_text("x", "note.txt")
