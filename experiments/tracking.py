@@ -220,7 +220,18 @@ class Store:
                 run_id, metrics=metrics[:800], params=params[:100], tags=tags[:100]
             )
             metrics, params, tags = metrics[800:], params[100:], tags[100:]
-        artifacts = self._artifacts(run_id) if batch.texts or batch.files else None
+        if batch.texts or batch.files:
+            self._write_artifacts(run_id, batch)
+        if batch.status is not None:
+            self.client.set_terminated(run_id, batch.status)
+
+    def _write_artifacts(self, run_id: str, batch: outbox.Batch) -> None:
+        """Where they go, the client asks the store in every run, which reads all of the run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if run_id not in self._artifact_uris:  # of another process
+            self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
+        artifacts = get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.uri)
         if batch.texts:
             with tempfile.TemporaryDirectory() as folder:
                 for name, text in batch.texts.items():
@@ -228,18 +239,8 @@ class Store:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(text, encoding="utf-8")
                 artifacts.log_artifacts(folder)
-        for file, folder in batch.files:
-            artifacts.log_artifact(file, folder)
-        if batch.status is not None:
-            self.client.set_terminated(run_id, batch.status)
-
-    def _artifacts(self, run_id: str) -> Any:
-        """Where its files go. The client asks the store for that, which reads the whole run."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        if run_id not in self._artifact_uris:  # of another process
-            self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
-        return get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.uri)
+        for file, place in batch.files:
+            artifacts.log_artifact(file, place)
 
 
 def opened(uri: str | None, study: str, *, patient: bool = False) -> Store:
