@@ -23,6 +23,14 @@ def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _record_steps_early() -> None:
+    """On torch the short trainings of tests take both kinds of `sweep`'s steps."""
+    from l2keras._sweep import programs
+
+    programs.RECORDED_AFTER = 4
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras_state() -> Iterator[None]:
     """Every test starts from the same seed, float32, and names counted from zero."""

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from l2keras._keras import optimizers
-from l2keras._sweep import interrupts, loops, stacking, vectorize
+from l2keras._sweep import interrupts, loops, programs, stacking, vectorize
 from l2keras._sweep.members import Member, State
 from l2keras._sweep.stack import Stack
 from l2keras._sweep.template import Template
@@ -107,7 +107,7 @@ class Group:
         first = self._stacks[0]
         first.begin_epoch()
         if self._evaluate is not None:
-            self._evaluate.trace(test_batches[0][: loops.CHUNK])
+            self._evaluate.trace(test_batches[0][: programs.CHUNK])
         loops.trace(self._collected, [stack.collected for stack in self._stacks])
 
     def fit(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -130,7 +130,7 @@ class Group:
     def _run(self, loop: loops.Loop, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         for stack in self._stacks:
             stack.begin_epoch()
-        chunk = 1 if keras.backend.backend() == "torch" else loops.CHUNK
+        chunk = 1 if keras.backend.backend() == "torch" else programs.CHUNK
         for indices in batches:
             for start in range(0, len(indices), chunk):
                 loop(indices[start : start + chunk])
