@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.sweepcost import cases, page, products
+from benchmarks.sweepcost import cases, compiling, page, products
 from benchmarks.sweepcost.measure import Found
+from tests import sweeps
 
 
 def test_operations_of_a_step() -> None:
@@ -42,17 +43,31 @@ def test_goals_of_a_sweep(
 ) -> None:
     """32 members, 1 s each in the loop, against a sweep of 2 s or 4 s and a plain fit of 2 s."""
     monkeypatch.setattr(page, "distances", lambda case, dtype: [1e-7, 1e-9])
-    found = Found(plain=2.0, fit=1.0, swept=swept, products=1.0, notes="32 members, 32 at once")
+    found = Found(
+        plain=2.0, fit=1.0, swept=swept, compiling=0.5, products=1.0, notes="32 members, 32 at once"
+    )
     text = "\n".join(page.section(cases.CASES["mlp_32"], found, rounds=1))
     assert f"- {ratio} times the throughput of the best loop, of 10: {many}." in text
     assert f"- All in the time of one plain fit: {one_fit}." in text
     assert "float32, after 5 epochs: 1e-07, 1e-09; at most 1e-05: met." in text
     assert "float64, after 5 epochs: 1e-07, 1e-09; at most 1e-10: **not met**." in text
+    assert "| of which tracing and compiling | 0.50 | 0.25 |" in text
     assert "| the matrix products of its steps alone | 1.00 | 0.50 |" in text
+
+
+def test_the_programs_of_a_sweep_are_timed() -> None:
+    """One for the full batches and one for the rest, each in its time; then as before."""
+    owner, name = compiling.MAKERS[keras.backend.backend()]
+    before = getattr(owner, name)
+    with compiling.watched() as seconds:
+        sweeps.swept((0.0, 0.5))
+    assert len(seconds) == 2
+    assert min(seconds) > 0.0
+    assert getattr(owner, name) is before
 
 
 def test_the_best_loop_is_the_faster_one() -> None:
     """A pipeline that is slower than arrays is not what the sweep is compared with."""
     case = cases.CASES["mlp_32"]
-    assert Found(1.0, 2.0, 4.0, None, "").throughput(case) == 8.0
-    assert Found(2.0, 1.0, 4.0, None, "").throughput(case) == 8.0
+    assert Found(1.0, 2.0, 4.0, 0.5, None, "").throughput(case) == 8.0
+    assert Found(2.0, 1.0, 4.0, 0.5, None, "").throughput(case) == 8.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from benchmarks.sweepcost import products
+from benchmarks.sweepcost import compiling, products
 from benchmarks.sweepcost.cases import Case
 from benchmarks.sweepcost.sides import Sides, timed
 
@@ -14,13 +14,14 @@ from benchmarks.sweepcost.sides import Sides, timed
 class Found:
     """Seconds, medians of all rounds.
 
-    `fit` is of one fit of the loop; `products` are known where they bound a goal. The best loop is
-    one of the faster of `plain` and `fit`.
+    `fit` is of one fit of the loop; `compiling` is a part of `swept`; `products` are known where
+    they bound a goal. The best loop is one of the faster of `plain` and `fit`.
     """
 
     plain: float
     fit: float
     swept: float
+    compiling: float
     products: float | None
     notes: str
 
@@ -39,14 +40,16 @@ def measure(case: Case, rounds: int) -> Found:
     sides.plain()  # what is imported and initialized at the first fit counts for nobody
     model = case.build()
     bounded = case.one_fit and bool(products.kernels_of(model))
-    plain, looped, swept, least = [], [], [], []
+    plain, looped, swept, compiled, least = [], [], [], [], []
     for _ in range(rounds):
         plain.append(timed(sides.plain)[0])
         looped.append(timed(sides.looped)[0] / len(sides.timed))
-        seconds, result = timed(sides.swept)
+        with compiling.watched() as programs:
+            seconds, result = timed(sides.swept)
         swept.append(seconds)
+        compiled.append(sum(programs))
         if bounded:
             least.append(case.steps * products.seconds(model, case.members, case.batch_size))
-    one, fit, all_at_once = (statistics.median(side) for side in (plain, looped, swept))
+    one, fit, all_at_once, made = map(statistics.median, (plain, looped, swept, compiled))
     known = statistics.median(least) if least else None
-    return Found(one, fit, all_at_once, known, "; ".join(result.notes))
+    return Found(one, fit, all_at_once, made, known, "; ".join(result.notes))

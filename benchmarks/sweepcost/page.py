@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import keras
-
 from benchmarks.sweepcost import products
 from benchmarks.sweepcost.cases import Case
 from benchmarks.sweepcost.measure import Found
@@ -28,6 +26,7 @@ def section(case: Case, found: Found, rounds: int) -> Iterator[str]:
         f"the best loop, {case.members} fits as the faster of these": found.loop(case),
         f"`sweep`, {case.members} members": found.swept,
     }
+    rows["of which tracing and compiling"] = found.compiling
     if found.products:
         rows["the matrix products of its steps alone"] = found.products
     yield "| | seconds | of one plain fit |\n|---|---|---|"
@@ -44,11 +43,11 @@ def section(case: Case, found: Found, rounds: int) -> Iterator[str]:
     if case.one_fit:
         yield f"- All in the time of one plain fit: {_told(found.swept <= found.plain)}."
         if found.products and found.swept > found.plain:
-            eager = keras.backend.backend() == "torch"
-            rest = "what each call costs" if eager else "tracing, compiling"
             yield (
-                f"- Its products alone take {found.products / found.plain:.2f} plain fits; beside "
-                f"them stand {rest}, activations, the penalty and the update."
+                f"- Its products alone take {found.products / found.plain:.2f} plain fits, tracing "
+                f"and compiling {found.compiling / found.plain:.2f}. Beside these stand the "
+                "activations, the update, which moves weights and momentum through memory, and "
+                "what each epoch costs."
             )
     for dtype, limit in LIMITS.items():
         apart = distances(case, dtype)

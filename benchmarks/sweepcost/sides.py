@@ -84,7 +84,7 @@ class Sides:
             test = pipeline(test, width)
         model.fit(
             pipeline((self.x[rows], self.y[rows]), case.batch_size), epochs=case.epochs, verbose=0,
-            steps_per_epoch=len(self.x) // case.batch_size, validation_data=test,
+            shuffle=False, steps_per_epoch=len(self.x) // case.batch_size, validation_data=test,
         )  # fmt: skip
         return list(model.get_weights())
 
