@@ -45,7 +45,9 @@ def sweep(
 
     The weights of all members are stacked, and one compiled step moves all of them; what XLA
     compiles for a CPU runs in several threads, at most one for each core, each with a share of
-    the members. Each member ends with the weights that `fit` gives it alone, from the same
+    the members. On torch a step is recorded once some have run, and its operations alone are
+    repeated: what a layer does in Python beside them (a counter, `random.random()`) is not done
+    anew, as in any compiled step. Each member ends with the weights that `fit` gives it alone, from the same
     initial weights and on the same batches, to rounding: in float32 that can grow from step to
     step in networks with kinks (ReLU, maxima), or under Adam for weights without a gradient, such
     as a bias before a BatchNormalization, as it does between two runs of `fit`. Two things
