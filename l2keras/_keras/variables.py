@@ -108,7 +108,10 @@ def _unique(variables: list[Any]) -> list[Any]:
 
 @contextmanager
 def standing_in(variables: Sequence[Any], others: Sequence[Any]) -> Iterator[None]:
-    """In the block these Keras `variables` read and assign `others`, TensorFlow variables."""
+    """In the block these Keras `variables` read and assign `others`.
+
+    Variables of TensorFlow, or tensors of torch.
+    """
     own = [variable._value for variable in variables]
     try:
         for variable, other in zip(variables, others, strict=True):

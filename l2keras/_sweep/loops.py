@@ -96,8 +96,9 @@ class Loop:
 
     @property
     def num_programs(self) -> int:
-        """How many there are by now: one for each shape of a batch, and none on torch."""
-        return 0 if keras.backend.backend() == "torch" else len(self._compiled)
+        """How many have been made by now: one for each shape of a batch, on torch some later."""
+        on_torch = keras.backend.backend() == "torch"
+        return int(self._backend.num_recorded) if on_torch else len(self._compiled)
 
     def trace(self, indices: Any) -> None:
         """Compiles the steps of a first call without running one; on torch, runs the first."""

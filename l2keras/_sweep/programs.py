@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -11,14 +10,13 @@ import numpy as np
 
 from l2keras._keras import cluster
 from l2keras._keras.variables import standing_in
+from l2keras._sweep import recording
 
 CHUNK = 64  # steps in one call
-RECORDED_AFTER = 32  # steps on torch: to record one takes as long as some 20
+RECORDED_AFTER = 64  # steps on torch: to record one takes as long as some 50
 
 Step = Callable[[Any, Any], None]  # one training step on a batch (x, y)
 Steps = Callable[[Sequence[Any], Any], None]  # on a stack's variables, for rows of examples
-
-_logger = logging.getLogger("l2keras")
 
 
 def _batch(data: Any, rows: Any) -> Any:
@@ -34,10 +32,14 @@ class Torch:
     """Step after step; once some have run, only the operations of torch that they consist of.
 
     Of a small model's step the Python around these, Keras' and that of torch's vmap, takes most.
+
+    Attributes:
+        num_recorded: Of how many shapes the step has been recorded, or tried to.
     """
 
     def __init__(self, step: Step, variables: Sequence[Any], data: Any) -> None:
         self._step, self._variables, self._data = step, variables, data
+        self.num_recorded = 0
 
     def steps(self, shape: Any) -> Steps:
         import torch
@@ -46,41 +48,28 @@ class Torch:
 
         def steps(variables: Sequence[Any], indices: Any) -> None:
             nonlocal program, done
-            if done < RECORDED_AFTER <= done + len(indices):
-                program = self._recorded(shape)
-            done += len(indices)
             values = [variable.value for variable in variables]
             with torch.no_grad():
-                for rows in indices:
-                    program(torch.as_tensor(rows), values, self._data)
+                for rows in map(torch.as_tensor, indices):
+                    done += 1
+                    if done == RECORDED_AFTER:
+                        program = self._recorded(rows, values)
+                    program(rows, values, self._data)
 
         return steps
 
     def _plain(self, rows: Any, values: Any, data: Any) -> None:
         self._step(*_batch(data, rows))
 
-    def _recorded(self, shape: Any) -> Callable[..., Any]:
-        """The operations of a step, taken on a copy; the step itself where there is no such list.
-
-        There is none where numbers decide what is done: torch tells while it records.
-        """
-        import torch
-        from torch.fx.experimental.proxy_tensor import make_fx
+    def _recorded(self, rows: Any, values: Any) -> Any:
+        """The operations of a step; the step itself where these do not do the same."""
 
         def step(rows: Any, values: Sequence[Any], data: Any) -> None:
             with standing_in(self._variables, values):
                 self._plain(rows, values, data)
 
-        rows = torch.zeros(shape, dtype=torch.int32)
-        values = [variable.value.detach().clone() for variable in self._variables]
-        try:
-            with torch.no_grad():
-                recorded: Callable[..., Any] = make_fx(step)(rows, values, self._data)
-        except Exception as error:  # of whatever kind: the step raises what is an error there
-            why = " ".join(str(error).split())[:300]
-            _logger.info("A step of torch is not recorded: %s: %s", type(error).__name__, why)
-            return self._plain
-        return recorded
+        self.num_recorded += 1
+        return recording.record(step, rows, values, self._data) or self._plain
 
 
 class TensorFlow:

@@ -45,16 +45,15 @@ def sweep(
 
     The weights of all members are stacked, and one compiled step moves all of them; what XLA
     compiles for a CPU runs in several threads, at most one for each core, each with a share of the
-    members. On torch a step is recorded once some have run, and its operations alone are repeated:
-    what a layer does in Python beside them (a counter, `random.random()`) is not done anew, as in
-    any compiled step. Each member ends with the weights that `fit` gives it alone, from the same
-    initial weights and on the same batches, to rounding: in float32 that can grow from step to step
-    in networks with kinks (ReLU, maxima), or under Adam for weights without a gradient, such as a
-    bias before a BatchNormalization, as it does between two runs of `fit`. Two things differ: on
-    torch every member draws random numbers (dropout, noise, augmentation) of its own; and where
-    `fit` on TensorFlow has sparse gradients, those of an Embedding without a regularizer, Keras'
-    Adam and its like take each occurrence of a row for itself, while the members' gradients are
-    dense, as with HalfL2(0).
+    members. On torch a step is recorded once some have run, and its operations alone are repeated,
+    unless it has very many or what it does depends on numbers. Each member ends with the weights
+    that `fit` gives it alone, from the same initial weights and on the same batches, to rounding:
+    in float32 that can grow from step to step in networks with kinks (ReLU, maxima), or under Adam
+    for weights without a gradient, such as a bias before a BatchNormalization, as it does between
+    two runs of `fit`. Two things differ: on torch every member draws random numbers (dropout,
+    noise, augmentation) of its own; and where `fit` on TensorFlow has sparse gradients, those of an
+    Embedding without a regularizer, Keras' Adam and its like take each occurrence of a row for
+    itself, while the members' gradients are dense, as with HalfL2(0).
 
     Convention: `lam` is the coefficient of `W` in the gradient.
 
