@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._sweep import loops, memory, stacking
+from l2keras._sweep import loops, memory, programs, stacking
 from tests.helpers import BACKEND, mse
 from tests.sweeps import BATCH, EPOCHS, LAMS, alone, data, distance, expected, linear, swept
 
@@ -38,7 +38,7 @@ def test_steps_are_apart_for_convolutions_on_jax() -> None:
 @pytest.mark.skipif(BACKEND != "jax", reason="a choice that is JAX's")
 def test_steps_apart_do_what_a_loop_of_steps_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 3 steps, the last one padded: the steps that are not asked for change nothing."""
-    monkeypatch.setattr(loops, "CHUNK", 3)
+    monkeypatch.setattr(programs, "CHUNK", 3)
     options: dict[str, Any] = {"batch_size": 2, "seeds": (0, 1)}  # 5 full batches and a rest of 1
     looped = swept((0.1, 0.6), **options)
     monkeypatch.setattr(stacking, "steps_apart", lambda model: True)
