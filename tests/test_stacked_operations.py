@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 import keras
-import numpy as np
-import pytest
 
 from l2keras._keras import tensorflow_rules, torch_vmap
 from tests.helpers import ON_TENSORFLOW, ON_TORCH, to_numpy
@@ -24,62 +21,6 @@ def test_vectorized_map_finds_the_rules_that_are_registered() -> None:
     rows = tf.constant([[3.0, 4.0], [0.0, 2.0]])
     losses = tf.vectorized_map(tf.nn.l2_loss, rows, fallback_to_while_loop=False)
     assert to_numpy(losses).tolist() == [12.5, 2.0]
-
-
-@ON_TENSORFLOW
-@pytest.mark.parametrize("columns", [2, tensorflow_rules.NARROW])
-def test_a_stacked_product_and_its_gradients(columns: int) -> None:
-    """Of sum((x W) ** 2) / 2 for each member: dW = x^T x W, dx = x W W^T, and of dW once more."""
-    import tensorflow as tf
-
-    generator = np.random.default_rng(0)
-    x, kernel = generator.normal(size=(3, 5, 4)), generator.normal(size=(3, 4, columns))
-    tensors = [tf.constant(x), tf.constant(kernel)]
-    tensorflow_rules.register()
-
-    @tf.function(autograph=False)
-    def derivatives() -> Any:
-        with tf.GradientTape() as second:
-            second.watch(tensors)
-            with tf.GradientTape() as first:
-                first.watch(tensors)
-                y = tf.vectorized_map(lambda own: own[0] @ own[1], tensors, False)
-                total = tf.reduce_sum(tf.square(y)) / 2
-            grads = first.gradient(total, tensors)
-        return *grads, second.gradient(grads[1], tensors[1])
-
-    turned = np.swapaxes(x, 1, 2)
-    gram = turned @ x
-    y = x @ kernel
-    expected = [y @ np.swapaxes(kernel, 1, 2), turned @ y, gram @ np.ones_like(kernel)]
-    for actual, value in zip(derivatives(), expected, strict=True):
-        np.testing.assert_allclose(to_numpy(actual), value, rtol=1e-12)
-    nodes = {op.type for op in derivatives.get_concrete_function().graph.get_operations()}
-    assert ("IdentityN" in nodes) == (columns < tensorflow_rules.NARROW)  # of a custom gradient
-
-
-@ON_TENSORFLOW
-def test_a_stacked_product_of_complex_numbers_keeps_its_gradients() -> None:
-    """The rule is for everybody: those of a product that is not stacked, for each member."""
-    import tensorflow as tf
-
-    generator = np.random.default_rng(0)
-    values = [generator.normal(size=(2, 3, *shape)) for shape in ((5, 4), (4, 2))]
-    tensors = [tf.constant(real + 1j * imaginary) for real, imaginary in values]
-    tensorflow_rules.register()
-
-    def gradients(product: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            y = product(*tensors)
-            total = tf.reduce_sum(tf.abs(y * y + y))
-        return tape.gradient(total, tensors)
-
-    stacked = tf.function(
-        lambda *own: tf.vectorized_map(lambda pair: pair[0] @ pair[1], own, False), autograph=False
-    )
-    for actual, expected in zip(gradients(stacked), gradients(tf.matmul), strict=True):
-        np.testing.assert_allclose(to_numpy(actual), to_numpy(expected), rtol=1e-12)
 
 
 @ON_TORCH

@@ -1,4 +1,4 @@
-"""Rules that tf.vectorized_map lacks for operations that Keras uses, has in part, or has slower.
+"""Rules that tf.vectorized_map lacks for operations that Keras uses, or has in part.
 
 They are registered where TensorFlow registers its own, once in a process.
 """
@@ -36,8 +36,6 @@ ONE_BY_ONE = (
     "StatelessTruncatedNormalV2",
 )
 
-NARROW = 32  # columns of a kernel, as of a layer of few classes
-
 Rule = Callable[[Any], Any]
 
 
@@ -50,7 +48,6 @@ def register() -> None:
     registry.pop("DepthwiseConv2dNative", None)  # which takes stacked filters only
     for name, rule in rules.items():
         registry[name] = _either(registry[name], rule) if name in registry else rule
-    registry["MatMul"] = _narrow_or(registry["MatMul"])
 
 
 def _pfor() -> Any:
@@ -66,35 +63,6 @@ def _either(own: Rule, rule: Rule) -> Rule:
         return own(pfor_input)
 
     return choose
-
-
-def _narrow_or(own: Rule) -> Rule:
-    """TensorFlow's rule; the product of another order in the gradient of stacked narrow kernels."""
-
-    def choose(pfor_input: Any) -> Any:
-        left, right = pfor_input.inputs
-        plain = not (pfor_input.get_attr("transpose_a") or pfor_input.get_attr("transpose_b"))
-        if plain and left.is_stacked and right.is_stacked and 0 < (right.t.shape[-1] or 0) < NARROW:
-            return _pfor().wrap(_narrow_product(left.t, right.t), True)
-        return own(pfor_input)
-
-    return choose
-
-
-def _narrow_product(x: Any, kernel: Any) -> Any:
-    """`x @ kernel` of each member. XLA on a CPU takes half the time for the gradient of a kernel of
-    few columns as (error^T x)^T that it takes for x^T error; elsewhere they are much the same."""
-    import tensorflow as tf
-
-    @tf.custom_gradient
-    def product(x: Any, kernel: Any) -> Any:
-        def gradient(error: Any) -> tuple[Any, Any]:
-            of_kernel = tf.matmul(error, x, adjoint_a=True)
-            return tf.matmul(error, kernel, adjoint_b=True), tf.linalg.adjoint(of_kernel)
-
-        return tf.matmul(x, kernel), gradient
-
-    return product(x, kernel)
 
 
 def _one_by_one(pfor_input: Any) -> Any:

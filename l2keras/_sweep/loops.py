@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 import numpy as np
 
-from l2keras._sweep import programs
+from l2keras._sweep import memory, programs
 from l2keras._sweep.programs import Step, Steps
+
+_threads: ContextVar[ThreadPoolExecutor | None] = ContextVar("l2keras_sweep_threads", default=None)
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Those of the block around this one, or new ones: to begin them takes a millisecond."""
+    around = _threads.get()
+    if around is not None:
+        yield around
+        return
+    with ThreadPoolExecutor(memory.cores(), "l2keras-sweep") as own:
+        token = _threads.set(own)
+        try:
+            yield own
+        finally:
+            _threads.reset(token)
 
 
 def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -88,9 +107,12 @@ class Loop:
         if len(own) == 1:
             steps(self._stacks[0], indices)
             return
-        with ThreadPoolExecutor(len(own), "l2keras-sweep") as threads:
-            running = [threads.submit(steps, *one) for one in zip(self._stacks, own, strict=True)]
-            wait(running)  # a second Ctrl-C, which this raises, goes on when all have ended
+        with threads() as pool:
+            running = [pool.submit(steps, *one) for one in zip(self._stacks, own, strict=True)]
+            try:
+                wait(running)
+            finally:
+                wait(running)  # a second Ctrl-C, which the first raises, waits until all have ended
         for one in running:
             one.result()
 

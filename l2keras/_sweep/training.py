@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from l2keras._sweep import interrupts
+from l2keras._sweep import interrupts, loops
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
 from l2keras._sweep.members import Member, State
@@ -78,7 +78,7 @@ def train(members: Sequence[Trained], plan: Plan) -> bool:
     groups = [ordered[i : i + plan.size] for i in range(0, len(ordered), plan.size)]
     shared: dict[int, Group] = {}
     try:
-        with interrupts.postponed():
+        with interrupts.postponed(), loops.threads():
             for group in groups:
                 interrupts.raise_if_heard()
                 _GroupTraining(group, plan, shared).run()

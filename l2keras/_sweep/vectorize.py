@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from l2keras import _squares
 from l2keras._keras import tensorflow_rules, torch_vmap
@@ -18,9 +17,10 @@ MemberStep = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
 
 def stacked(variable: Any, size: int) -> Any:
     """A variable of zeros for `size` members' values of `variable`."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
     return keras.Variable(
-        np.zeros((size, *variable.shape)),
-        dtype=keras.backend.standardize_dtype(variable.dtype),
+        keras.ops.zeros((size, *variable.shape), dtype),
+        dtype=dtype,
         trainable=bool(variable.trainable),
         name=str(variable.name).replace("/", "_").replace(":", "_"),
     )
