@@ -23,7 +23,7 @@ from experiments.runner import Runner
 from experiments.schema import Config, Distribute, MixedPrecision
 from experiments.trial import compiled_model, data_loss, metrics_of
 from l2keras import AuditReport, audit, masks
-from l2keras._sweep import stacking
+from l2keras._sweep import loops, stacking
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
 from l2keras._sweep.members import Member, State
@@ -167,8 +167,9 @@ class Together:
         members = [one.member for one in seats]
         group.load(members, [one.state for one in seats])  # as every training does anew
         train, test = self._feeds()
-        group.fit([train.batches(members, 0)[0][:1]])
-        group.evaluate([test.batches(members, 0)[0][:1]])
+        with loops.threads() as pool:
+            group.fit([train.batches(members, 0)[0][:1]], pool)
+            group.evaluate([test.batches(members, 0)[0][:1]], pool)
         self._rehearsed = time.perf_counter() - began
 
     def _feeds(self) -> tuple[Feed, Feed]:

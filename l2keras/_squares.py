@@ -12,7 +12,6 @@ from l2keras._keras import xla
 # XLA on a CPU adds a long row number by number, each addition waiting for the one before: four
 # times as long as eight rows that are added to one another first.
 LANES = 8
-LONG = 4096  # elements of a row from which on that is worth a kernel more to compile
 # Elements. On torch, a function with a gradient of its own costs some 40 us more to call, and saves
 # three temporaries as large as x.
 LARGE = 2**17
@@ -40,16 +39,13 @@ def half_row_sums(rows: Any, lanes: int = 1) -> Any:
 
     Args:
         rows: Tensor of shape (rows, n).
-        lanes: Parts of each long row that are added to one another first, where they are equally
-            long; more than one on TensorFlow only.
+        lanes: Parts of each row, added to one another first, where they are equally long.
     """
     squares = keras.ops.square(rows)
     count, size = squares.shape
-    if lanes > 1 and size >= LONG and size % lanes == 0:
-        import tensorflow as tf
-
-        parts = tf.reshape(squares, (count, lanes, size // lanes))
-        squares = tf.add_n(tf.unstack(parts, axis=1))
+    if lanes > 1 and size % lanes == 0:
+        parts = keras.ops.reshape(squares, (count, lanes, size // lanes))
+        squares = sum(keras.ops.unstack(parts, axis=1))
     return 0.5 * keras.ops.sum(squares, axis=1)
 
 
@@ -58,7 +54,7 @@ def _tensorflow(x: Any) -> Any:
     import tensorflow as tf
 
     size = x.shape.num_elements()
-    if not size or size < LONG or size % LANES or not xla.is_under_xla():
+    if not size or size % LANES or not xla.is_under_xla():
         return tf.nn.l2_loss(x)
 
     @tf.custom_gradient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,4 +68,24 @@ def clusters(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return obstacle
 
     monkeypatch.setattr(cluster, "find_obstacle", watched)
+    return found
+
+
+@pytest.fixture
+def stacks(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Two cores, everything compiled; the numbers of the stacks that are trained in threads."""
+    from l2keras._sweep import memory, stacking
+    from tests.sweeps import watch
+
+    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
+    monkeypatch.setattr(stacking, "LEAST", 2)
+    monkeypatch.setattr(memory, "cores", lambda: 2)
+    found: set[int] = set()
+
+    def noting(self: Any, steps: Any, variables: Any, indices: Any) -> None:
+        if threading.current_thread().name.startswith("l2keras-sweep"):
+            found.update(i for i, own in enumerate(self._stacks) if own is variables)
+        steps(variables, indices)
+
+    watch(monkeypatch, noting)
     return found

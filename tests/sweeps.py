@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 import l2keras
 from l2keras import masks
+from l2keras._sweep import loops
 from tests.helpers import BACKEND, Linear, mse
 
 EXAMPLES = 11  # two batches of 4 and a remainder of 3
 BATCH = 4
 EPOCHS = 5
+LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
 
 
 class Batches(keras.utils.PyDataset):
@@ -119,3 +123,23 @@ def expected(lam: float, **options: Any) -> Any:
     """A member of the same by `fit`: the model and its history."""
     optimizer = keras.optimizers.SGD(options.pop("learning_rate", 0.1), momentum=0.5)
     return alone(linear, data(), optimizer, lam=lam, loss=mse, **options)
+
+
+def dense() -> Any:
+    """A model of layers that XLA compiles well."""
+    layers = keras.layers
+    return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
+
+
+def momentum() -> Any:
+    return keras.optimizers.SGD(0.1, momentum=0.5)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, call: Callable[..., None]) -> None:
+    """Has `call(loop, steps, variables, indices)` run for `steps(variables, indices)`."""
+    compiled = loops.Loop._steps
+
+    def steps(self: Any, shape: Any) -> Any:
+        return functools.partial(call, self, compiled(self, shape))
+
+    monkeypatch.setattr(loops.Loop, "_steps", steps)

@@ -14,7 +14,6 @@ from l2keras._keras import xla
 from tests.helpers import BACKEND, ON_TENSORFLOW, ON_TORCH, gradient, to_numpy
 
 SHAPES = [(), (0, 3), (3,), (4, 2), (3, 5), (2, 3, 4, 16)]  # of 8 * n elements and of others
-IN_LANES = (16, squares.LONG // 16)
 
 
 def values(shape: tuple[int, ...]) -> np.ndarray:
@@ -34,9 +33,9 @@ def test_the_value_and_its_gradient(shape: tuple[int, ...], form: str | None, re
 
 
 @ON_TENSORFLOW
-@pytest.mark.parametrize("shape", [*SHAPES, IN_LANES, (5, squares.LONG // 4 + 1)])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_under_xla_it_is_the_same_in_lanes(shape: tuple[int, ...]) -> None:
-    """Value, gradient and the gradient of that; L2Loss stays where 8 long rows cannot be made."""
+    """Value, gradient and the gradient of that; L2Loss stays where 8 rows cannot be made."""
     import tensorflow as tf
 
     x = tf.constant(values(shape))
@@ -52,11 +51,11 @@ def test_under_xla_it_is_the_same_in_lanes(shape: tuple[int, ...]) -> None:
 
     function = tf.function(derivatives, jit_compile=True, autograph=False)
     total, grad, twice = function(x)
-    assert float(total) == pytest.approx(float(np.sum(x.numpy() ** 2)) / 2, rel=1e-14, abs=0)
+    assert float(total) == pytest.approx(float(np.sum(x.numpy() ** 2)) / 2, rel=1e-15, abs=0)
     assert np.array_equal(grad, x)
     assert np.array_equal(twice, np.ones(shape))
     nodes = {node.type for node in function.get_concrete_function(x).graph.get_operations()}
-    assert ("L2Loss" in nodes) == (shape != IN_LANES)
+    assert ("L2Loss" in nodes) == (shape not in [(4, 2), (2, 3, 4, 16)])
 
 
 @ON_TENSORFLOW

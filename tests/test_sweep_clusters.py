@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._sweep import stacking
+from l2keras import _squares
+from l2keras._sweep import stacking, vectorize
 from l2keras._sweep.feed import Feed
-from tests.helpers import ON_TENSORFLOW
-from tests.sweeps import BATCH, EPOCHS, alone, data, distance, linear
-
-
-def dense() -> Any:
-    """A model of layers that XLA compiles well."""
-    layers = keras.layers
-    return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
+from tests.helpers import ON_TENSORFLOW, to_numpy
+from tests.sweeps import BATCH, EPOCHS, alone, data, dense, distance, linear
 
 
 @ON_TENSORFLOW
@@ -87,3 +82,15 @@ def test_a_remainder_is_a_cluster_where_it_comes_often(
     feed = Feed(*data(), lambda member, epoch: np.arange(11), lambda member: 0, BATCH)
     assert feed.steps(11) == {4: 2, 3: 1}
     assert stacking.clusters(dense(), 2, feed.steps(11), epochs) == widths
+
+
+@pytest.mark.parametrize("lanes", [1, _squares.LANES])
+def test_the_squares_of_each_member_are_its_own(lanes: int) -> None:
+    """Of large weights, which are added in lanes, and of small ones, which are not."""
+    generator = np.random.default_rng(0)
+    shapes = [(64, vectorize.LARGE // 64), (5, vectorize.LARGE // 4 + 1), (3, 2)]
+    scale = np.arange(1, 4)[:, None, None]
+    values = [(scale * generator.normal(size=(3, *s))).astype("float32") for s in shapes]
+    norms = vectorize.half_squared_norms([keras.ops.convert_to_tensor(v) for v in values], lanes)
+    expected = sum(np.square(v.astype("float64")).sum(axis=(1, 2)) for v in values) / 2
+    np.testing.assert_allclose(to_numpy(norms), expected, rtol=1e-6)

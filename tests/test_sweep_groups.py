@@ -29,9 +29,9 @@ def test_members_that_move_into_a_smaller_group_go_on_as_if_alone(
     epochs: Counter[int] = Counter()
     fit = Group.fit
 
-    def counted(self: Any, batches: Any) -> Any:
+    def counted(self: Any, batches: Any, pool: Any) -> Any:
         epochs[self.size] += 1
-        return fit(self, batches)
+        return fit(self, batches, pool)
 
     monkeypatch.setattr(Group, "fit", counted)
     monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)

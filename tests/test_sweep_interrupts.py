@@ -42,11 +42,11 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     call = loops.Loop.__call__
 
-    def pressed(self: Any, indices: Any) -> None:
+    def pressed(self: Any, indices: Any, pool: Any) -> None:
         if found.count("step") == 2:
             os.kill(os.getpid(), signal.SIGINT)
             found.append("Ctrl-C")
-        call(self, indices)
+        call(self, indices, pool)
         found.append("step")
 
     monkeypatch.setattr(loops.Loop, "__call__", pressed)

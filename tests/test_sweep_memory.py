@@ -130,9 +130,9 @@ def test_an_evaluation_holds_no_more_than_a_step(monkeypatch: pytest.MonkeyPatch
     widths = []
     call = loops.Loop.__call__
 
-    def noting(self: Any, indices: Any) -> None:
+    def noting(self: Any, indices: Any, pool: Any) -> None:
         widths.append(indices.shape[-1])
-        call(self, indices)
+        call(self, indices, pool)
 
     monkeypatch.setattr(loops.Loop, "__call__", noting)
     x, y = np.zeros((101, 3), "float32"), np.zeros((101, 1), "float32")

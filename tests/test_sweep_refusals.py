@@ -25,8 +25,8 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[Any] = []
     call = loops.Loop.__call__
 
-    def counted(self: Any, indices: Any) -> None:
-        call(self, indices)
+    def counted(self: Any, indices: Any, pool: Any) -> None:
+        call(self, indices, pool)
         trained.append(indices)
         raise AssertionError("a step has been trained")
 

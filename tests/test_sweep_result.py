@@ -19,11 +19,11 @@ def fail_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs out of memory in the second epoch after so many groups."""
     fit, calls = Group.fit, []
 
-    def failing(self: Any, batches: Any) -> Any:
+    def failing(self: Any, batches: Any, pool: Any) -> Any:
         calls.append(self)
         if len(calls) == EPOCHS * groups + 2:
             raise RuntimeError("out of memory\nand much more about it")
-        return fit(self, batches)
+        return fit(self, batches, pool)
 
     monkeypatch.setattr(Group, "fit", failing)
 

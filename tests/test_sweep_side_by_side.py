@@ -1,13 +1,8 @@
-"""A group as several stacks, each of which XLA trains in a thread of its own."""
+"""A group as several stacks side by side. On torch there is one."""
 
 from __future__ import annotations
 
-import functools
 import os
-import signal
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +12,13 @@ import pytest
 
 import l2keras
 from l2keras._keras.variables import standing_in
-from l2keras._sweep import loops, memory, stacking, training
+from l2keras._sweep import memory, stacking, training
 from l2keras._sweep.group import Group
 from tests.helpers import BACKEND, ON_TENSORFLOW, to_numpy
-from tests.sweeps import BATCH, EPOCHS, alone, data, distance
+from tests.sweeps import BATCH, EPOCHS, LAMS, alone, data, dense, distance, momentum
 from tests.test_sweep_optimizers import OPTIMIZERS
 
-LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
-
 BY_XLA = pytest.mark.skipif(BACKEND == "torch", reason="torch has no XLA, and one stack")
-
-
-def dense() -> Any:
-    layers = keras.layers
-    return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
 
 
 def convolution() -> Any:
@@ -38,37 +26,6 @@ def convolution() -> Any:
     return keras.Sequential(
         [keras.Input((4, 4, 1)), layers.Conv2D(2, 2), layers.Flatten(), layers.Dense(2)]
     )
-
-
-def momentum() -> Any:
-    return keras.optimizers.SGD(0.1, momentum=0.5)
-
-
-@pytest.fixture
-def stacks(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """Two cores, everything compiled; the numbers of the stacks that are trained in threads."""
-    monkeypatch.setattr(stacking, "BYTES_THAT_PAY", 0)
-    monkeypatch.setattr(stacking, "LEAST", 2)
-    monkeypatch.setattr(memory, "cores", lambda: 2)
-    found: set[int] = set()
-
-    def noting(self: Any, steps: Any, variables: Any, indices: Any) -> None:
-        if threading.current_thread().name.startswith("l2keras-sweep"):
-            found.update(i for i, own in enumerate(self._stacks) if own is variables)
-        steps(variables, indices)
-
-    watch(monkeypatch, noting)
-    return found
-
-
-def watch(monkeypatch: pytest.MonkeyPatch, call: Callable[..., None]) -> None:
-    """Has `call(loop, steps, variables, indices)` run for `steps(variables, indices)`."""
-    compiled = loops.Loop._steps
-
-    def steps(self: Any, shape: Any) -> Any:
-        return functools.partial(call, self, compiled(self, shape))
-
-    monkeypatch.setattr(loops.Loop, "_steps", steps)
 
 
 @BY_XLA
@@ -159,91 +116,19 @@ def test_members_that_are_left_move_where_each_thread_has_half_as_many(
     assert distance(result.weights[0], model.get_weights()) < 1e-5
 
 
-@BY_XLA
-def test_an_error_in_one_stack_is_the_one_that_is_seen(
-    stacks: set[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When all threads have ended."""
-    ended = []
-
-    def fail(self: Any, steps: Any, variables: Any, indices: Any) -> None:
-        if variables is self._stacks[0]:
-            raise MemoryError("of the first")
-        steps(variables, indices)
-        time.sleep(0.3)
-        ended.append(variables)
-
-    watch(monkeypatch, fail)
-    with pytest.raises(MemoryError, match="of the first"):
-        l2keras.sweep(dense, LAMS, *data(), loss="mse", batch_size=BATCH, verbose=0)
-    assert len(ended) == 1
-
-
-@BY_XLA
-def test_ctrl_c_twice_leaves_all_stacks_in_the_same_step(
-    stacks: set[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second raises where the first waits for the end of a call: threads are waited for."""
-    calls: list[int] = []
-    lock = threading.Lock()
-
-    def press(self: Any, steps: Any, variables: Any, indices: Any) -> None:
-        with lock:
-            calls.append(len(indices))
-            pressed = len(calls) == 5  # of the first stack that comes to its third call
-        if pressed:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-            os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.3)
-        steps(variables, indices)
-
-    watch(monkeypatch, press)
-    before = threading.active_count()
-    x, y = (array[: 2 * BATCH] for array in data())  # one call of two steps in each epoch
-    result = l2keras.sweep(
-        dense, LAMS, x, y, optimizer=momentum(), loss="mse", batch_size=BATCH, epochs=EPOCHS,
-        verbose=0,
-    )  # fmt: skip
-    assert threading.active_count() == before
-    assert result.status == ("interrupted",) * 5
-    assert result.epochs == (2,) * 5
-    for i, lam in enumerate(LAMS):  # at the end of the third, whose call was not to be stopped
-        model, _ = alone(dense, (x, y), momentum(), lam=lam, epochs=3)
-        assert distance(result.weights[i], model.get_weights()) < 1e-5
-
-
-@ON_TENSORFLOW
-def test_the_device_of_the_caller_is_that_of_the_threads(stacks: set[int]) -> None:
-    """Not the default one."""
-    import tensorflow as tf
-
-    with tf.device("CPU:0"):
-        result = l2keras.sweep(dense, LAMS, *data(), loss="mse", batch_size=BATCH, verbose=0)
-    assert result.status == ("finished",) * 5
-    assert stacks == {0, 1}
-
-
-@pytest.mark.skipif(BACKEND != "jax", reason="a context that is JAX's")
-def test_the_types_of_the_caller_are_those_of_the_threads(stacks: set[int]) -> None:
-    """Where the caller's context has numbers of 32 bits, and the process numbers of 64."""
-    import jax
-
-    assert jax.config.read("jax_enable_x64")
-    with jax.enable_x64(False):
-        result = l2keras.sweep(dense, LAMS, *data(), loss="mse", batch_size=BATCH, verbose=0)
-    assert result.status == ("finished",) * 5
-    assert stacks == {0, 1}
-
-
 @keras.saving.register_keras_serializable("l2keras_tests")
 class Errors(keras.metrics.Metric):
-    """Two numbers of all examples: how many errors are above 1, an int, and the largest."""
+    """Two numbers of all examples: 7 and how many errors are above 1, an int; and the largest."""
 
     def __init__(self, name: str = "zeros_and_ones") -> None:
         super().__init__(name=name)
-        self.large = self.add_weight(name="large", initializer="zeros", dtype="int32")
+        seven = keras.initializers.Constant(7)
+        self.large = self.add_weight(name="large", initializer=seven, dtype="int32")
         self.most = self.add_weight(name="most", initializer="zeros")
+
+    def reset_state(self) -> None:
+        self.large.assign(7)
+        self.most.assign(0.0)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         error = keras.ops.abs(y_true - y_pred)

@@ -105,8 +105,8 @@ def test_what_is_interrupted_returns_what_there_is(monkeypatch: pytest.MonkeyPat
     calls = []
     step = loops.Loop.__call__
 
-    def counted(self: Any, indices: Any) -> None:
-        step(self, indices)
+    def counted(self: Any, indices: Any, pool: Any) -> None:
+        step(self, indices, pool)
         calls.append(len(indices))
         now = sum(calls)
         if now > 3 * EPOCHS + 3 >= now - len(indices):  # 3 batches an epoch, see tests.sweeps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Sequence
+from concurrent.futures import Executor
 from itertools import chain
 from typing import Any
 
@@ -110,30 +111,33 @@ class Group:
             self._evaluate.trace(test_batches[0][: programs.CHUNK])
         loops.trace(self._collected, [stack.collected for stack in self._stacks])
 
-    def fit(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def fit(self, batches: Sequence[np.ndarray], pool: Executor) -> dict[str, np.ndarray]:
         """One epoch, and its metrics as `fit` logs them, each of shape (members,).
 
         Args:
             batches: int32 arrays of example numbers, shape (steps, batch) where all members see
                 the same, else (steps, members, batch); of one batch size each.
+            pool: Where the stacks run, see `loops.threads`.
         """
         first = self._stacks[0]  # with which the steps are traced
         with optimizers.hooked([first.optimizer], first.hook):
-            return self._run(self._fit, batches)
+            return self._run(self._fit, batches, pool)
 
-    def evaluate(self, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def evaluate(self, batches: Sequence[np.ndarray], pool: Executor) -> dict[str, np.ndarray]:
         """The metrics on the test examples, as `fit` logs them for `validation_data`."""
         assert self._evaluate is not None
-        logs = self._run(self._evaluate, batches)
+        logs = self._run(self._evaluate, batches, pool)
         return {f"val_{name}": values for name, values in logs.items()}
 
-    def _run(self, loop: loops.Loop, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def _run(
+        self, loop: loops.Loop, batches: Sequence[np.ndarray], pool: Executor
+    ) -> dict[str, np.ndarray]:
         for stack in self._stacks:
             stack.begin_epoch()
         chunk = 1 if keras.backend.backend() == "torch" else programs.CHUNK
         for indices in batches:
             for start in range(0, len(indices), chunk):
-                loop(indices[start : start + chunk])
+                loop(indices[start : start + chunk], pool)
                 interrupts.raise_if_heard()
         examples = sum(indices.shape[0] * indices.shape[-1] for indices in batches)
         collected = self._collected([stack.collected for stack in self._stacks])

@@ -14,6 +14,7 @@ _Signal = tuple[int, FrameType | None]
 _MARK = "l2keras_handler"  # of what a handler has raised
 
 _heard: list[_Signal] = []
+_held = 0  # blocks that are being run
 _handler: Callable[[int, FrameType | None], Any] = signal.default_int_handler
 
 
@@ -46,8 +47,19 @@ def postponed() -> Iterator[None]:
 def _hear(number: int, frame: FrameType | None) -> None:
     again = bool(_heard)
     _heard.append((number, frame))
-    if again:
+    if again and not _held:
         raise_if_heard()
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside the block a second Ctrl-C waits, too; for what takes no time and must not be cut."""
+    global _held
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
 
 
 def raise_if_heard() -> None:

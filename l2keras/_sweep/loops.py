@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import keras
 import numpy as np
 
-from l2keras._sweep import memory, programs
+from l2keras._sweep import interrupts, memory, programs
 from l2keras._sweep.programs import Step, Steps
 
-_threads: ContextVar[ThreadPoolExecutor | None] = ContextVar("l2keras_sweep_threads", default=None)
 
-
-@contextmanager
-def threads() -> Iterator[ThreadPoolExecutor]:
-    """Those of the block around this one, or new ones: to begin them takes a millisecond."""
-    around = _threads.get()
-    if around is not None:
-        yield around
-        return
-    with ThreadPoolExecutor(memory.cores(), "l2keras-sweep") as own:
-        token = _threads.set(own)
-        try:
-            yield own
-        finally:
-            _threads.reset(token)
+def threads() -> ThreadPoolExecutor:
+    """For the stacks of a group: one for each core. To begin them for each call takes 1 ms."""
+    return ThreadPoolExecutor(memory.cores(), "l2keras-sweep")
 
 
 def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -67,7 +53,7 @@ class Loop:
     Args:
         step: Reads and assigns the variables of the first stack, and nothing else that changes.
         stacks: Keras variables, as many and of the same shapes in each; one stack on torch. The
-            step is traced with the first and run on all, each in a thread of its own.
+            step is traced with the first and run on all, side by side.
         x, y: Arrays, or nested structures of arrays, of examples along the first axis.
         clusters: On TensorFlow, the sizes of the batches whose loop XLA compiles; see `stacking`.
         apart: On JAX, whether each step is a program of its own; see `stacking`.
@@ -95,24 +81,27 @@ class Loop:
             self._backend = programs.Torch(step, self._stacks[0], data)
         self._compiled: dict[Any, Steps] = {}
 
-    def __call__(self, indices: Any) -> None:
-        """Runs a step on each row of examples.
+    def __call__(self, indices: Any, pool: Executor) -> None:
+        """Runs a step on each row of examples; returns, or raises, when all stacks have ended.
 
         Args:
             indices: int32 array, shape (steps, batch), or (steps, members, batch) with the members
                 of all stacks; at most `programs.CHUNK` steps.
+            pool: Where more stacks than one run; see `threads`.
         """
         own = self._split(indices)
         steps = self._steps(own[0].shape[1:])
         if len(own) == 1:
             steps(self._stacks[0], indices)
             return
-        with threads() as pool:
-            running = [pool.submit(steps, *one) for one in zip(self._stacks, own, strict=True)]
-            try:
-                wait(running)
-            finally:
-                wait(running)  # a second Ctrl-C, which the first raises, waits until all have ended
+        running: list[Future[None]] = []
+        try:
+            with interrupts.held():
+                pairs = zip(self._stacks, own, strict=True)
+                running = [pool.submit(steps, *pair) for pair in pairs]
+            wait(running)
+        finally:
+            wait(running)  # a second Ctrl-C, raised above, goes on when all have ended
         for one in running:
             one.result()
 

@@ -51,11 +51,6 @@ class Stack:
         floatx = keras.config.floatx()
         # Of the losses of the examples of an epoch, and of the penalties.
         self._sums = keras.Variable(np.zeros((2, size)), dtype=floatx, trainable=False)
-        fresh = zip(self.metrics, template.fresh_metrics, strict=True)
-        self._at_start = [
-            (self._sums, _constant(np.zeros((2, size)), self._sums)),
-            *((v, _constant(np.broadcast_to(value, v.shape), v)) for v, value in fresh),
-        ]
 
     @property
     def fixed(self) -> list[Any]:
@@ -119,8 +114,9 @@ class Stack:
         return states
 
     def begin_epoch(self) -> None:
-        for variable, value in self._at_start:
-            variable.assign(value)
+        for variable, fresh in zip(self.metrics, self._template.fresh_metrics, strict=True):
+            variable.assign(ops.broadcast_to(fresh, variable.shape))
+        self._sums.assign(ops.zeros_like(self._sums))
 
     @property
     def collected(self) -> tuple[list[Any], Any]:
@@ -185,13 +181,6 @@ class Stack:
         """(lam / 2) * sum(W ** 2) of each member, shape (members,)."""
         norms = vectorize.half_squared_norms([v.value for v in self._decayed], lanes)
         return self._coefficients.lam("penalty") * norms
-
-
-def _constant(value: Any, variable: Any) -> Any:
-    """To assign again and again: on TensorFlow a tensor; JAX gives away what it steps with."""
-    if keras.backend.backend() != "tensorflow":
-        return value
-    return ops.convert_to_tensor(value, dtype=variable.dtype)
 
 
 def _examples(x: Any, axis: int | None) -> int:

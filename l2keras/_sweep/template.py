@@ -53,7 +53,8 @@ class Template:
         self.other = list(self.model.non_trainable_variables)
         metric_variables = {id(v): v for v in self.model.metrics_variables}
         self.metrics = list(metric_variables.values())
-        self.fresh_metrics = [keras.ops.convert_to_numpy(v) for v in self.metrics]
+        fresh = [np.array(keras.ops.convert_to_numpy(v)) for v in self.metrics]
+        self.fresh_metrics = [keras.ops.convert_to_tensor(value) for value in fresh]
 
     def build(self, seed: int) -> Any:
         """The model as `build_model` makes it after seeding with `seed`, with its variables."""

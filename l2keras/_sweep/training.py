@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,10 +79,10 @@ def train(members: Sequence[Trained], plan: Plan) -> bool:
     groups = [ordered[i : i + plan.size] for i in range(0, len(ordered), plan.size)]
     shared: dict[int, Group] = {}
     try:
-        with interrupts.postponed(), loops.threads():
+        with interrupts.postponed(), loops.threads() as pool:
             for group in groups:
                 interrupts.raise_if_heard()
-                _GroupTraining(group, plan, shared).run()
+                _GroupTraining(group, plan, shared, pool).run()
     except KeyboardInterrupt:
         return True
     return False
@@ -90,9 +91,12 @@ def train(members: Sequence[Trained], plan: Plan) -> bool:
 class _GroupTraining:
     """One group, from its first epoch to its last."""
 
-    def __init__(self, members: Sequence[Trained], plan: Plan, groups: dict[int, Group]) -> None:
+    def __init__(
+        self, members: Sequence[Trained], plan: Plan, groups: dict[int, Group], pool: Executor
+    ) -> None:
         self._plan = plan
         self._groups = groups
+        self._pool = pool
         stopping = plan.early_stopping
         self._stoppers = {} if stopping is None else {one.number: Stopper(stopping, plan.metrics)
                                                       for one in members}  # fmt: skip
@@ -141,9 +145,9 @@ class _GroupTraining:
 
     def _epoch(self, epoch: int) -> None:
         sitting = [one.member for one in self._seats]
-        logs = self._group.fit(self._plan.train.batches(sitting, epoch))
+        logs = self._group.fit(self._plan.train.batches(sitting, epoch), self._pool)
         if self._plan.test is not None:
-            logs |= self._group.evaluate(self._test_batches(epoch))
+            logs |= self._group.evaluate(self._test_batches(epoch), self._pool)
         snapshot = functools.cache(self._group.states)
         for one in self._active():
             seat = self._members.index(one)

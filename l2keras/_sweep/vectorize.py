@@ -11,6 +11,8 @@ from l2keras import _squares
 from l2keras._keras import tensorflow_rules, torch_vmap
 from l2keras._sweep import refusals
 
+LARGE = 4096  # elements of a member: below, adding in lanes takes longer to compile than it saves
+
 # (trainable, other, metrics, x, y) of one member -> (loss, new other, new metrics)
 MemberStep = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
 
@@ -169,8 +171,8 @@ def half_squared_norms(values: Sequence[Any], lanes: int = 1) -> Any:
 
     Args:
         values: Stacked tensors.
-        lanes: See `_squares.half_row_sums`.
+        lanes: Of values that are large for a member, see `_squares.half_row_sums`.
     """
     floatx = keras.config.floatx()
     rows = [keras.ops.reshape(keras.ops.cast(v, floatx), (v.shape[0], -1)) for v in values]
-    return sum(_squares.half_row_sums(row, lanes) for row in rows)
+    return sum(_squares.half_row_sums(r, lanes if r.shape[1] >= LARGE else 1) for r in rows)

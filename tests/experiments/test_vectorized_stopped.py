@@ -130,12 +130,12 @@ def test_a_stopped_group_goes_on_from_its_last_whole_epoch(
 
     fit, calls = Group.fit, []
 
-    def half(group: Group, batches: Any) -> Any:
+    def half(group: Group, batches: Any, pool: Any) -> Any:
         calls.append(len(batches))
         if len(calls) == 4:  # the rehearsal, two epochs, and half of the third
-            fit(group, [batches[0][:2]])
+            fit(group, [batches[0][:2]], pool)
             stop()
-        return fit(group, batches)
+        return fit(group, batches, pool)
 
     observe = stopping(stop)
     with monkeypatch.context() as patch:
