@@ -116,7 +116,7 @@ class Stack:
     def begin_epoch(self) -> None:
         for variable, fresh in zip(self.metrics, self._template.fresh_metrics, strict=True):
             variable.assign(ops.broadcast_to(fresh, variable.shape))
-        self._sums.assign(ops.zeros_like(self._sums))
+        self._sums.assign(ops.zeros(self._sums.shape, self._sums.dtype))
 
     @property
     def collected(self) -> tuple[list[Any], Any]:
