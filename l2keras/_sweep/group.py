@@ -70,6 +70,7 @@ class Group:
             None if test is None else loops.Loop(first.test_step, fixed, *test, apart=apart)
         )
         self._names = [*template.metric_names, "data_loss", "penalty"]
+        self._begin_epoch = loops.one_call(self._begin_epoch_of_each)
         self._collected = loops.compiled(functools.partial(_collect, template))
         self._prepared = False
 
@@ -105,8 +106,7 @@ class Group:
         if self._prepared or self._each == 1:  # one alone is not vectorized
             return
         self._prepared = True
-        first = self._stacks[0]
-        first.begin_epoch()
+        self._begin_epoch()
         if self._evaluate is not None:
             self._evaluate.trace(test_batches[0][: programs.CHUNK])
         loops.trace(self._collected, [stack.collected for stack in self._stacks])
@@ -132,8 +132,7 @@ class Group:
     def _run(
         self, loop: loops.Loop, batches: Sequence[np.ndarray], pool: Executor
     ) -> dict[str, np.ndarray]:
-        for stack in self._stacks:
-            stack.begin_epoch()
+        self._begin_epoch()
         chunk = 1 if keras.backend.backend() == "torch" else programs.CHUNK
         for indices in batches:
             for start in range(0, len(indices), chunk):
@@ -144,6 +143,10 @@ class Group:
         logs = {name: np.array(ops.convert_to_numpy(collected[name])) for name in self._names}
         logs |= {name: logs[name] / examples for name in ("data_loss", "penalty")}
         return {"loss": logs["data_loss"] + logs["penalty"], **logs}
+
+    def _begin_epoch_of_each(self) -> None:
+        for stack in self._stacks:
+            stack.begin_epoch()
 
 
 def _collect(template: Template, stacks: Sequence[tuple[list[Any], Any]]) -> dict[str, Any]:

@@ -34,6 +34,16 @@ def compiled(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return function
 
 
+def one_call(assigning: Callable[[], None]) -> Callable[[], None]:
+    """What assigns variables, as one call on TensorFlow, where each assignment takes its time."""
+    if keras.backend.backend() != "tensorflow":
+        return assigning
+    import tensorflow as tf
+
+    graph: Callable[[], None] = tf.function(assigning, autograph=False)
+    return graph
+
+
 def trace(function: Callable[[Any], Any], values: Any) -> None:
     """Traces what `compiled` has made without running it; on torch, runs it."""
     backend = keras.backend.backend()
