@@ -18,7 +18,6 @@ from tests.helpers import BACKEND, Linear, mse
 EXAMPLES = 11  # two batches of 4 and a remainder of 3
 BATCH = 4
 EPOCHS = 5
-LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
 
 
 class Batches(keras.utils.PyDataset):
@@ -123,6 +122,10 @@ def expected(lam: float, **options: Any) -> Any:
     """A member of the same by `fit`: the model and its history."""
     optimizer = keras.optimizers.SGD(options.pop("learning_rate", 0.1), momentum=0.5)
     return alone(linear, data(), optimizer, lam=lam, loss=mse, **options)
+
+
+# Tests of stacks that run side by side.
+BY_XLA = pytest.mark.skipif(BACKEND == "torch", reason="torch has no XLA, and one stack")
 
 
 def dense() -> Any:

@@ -15,10 +15,8 @@ from l2keras._keras.variables import standing_in
 from l2keras._sweep import memory, stacking, training
 from l2keras._sweep.group import Group
 from tests.helpers import BACKEND, ON_TENSORFLOW, to_numpy
-from tests.sweeps import BATCH, EPOCHS, LAMS, alone, data, dense, distance, momentum
+from tests.sweeps import BATCH, BY_XLA, EPOCHS, LAMS, alone, data, dense, distance, momentum
 from tests.test_sweep_optimizers import OPTIMIZERS
-
-BY_XLA = pytest.mark.skipif(BACKEND == "torch", reason="torch has no XLA, and one stack")
 
 
 def convolution() -> Any:

@@ -13,9 +13,7 @@ import pytest
 
 import l2keras
 from tests.helpers import BACKEND, ON_TENSORFLOW
-from tests.sweeps import BATCH, EPOCHS, LAMS, alone, data, dense, distance, momentum, watch
-
-BY_XLA = pytest.mark.skipif(BACKEND == "torch", reason="torch has no XLA, and one stack")
+from tests.sweeps import BATCH, BY_XLA, EPOCHS, LAMS, alone, data, dense, distance, momentum, watch
 
 
 @BY_XLA

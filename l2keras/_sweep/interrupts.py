@@ -14,7 +14,7 @@ _Signal = tuple[int, FrameType | None]
 _MARK = "l2keras_handler"  # of what a handler has raised
 
 _heard: list[_Signal] = []
-_held = 0  # blocks that are being run
+_here = threading.local()  # of each thread: whether it is in `held`; the main thread hears Ctrl-C
 _handler: Callable[[int, FrameType | None], Any] = signal.default_int_handler
 
 
@@ -47,19 +47,18 @@ def postponed() -> Iterator[None]:
 def _hear(number: int, frame: FrameType | None) -> None:
     again = bool(_heard)
     _heard.append((number, frame))
-    if again and not _held:
+    if again and not getattr(_here, "held", False):
         raise_if_heard()
 
 
 @contextmanager
 def held() -> Iterator[None]:
     """Inside the block a second Ctrl-C waits, too; for what takes no time and must not be cut."""
-    global _held
-    _held += 1
+    _here.held = True
     try:
         yield
     finally:
-        _held -= 1
+        _here.held = False
 
 
 def raise_if_heard() -> None:
