@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, ViewportSize
 
 from experiments import paths, records, report, views
 from experiments.tracking import Store
-from tests.experiments import browser, servers
+from tests.support import browser, servers
 
 FOLDER = paths.PROJECT / "docs"
 WINDOW: ViewportSize = {"width": 1400, "height": 800}

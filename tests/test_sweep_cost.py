@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.sweepcost import cases, compiling, page, products
 from benchmarks.sweepcost.measure import Found
-from tests import sweeps
+from tests.support import sweeps
 
 
 def test_operations_of_a_step() -> None:

@@ -11,7 +11,7 @@ import pytest
 from experiments import cli
 from experiments.data import load_data
 from experiments.trial import TrialResult, run_trial
-from tests.experiments.conftest import Compose
+from tests.support.runs import Compose
 
 # Dropout, momentum, a schedule and BatchNorm: everything that has a state.
 SETTINGS = {

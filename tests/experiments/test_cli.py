@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments import cli, schema
 from experiments.schema import CompareConfig, Config, ConfigError
-from tests.experiments.conftest import Compose, mistake
+from tests.support.runs import Compose, mistake
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from experiments import compare, paths
 from experiments.tracking import Store
-from tests.experiments.conftest import SMALL, Compose, runs_of
+from tests.support.runs import SMALL, Compose, runs_of
 
 SMALL_GRID = ["compare.lams=[0.05,0.1]", *SMALL, "data.label_noise=0"]
 

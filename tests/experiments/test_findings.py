@@ -6,7 +6,7 @@ import pytest
 
 from experiments import findings, study
 from experiments.study import Setting, Study
-from tests.experiments.synthetic import Trial, seeds
+from tests.support.synthetic import Trial, seeds
 
 
 def setting_of(*trials: Trial) -> Setting:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli, identity, paths
-from tests.experiments.conftest import Compose
+from tests.support.runs import Compose
 
 
 def hash_of(composed: Compose, *overrides: str) -> str:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from experiments import paths, schema
 from experiments.sweep import Job
-from tests.experiments.conftest import Compose
+from tests.support.runs import Compose
 
 FOLDER = paths.CONFIGS / "experiment"
 SWEEPS = sorted(p.stem for p in FOLDER.glob("*.yaml") if "MULTIRUN" in p.read_text())

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from experiments import cli, presets, tuning
 from experiments.schema import Config, ConfigError, TuneConfig
 from experiments.search import Tried
-from tests.experiments.conftest import Compose
+from tests.support.runs import Compose
 
 PARAMS = {tuning.LAM: 1.2345678901234567e-05, tuning.RATE: 0.30000000000000004}
 BEST = Tried(1, PARAMS, 0.25, "complete", 3, 1.0, "")

@@ -11,7 +11,7 @@ import pytest
 from experiments import records
 from experiments.records import StudyError
 from experiments.tracking import Store
-from tests.experiments.synthetic import Trial
+from tests.support.synthetic import Trial
 
 
 @pytest.fixture

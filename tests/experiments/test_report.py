@@ -14,8 +14,8 @@ import pytest
 from experiments import paths, records, report
 from experiments.records import StudyError
 from experiments.tracking import Store
-from tests.experiments.conftest import Compose
-from tests.experiments.synthetic import Trial, seeds
+from tests.support.runs import Compose
+from tests.support.synthetic import Trial, seeds
 
 TRIALS = [
     *seeds(Trial("half_l2", 0.1), [0.70, 0.80, 0.90]),

@@ -13,7 +13,7 @@ from experiments import cli, search
 from experiments.schema import ConfigError, TuneConfig
 from experiments.search import Tried
 from experiments.tuning import LAM, RATE
-from tests.experiments.conftest import Compose
+from tests.support.runs import Compose
 
 Objective = Callable[[optuna.trial.Trial], float]
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import study
 from experiments.study import Study
-from tests.experiments.synthetic import Trial, seeds
+from tests.support.synthetic import Trial, seeds
 
 
 def build(trials: Iterable[Trial]) -> Study:

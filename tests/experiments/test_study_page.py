@@ -23,7 +23,7 @@ from experiments import (
     study_timescales,
 )
 from experiments.study import Study
-from tests.experiments.synthetic import Trial, seeds
+from tests.support.synthetic import Trial, seeds
 
 
 def study_of(trials: Iterable[Trial]) -> Study:

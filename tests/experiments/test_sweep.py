@@ -12,7 +12,7 @@ from experiments import cli, identity, ledger, train
 from experiments.outcome import Outcome
 from experiments.sweep import Job, Sweep
 from experiments.tracking import Store
-from tests.experiments.conftest import SMALL, Compose, mistake, runs_of
+from tests.support.runs import SMALL, Compose, mistake, runs_of
 
 Run = Callable[..., bool]
 

@@ -15,7 +15,7 @@ import sqlalchemy
 
 from experiments import outbox, paths, signals, tracking
 from experiments.tracking import Store, opened
-from tests.experiments.conftest import runs_of
+from tests.support.runs import runs_of
 
 
 def test_default_store_is_in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_deleted_study_is_refused(store: Store, uri: str) -> None:
         Store(uri, "study")
 
 
-def test_four_processes_write_one_store_from_the_first_instant(uri: str) -> None:
+def test_four_processes_write_one_store_from_the_first_instant(missing_uri: str) -> None:
     """Four processes that meet a database that is not there yet lose no metric of theirs."""
     program = (
         "import sys; from experiments.tracking import Store\n"
@@ -211,10 +211,10 @@ def test_four_processes_write_one_store_from_the_first_instant(uri: str) -> None
         "        run.log_metrics({'x': float(step)}, step=step)\n"
         "        if step % 5 == 0: assert run.flush()"
     )
-    command = [sys.executable, "-c", program, uri]
+    command = [sys.executable, "-c", program, missing_uri]
     processes = [subprocess.Popen(command, cwd=paths.PROJECT) for _ in range(4)]
     assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    store = Store(uri, "study")
+    store = Store(missing_uri, "study")
     runs = runs_of(store)
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
     for run in runs:
@@ -222,21 +222,21 @@ def test_four_processes_write_one_store_from_the_first_instant(uri: str) -> None
         assert [metric.value for metric in history] == list(range(100))
 
 
-def test_a_killed_creation_leaves_no_broken_store(uri: str) -> None:
+def test_a_killed_creation_leaves_no_broken_store(missing_uri: str) -> None:
     """What a process that was killed while creating the database left does not hurt the next."""
-    folder = Path(uri.removeprefix("sqlite:///")).parent
+    folder = Path(missing_uri.removeprefix("sqlite:///")).parent
     folder.mkdir()
     (folder / "mlflow.db.new").write_bytes(b"half a database")
-    with Store(uri, "study").run("one"):
+    with Store(missing_uri, "study").run("one"):
         pass
-    assert runs_of(Store(uri, "study"))[0].info.status == "FINISHED"
+    assert runs_of(Store(missing_uri, "study"))[0].info.status == "FINISHED"
     assert not (folder / "mlflow.db.new").exists()
 
 
-def test_once_it_is_created_a_store_is_written_with_all_care(uri: str) -> None:
+def test_once_it_is_created_a_store_is_written_with_all_care(missing_uri: str) -> None:
     """SQLite waits for the disk and keeps its journal there, but while the tables are made."""
-    Store(uri, "study")
-    engine = sqlalchemy.create_engine(uri)
+    Store(missing_uri, "study")
+    engine = sqlalchemy.create_engine(missing_uri)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "delete"

@@ -18,7 +18,7 @@ import pytest
 from experiments import cli, identity, ledger, paths, train, trial
 from experiments.schema import ConfigError
 from experiments.tracking import Store
-from tests.experiments.conftest import SMALL, Compose, runs_of
+from tests.support.runs import SMALL, Compose, runs_of
 
 PRESETS = sorted(path.stem for path in (paths.CONFIGS / "experiment").glob("*.yaml"))
 

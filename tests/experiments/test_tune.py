@@ -22,7 +22,7 @@ from experiments import cli, paths, presets, search, train, tune, tuning
 from experiments.data import Dataset, load_data
 from experiments.schema import ConfigError, TuneConfig
 from experiments.tracking import Store
-from tests.experiments.conftest import Compose, runs_of
+from tests.support.runs import Compose, runs_of
 
 # Least squares with as much noise as signal: with half_l2 it is ridge regression.
 RIDGE = [

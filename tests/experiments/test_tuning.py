@@ -8,7 +8,7 @@ import pytest
 
 from experiments import cli, tuning
 from experiments.schema import Config, ConfigError, TuneConfig
-from tests.experiments.conftest import Compose, mistake
+from tests.support.runs import Compose, mistake
 
 
 def configured(composed: Compose, *overrides: str) -> TuneConfig:

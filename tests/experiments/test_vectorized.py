@@ -17,9 +17,9 @@ from experiments.tracking import Store
 from l2keras._sweep import memory, stacking
 from l2keras._sweep.group import Group
 from l2keras._sweep.refusals import NotVectorizedError
-from tests.experiments import servers
-from tests.experiments.conftest import Compose, runs_of
-from tests.experiments.groups import SMALL, histories, trials
+from tests.support import servers
+from tests.support.groups import SMALL, histories, trials
+from tests.support.runs import Compose, runs_of
 
 # What differs, though the run is the same: where it is recorded, and how long it took.
 ELSEWHERE = ("tracking.",)

@@ -9,8 +9,8 @@ import pytest
 
 from experiments import cli, paths, together
 from experiments.tracking import Store
-from tests.experiments.conftest import Compose, mistake, runs_of
-from tests.experiments.groups import SMALL, trials
+from tests.support.groups import SMALL, trials
+from tests.support.runs import Compose, mistake, runs_of
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from experiments.tracking import Store
 from hydra_plugins.l2keras_sweeps.vectorized import VectorizedLauncher
 from l2keras._sweep import stacking
 from l2keras._sweep.group import Group
-from tests.experiments.conftest import Compose
-from tests.experiments.groups import SMALL, histories, trials
+from tests.support.groups import SMALL, histories, trials
+from tests.support.runs import Compose
 
 
 class Stop(Exception):

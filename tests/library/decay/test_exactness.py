@@ -1,0 +1,168 @@
+"""Under plain SGD every form of L2 is one trajectory, in every way Keras can run a step.
+
+Four linear layers, the towers, learn the same targets in one model: `decoupled` and `coupled`
+are decayed by a callback each, `half_l2` and `builtin` have a regularizer. Nothing ties them,
+so after any fit the four kernels must be equal, and equal to the one computed here in NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from l2keras import HalfL2, WeightDecay
+from tests.support.models import (
+    BACKEND,
+    Linear,
+    fit,
+    linear_gradient,
+    mse,
+    random_data,
+    relative_distance,
+    to_numpy,
+)
+
+LAM = 0.125
+BATCHES = 13  # odd, and no multiple of 4: the last execution of an epoch is a shorter one
+BATCH_SIZE = 4
+EPOCHS = 4  # twice as many with two accumulation steps: 52 updates in every case
+TOWERS = ("decoupled", "coupled", "half_l2", "builtin")
+TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+
+
+def linear_decay(step: int) -> float:
+    """The schedule: exact in float32, and never below 0.09, so that eta * lam >= 0.01."""
+    return 0.5 * (1 - step / 128)
+
+
+def rate_of_epoch(epoch: int) -> float:
+    """What the LearningRateScheduler callback sets."""
+    return 0.5 * (1 - epoch / 16)
+
+
+def learning_rate_at(rate: str, step: int) -> float:
+    """eta at `step`, which counts batches; Keras' schedules do so too under accumulation."""
+    by_rate = {"schedule": linear_decay(step), "callback": rate_of_epoch(step // BATCHES)}
+    return by_rate.get(rate, 0.5)
+
+
+def data() -> tuple[Any, Any, Any]:
+    """The first kernel, inputs, and targets of one tower."""
+    inputs, targets = random_data(BATCHES * BATCH_SIZE)
+    return np.random.default_rng(5).normal(size=(3, 2)), inputs, targets
+
+
+@cache
+def expected(rate: str, accumulation: int) -> Any:
+    """The kernel after W <- W - eta * (g + lam * W), by hand in float64."""
+    weight, inputs, targets = data()
+    total = np.zeros_like(weight)
+    for step in range(BATCHES * EPOCHS * accumulation):
+        rows = slice(step % BATCHES * BATCH_SIZE, (step % BATCHES + 1) * BATCH_SIZE)
+        # the loss is a mean over the four towers, too
+        total += linear_gradient(weight, inputs[rows], targets[rows]) / len(TOWERS)
+        if (step + 1) % accumulation == 0:
+            eta = learning_rate_at(rate, step)
+            assert eta * LAM >= 0.01
+            weight = weight - eta * (total / accumulation + LAM * weight)
+            total = np.zeros_like(weight)
+    return weight
+
+
+def towers() -> Any:
+    """The model of the module's docstring."""
+    inputs = keras.Input((3,))
+    regularizers = {"half_l2": HalfL2(LAM), "builtin": keras.regularizers.L2(LAM / 2)}
+    outputs = [
+        Linear(2, use_bias=False, kernel_regularizer=regularizers.get(name), name=name)(inputs)
+        for name in TOWERS
+    ]
+    model = keras.Model(inputs, keras.layers.Concatenate()(outputs))
+    model.set_weights([data()[0]] * len(TOWERS))
+    return model
+
+
+def train(rate: str, accumulation: int, **compile_arguments: Any) -> dict[str, Any]:
+    """The kernel of each tower after the fit."""
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 128, end_learning_rate=0.0)
+    optimizer = keras.optimizers.SGD(
+        schedule if rate == "schedule" else 0.5,
+        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+    )
+    model = towers()
+    model.compile(optimizer, mse, **compile_arguments)
+    callbacks: list[Any] = [
+        WeightDecay(LAM, include="decoupled/*"),
+        WeightDecay(LAM, include="coupled/*", coupling="coupled"),
+    ]
+    if rate == "callback":
+        callbacks.insert(0, keras.callbacks.LearningRateScheduler(rate_of_epoch))
+    _, inputs, targets = data()
+    feed = inputs, np.tile(targets, len(TOWERS))
+    fit(model, feed, callbacks, batch_size=BATCH_SIZE, epochs=EPOCHS * accumulation)
+    return {name: to_numpy(model.get_layer(name).kernel) for name in TOWERS}
+
+
+@contextmanager
+def quickly(mode: str) -> Iterator[None]:
+    """Step by step, JAX would compile Keras' lax.cond anew at every step: 0.15 s each.
+
+    Under disable_jit lax.cond runs the branch that it takes, as run_eagerly means it.
+    """
+    if BACKEND == "torch" and mode == "jit":
+        import torch
+
+        torch._dynamo.reset()  # else the recompile limit is met and the step runs uncompiled
+    if BACKEND == "jax" and mode != "jit":
+        import jax
+
+        with jax.disable_jit():
+            yield
+    else:
+        yield
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rate", ["constant", "schedule", "callback"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize("mode", ["graph", "jit", "eager"])
+def test_decay_and_penalty_are_one_trajectory(
+    mode: str, steps_per_execution: int, accumulation: int, rate: str, dtype: str
+) -> None:
+    """Decoupled, coupled, HalfL2(lam) and L2(lam / 2) agree with NumPy after 52 updates."""
+    if BACKEND == "torch" and steps_per_execution > 1:
+        pytest.skip("Keras on torch refuses steps_per_execution > 1")
+    if BACKEND == "jax" and mode == "graph":
+        pytest.skip("Keras on JAX has no graph mode: jit_compile=False runs as run_eagerly does")
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    with quickly(mode):
+        kernels = train(
+            rate,
+            accumulation,
+            jit_compile=mode == "jit",
+            run_eagerly=mode == "eager",
+            steps_per_execution=steps_per_execution,
+        )
+    reference = expected(rate, accumulation)
+    for name, result in kernels.items():
+        assert result.dtype == dtype
+        assert relative_distance(result, reference) < TOLERANCE[dtype], name
+        assert relative_distance(result, kernels["half_l2"]) < TOLERANCE[dtype], name
+        assert relative_distance(result, kernels["builtin"]) < TOLERANCE[dtype], name
+
+
+def test_the_trajectory_is_another_one_without_decay() -> None:
+    """Doing nothing would be 10,000 times over the tolerance, and so would one step too few."""
+    weight, inputs, targets = data()
+    for step in range(BATCHES * EPOCHS):
+        rows = slice(step % BATCHES * BATCH_SIZE, (step % BATCHES + 1) * BATCH_SIZE)
+        weight = weight - 0.5 * linear_gradient(weight, inputs[rows], targets[rows]) / len(TOWERS)
+    assert relative_distance(weight, expected("constant", 1)) > 0.01

@@ -1,0 +1,148 @@
+"""What the tests of `sweep` share: small models, and each member trained alone by `fit`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import l2keras
+from l2keras import masks
+from l2keras._sweep import loops
+from tests.support.models import BACKEND, Linear, mse
+
+EXAMPLES = 11  # two batches of 4 and a remainder of 3
+BATCH = 4
+EPOCHS = 5
+
+
+class Batches(keras.utils.PyDataset):
+    """The batches that `sweep` promises for a seed, for `fit`."""
+
+    def __init__(self, x: Any, y: Any, seed: int, batch_size: int = BATCH) -> None:
+        super().__init__()
+        self.x, self.y, self.seed, self.batch_size = x, y, seed, batch_size
+        self.epoch = 0
+        self.examples = len(keras.tree.flatten(y)[0])
+
+    def __len__(self) -> int:
+        return -(-self.examples // self.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
+        rows = order[index * self.batch_size : (index + 1) * self.batch_size]
+        return keras.tree.map_structure(lambda array: array[rows], (self.x, self.y))
+
+    def begin(self, epoch: int, logs: Any = None) -> None:
+        """Keras calls a PyDataset's own `on_epoch_begin` once too often."""
+        self.epoch = epoch
+
+
+def alone(
+    build: Callable[[], Any],
+    data: tuple[Any, Any],
+    optimizer: Any,
+    *,
+    lam: float,
+    seed: int = 0,
+    coupling: str = "penalty",
+    loss: Any = "mse",
+    metrics: Any = None,
+    epochs: int = EPOCHS,
+    include: Any = None,
+    exclude: Any = None,
+    validation_data: Any = None,
+    callbacks: Any = (),
+) -> Any:
+    """The model and the history of one member that `fit` trains."""
+    keras.utils.set_random_seed(seed)
+    model = build()
+    callbacks = list(callbacks)
+    if coupling == "penalty" and lam:
+        for variable in masks.select(model, include, exclude):
+            variable.regularizer = l2keras.HalfL2(lam)
+    elif lam:
+        decay = l2keras.WeightDecay(lam, coupling=coupling, include=include, exclude=exclude)
+        callbacks.append(decay)
+    jit = "auto" if BACKEND == "jax" else False
+    model.compile(optimizer, loss, metrics=metrics, jit_compile=jit)
+    batches = Batches(*data, seed)
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin))
+    history = model.fit(
+        batches, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks,
+        validation_data=validation_data, validation_batch_size=BATCH,
+    )  # fmt: skip
+    return model, history.history
+
+
+def distance(actual: list[Any], expected: list[Any]) -> float:
+    """The largest difference of two lists of weights, in units of 1 or of the weights' size."""
+    assert [a.shape for a in actual] == [e.shape for e in expected]
+    return max(
+        float(np.max(np.abs(a - e)) / max(1.0, np.max(np.abs(e))))
+        for a, e in zip(actual, expected, strict=True)
+    )
+
+
+def linear() -> Any:
+    """A model that is float64 on every backend, see `Linear`."""
+    layers = [
+        keras.Input((3,)),
+        Linear(4, activation="tanh", name="hidden"),
+        Linear(2, name="head"),
+    ]
+    return keras.Sequential(layers, name="linear")
+
+
+def data(
+    shape: tuple[int, ...] = (3,), units: int = 2, examples: int = EXAMPLES
+) -> tuple[Any, Any]:
+    """Inputs and targets from a fixed seed, in floatx."""
+    generator = np.random.default_rng(11)
+    floatx = keras.config.floatx()
+    x = generator.normal(size=(examples, *shape)).astype(floatx)
+    return x, generator.normal(size=(examples, units)).astype(floatx)
+
+
+LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
+
+
+def swept(lam: Any = LAMS, **options: Any) -> Any:
+    """`linear` on `data`, by `sweep`."""
+    settings: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH, "verbose": 0, "loss": mse}
+    settings |= {"optimizer": keras.optimizers.SGD(0.1, momentum=0.5), **options}
+    return l2keras.sweep(linear, lam, *data(), **settings)
+
+
+def expected(lam: float, **options: Any) -> Any:
+    """A member of the same by `fit`: the model and its history."""
+    optimizer = keras.optimizers.SGD(options.pop("learning_rate", 0.1), momentum=0.5)
+    return alone(linear, data(), optimizer, lam=lam, loss=mse, **options)
+
+
+# Tests of stacks that run side by side.
+BY_XLA = pytest.mark.skipif(BACKEND == "torch", reason="torch has no XLA, and one stack")
+
+
+def dense() -> Any:
+    """A model of layers that XLA compiles well."""
+    layers = keras.layers
+    return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
+
+
+def momentum() -> Any:
+    return keras.optimizers.SGD(0.1, momentum=0.5)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, call: Callable[..., None]) -> None:
+    """Has `call(loop, steps, variables, indices)` run for `steps(variables, indices)`."""
+    compiled = loops.Loop._steps
+
+    def steps(self: Any, shape: Any) -> Any:
+        return functools.partial(call, self, compiled(self, shape))
+
+    monkeypatch.setattr(loops.Loop, "_steps", steps)

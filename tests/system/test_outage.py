@@ -1,0 +1,175 @@
+"""A tracking server that goes away in mid run, and comes back, or does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import outbox, paths, run, upload
+from experiments.schema import ConfigError
+from experiments.tracking import Store
+from tests.support.runs import runs_of
+from tests.support.servers import TrackingServer
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(outbox, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr("experiments.tracking.RUNS", tmp_path / "runs")
+
+
+def test_an_outage_loses_nothing(
+    tracking_server: TrackingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metrics, a file and the status of a run during which the server was away all arrive, once."""
+    store = Store(tracking_server.uri, "study")
+    with store.run("one") as one:
+        one.log_metrics({"loss": 0.0}, step=0)
+        assert one.flush()
+        tracking_server.stop()
+        for step in range(1, 50):
+            one.log_metrics({"loss": float(step)}, step=step)
+            time.sleep(0.02)
+        one.log_text("written while it was away", "note.txt")
+        threading.Timer(1.0, tracking_server.start).start()
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    history = store.client.get_metric_history(one.id, "loss")
+    assert [(m.step, m.value) for m in history] == [(i, float(i)) for i in range(50)]
+    assert [f.path for f in store.client.list_artifacts(one.id)] == ["note.txt"]
+    assert not one.spill.exists()
+    assert capsys.readouterr().out == ""  # MLflow has no word of its own in a log
+
+
+def test_a_server_that_stays_away(
+    tracking_server: TrackingServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """What it did not take is in a file; the command that is printed brings it, when it is back."""
+    monkeypatch.setattr(run, "PATIENCE", 1.0)
+    store = Store(tracking_server.uri, "study")
+    kept = tmp_path / "kept.txt"
+    kept.write_text("a file")
+    with store.run("one") as one:
+        one.log_params({"lam": 0.1})
+        assert one.flush()
+        tracking_server.stop()
+        one.log_metrics({"loss": 1.0})
+        one.log_file(kept)
+    command = capsys.readouterr().err.partition("Send it with: python -m experiments.upload ")[2]
+    assert one.spill.exists()
+    tracking_server.start()
+    assert store.client.get_run(one.id).info.status == "RUNNING"
+    assert upload.main(command.split()) == 0
+    [found] = runs_of(store)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})
+    assert [f.path for f in store.client.list_artifacts(one.id)] == ["kept.txt"]
+    assert not one.spill.exists()
+
+
+def test_what_was_left_is_sent_by_the_next_launch(
+    tracking_server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever launches next, on the same machine, sends what is left; what is not its own stays."""
+    monkeypatch.setattr(run, "PATIENCE", 0.5)
+    store = Store(tracking_server.uri, "study")
+    with store.run("one") as one:
+        assert one.flush()
+        tracking_server.stop()
+        one.log_metrics({"loss": 1.0})
+    foreign = one.spill.with_name("0" * 32 + ".jsonl")
+    foreign.write_text('["status", "FINISHED"]\n')
+    tracking_server.start()
+    upload.send_pending(store)
+    [found] = runs_of(store)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})
+    assert foreign.exists()
+
+
+def test_a_run_that_begins_in_an_outage_waits(tracking_server: TrackingServer) -> None:
+    """A run that is to begin while the server is away begins when it is back."""
+    store = Store(tracking_server.uri, "study")
+    tracking_server.stop()
+    threading.Timer(1.0, tracking_server.start).start()
+    with store.run("one"):
+        pass
+    assert runs_of(store)[0].info.status == "FINISHED"
+
+
+def test_a_job_that_begins_in_an_outage_waits(tracking_server: TrackingServer) -> None:
+    """A job of a sweep that opens the store while it is away does so when it is back."""
+    first = Store(tracking_server.uri, "study")
+    tracking_server.stop()
+    threading.Timer(1.0, tracking_server.start).start()
+    assert Store(tracking_server.uri, "study", patient=True).experiment_id == first.experiment_id
+
+
+def test_a_store_that_does_not_answer(tracking_server: TrackingServer) -> None:
+    """A command that opens it is told so in one line, without the password of its address."""
+    tracking_server.stop()
+    uri = tracking_server.uri.replace("://", "://me:secret@")
+    with pytest.raises(
+        ConfigError, match=r"must be an MLflow store that answers\. Received: "
+    ) as e:
+        Store(uri, "study")
+    assert "secret" not in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there is told, before MLflow is loaded."""
+    with pytest.raises(SystemExit, match="2"):
+        upload.main(["nowhere.jsonl"])
+    assert "Received: nowhere.jsonl" in capsys.readouterr().err
+
+
+def test_upload_of_what_no_run_has_left(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of another kind, or of a run that the store does not have, is told, and stays."""
+    noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
+    noise.write_text("noise\n")
+    foreign.write_text('["params", {"lam": "0.1"}]\n')
+    assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
+    told = capsys.readouterr().err
+    assert f"{noise} is no file that a run has left" in told
+    assert f"{foreign}: The store refuses what is written" in told
+    assert noise.exists()
+    assert foreign.exists()
+
+
+@pytest.mark.slow
+def test_a_minute_without_the_server(tracking_server: TrackingServer, tmp_path: Path) -> None:
+    """A real run of the command, the server a minute away in its middle: every epoch is there."""
+    epochs = 2000
+    command = [
+        sys.executable, "-m", "experiments.train", f"training.epochs={epochs}", "model.width=8",
+        "data.num_train=200", f"tracking.uri={tracking_server.uri}", f"hydra.run.dir={tmp_path}",
+    ]  # fmt: skip
+    store = Store(tracking_server.uri, "l2keras")
+    with subprocess.Popen(command, cwd=paths.PROJECT, text=True, stderr=subprocess.PIPE) as process:
+        while not (runs_of(store) and runs_of(store)[0].data.metrics):
+            assert process.poll() is None
+            time.sleep(0.5)
+        process.send_signal(signal.SIGSTOP)  # so that the outage falls into the run, not after it
+        tracking_server.stop()
+        process.send_signal(signal.SIGCONT)
+        time.sleep(60)
+        assert os.path.exists(f"/proc/{process.pid}")
+        tracking_server.start()
+        _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    for key in ("loss", "val_accuracy", "weight_norm"):
+        history = store.client.get_metric_history(found.info.run_id, key)
+        assert [metric.step for metric in history] == list(range(epochs)), key
