@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-slow bench bench-all screenshots lint format clean
+.PHONY: help run ui test test-all test-slow bench bench-all screenshots lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -17,13 +17,22 @@ run: $(VENV)/.run  ## set up and compare every way to write one lambda (ARGS= fo
 ui: $(VENV)/.run  ## open the MLflow UI on the runs
 	$(BIN)/python -m experiments.ui
 
-test: $(VENV)/.test lint  ## set up and run every test, on TensorFlow, JAX and torch
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --ignore=tests/experiments
-	KERAS_BACKEND=torch $(BIN)/python -m pytest --ignore=tests/experiments
+# In the workers of a test run: two processes for TensorFlow; JAX and torch side by side.
+PYTEST := $(BIN)/python -m pytest
+ON_TENSORFLOW := KERAS_BACKEND=tensorflow $(PYTEST) $(WORKERS) --dist loadfile --no-loadscope-reorder
+ON_JAX_AND_TORCH := $(PYTEST) --dist each --tx popen//env:KERAS_BACKEND=jax --tx popen//env:KERAS_BACKEND=torch
 
-test-slow: $(VENV)/.test  ## what takes longer: kills, servers, clusters, every model of keras.applications
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow
+test: $(VENV)/.test lint  ## set up, lint and test in minutes: all on TensorFlow, the contracts on JAX and torch
+	$(ON_TENSORFLOW) --durations 10
+	$(ON_JAX_AND_TORCH) --durations 10 tests/contracts
+
+test-all: $(VENV)/.test lint  ## every test: full factorials, three backends, processes, servers, a browser
+	$(ON_TENSORFLOW) --full
+	$(ON_JAX_AND_TORCH) --full tests/contracts tests/library l2keras
+	$(ON_TENSORFLOW) tests/system
+
+test-slow: $(VENV)/.test  ## the longest: kills, servers, clusters, every model of keras.applications
+	KERAS_BACKEND=tensorflow $(PYTEST) tests/slow
 
 bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.step_cost
