@@ -1,4 +1,4 @@
-# make run: set-up and the main job. make test: set-up and the whole test suite. make help: the rest.
+# make run: set-up and the main job. make test: set-up and the tests. make help: the rest.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,29 +9,31 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 .PHONY: help run ui test test-all test-slow bench bench-all screenshots lint format clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
-run: $(VENV)/.run  ## set up and compare every way to write one lambda (ARGS= for overrides)
+run: $(VENV)/.run  ## set up, compare every way to write one lambda (ARGS= for overrides)
 	$(BIN)/python -m experiments.compare $(ARGS)
 
 ui: $(VENV)/.run  ## open the MLflow UI on the runs
 	$(BIN)/python -m experiments.ui
 
-# In the workers of a test run: two processes for TensorFlow; JAX and torch side by side.
 PYTEST := $(BIN)/python -m pytest
-ON_TENSORFLOW := KERAS_BACKEND=tensorflow $(PYTEST) $(WORKERS) --dist loadfile --no-loadscope-reorder
-ON_JAX_AND_TORCH := $(PYTEST) --dist each --tx popen//env:KERAS_BACKEND=jax --tx popen//env:KERAS_BACKEND=torch
+# A process for each core takes the test files one by one; JAX and torch take the same tests each.
+ON_TENSORFLOW := KERAS_BACKEND=tensorflow $(PYTEST) --numprocesses logical --maxprocesses 8 \
+    --dist loadfile --no-loadscope-reorder
+ON_JAX_AND_TORCH := $(PYTEST) --dist each \
+    --tx popen//env:KERAS_BACKEND=jax --tx popen//env:KERAS_BACKEND=torch
 
-test: $(VENV)/.test lint  ## set up, lint and test in minutes: all on TensorFlow, the contracts on JAX and torch
+test: $(VENV)/.test lint  ## set up, lint, test in minutes: TensorFlow, contracts on JAX and torch
 	$(ON_TENSORFLOW) --durations 10
 	$(ON_JAX_AND_TORCH) --durations 10 tests/contracts
 
-test-all: $(VENV)/.test lint  ## every test: full factorials, three backends, processes, servers, a browser
+test-all: $(VENV)/.test lint  ## every test: full factorials, three backends, servers, a browser
 	$(ON_TENSORFLOW) --full
 	$(ON_JAX_AND_TORCH) --full tests/contracts tests/library l2keras
 	$(ON_TENSORFLOW) tests/system
 
-test-slow: $(VENV)/.test  ## the longest: kills, servers, clusters, every model of keras.applications
+test-slow: $(VENV)/.test  ## the longest tests: kills, clusters, all of keras.applications
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/slow
 
 bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
@@ -43,7 +45,7 @@ bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.whole_way
 
-bench-all: $(VENV)/.test bench  ## what a step and a sweep cost in every mode, on JAX and torch too (hours)
+bench-all: $(VENV)/.test bench  ## the same in every mode, on JAX and torch too (hours)
 	$(BIN)/python -m benchmarks.step_cost --mode jit
 	$(BIN)/python -m benchmarks.step_cost --mode eager
 	for backend in jax torch; do \
