@@ -1,26 +1,28 @@
-"""`l2keras.audit` against `model.summary()`: `python -m benchmarks.audit_time`.
+"""Measures `l2keras.audit` against `model.summary()`: `python -m benchmarks.audit_time`.
 
-1,000 variables, each with a regularizer or a decaying optimizer; the two take turns, and the
-ratio of the medians is printed. An audit should take less than a second.
+The model has 1,000 variables, each with a regularizer or a decaying optimizer.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-ROUNDS = 9
-LAYERS = 500
+import keras
+
+import l2keras
+from benchmarks.kit import command
+from benchmarks.kit.result import Result, goal, section_of
+from benchmarks.kit.timing import paired_calls
+
+LAYERS, LIMIT = 500, 1.0
+AUDIT = "`audit`"
 
 
-def main() -> None:
-    """Prints the seconds of both and their ratio."""
-    import keras
-
-    import l2keras
-
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, judges and publishes."""
+    asked = command.parser(__doc__, rounds=9).parse_args(arguments)
+    origin = command.origin("audit_time", arguments)
     layers = [keras.layers.Dense(4, kernel_regularizer="l2") for _ in range(LAYERS)]
     model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile(keras.optimizers.AdamW(weight_decay=1e-4), "mse")
@@ -28,21 +30,19 @@ def main() -> None:
     def discard(*lines: Any, **options: Any) -> None:
         return None
 
-    jobs: dict[str, Callable[[], Any]] = {
-        "audit": lambda: l2keras.audit(model),
-        "audit printed": lambda: str(l2keras.audit(model)),
-        "summary": lambda: model.summary(print_fn=discard),
+    functions: dict[str, Callable[[], object]] = {
+        "`model.summary()`": lambda: model.summary(print_fn=discard),
+        AUDIT: lambda: l2keras.audit(model),
+        "`audit`, printed": lambda: str(l2keras.audit(model)),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(ROUNDS):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{len(model.weights)} variables: ", end="")
-    print(", ".join(f"{name} {value:.3f} s" for name, value in medians.items()), end="; ")
-    print(f"audit / summary {medians['audit'] / medians['summary']:.2f}")
+    timings = paired_calls(functions, asked.rounds)
+    seconds = timings.median(AUDIT)
+    interval = timings.interval(lambda t: t.median(AUDIT) - LIMIT)
+    title = f"{len(model.weights):,} variables"
+    sections = [command.shown(section_of(title, timings, f"{asked.rounds} rounds."))]
+    goals = [goal(AUDIT, title, seconds, LIMIT, ".3f", "s", interval=interval)]
+    result = Result("audit_time", "How long an audit takes", origin, sections, goals)
+    command.publish(result, asked.results)
 
 
 if __name__ == "__main__":

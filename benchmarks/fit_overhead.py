@@ -1,23 +1,26 @@
-"""`fit` of the experiments against a bare loop: `python -m benchmarks.fit_overhead`.
+"""Measures `fit` of the experiments against a bare loop: `python -m benchmarks.fit_overhead`.
 
-The same compiled train function on the same batches, called by `fit` and by a Python loop that
-does nothing else. The two take turns; the ratio of the medians should be at most 1.15.
+A Python loop and `fit` call the same compiled train function on the same batches, in turns.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
+from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.kit import command
+from benchmarks.kit.result import Result, goal, section_of
+from benchmarks.kit.timing import paired_calls
 from experiments import device
 from experiments.schema import Config
 
-ROUNDS = 9
+LIMIT = 1.15
+LOOP, FIT = "loop over batches", "`fit`"
 
 
-def main() -> None:
-    """Prints the seconds of both and their ratio."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, judges and publishes."""
+    asked = command.parser(__doc__, rounds=9).parse_args(arguments)
     config = Config()
     config.data.num_train, config.data.label_noise = 600, 0.4
     device.set_up(config)
@@ -29,15 +32,13 @@ def main() -> None:
     from experiments.models import build_model
     from l2keras import HalfL2
 
+    origin = command.origin("fit_overhead", arguments)
     data = load_data(config.data, config.seed, "float32")
-    training = config.training
-    epochs, steps = (
-        training.epochs,
-        pipeline.steps_per_epoch(len(data.x_train), training.batch_size),
-    )
+    epochs, size = config.training.epochs, config.training.batch_size
+    steps = pipeline.steps_per_epoch(len(data.x_train), size)
 
     def batches() -> Any:
-        return pipeline.training_batches(data, training.batch_size, 0, range(epochs))
+        return pipeline.training_batches(data, size, 0, range(epochs))
 
     model = build_model(config.model, data, HalfL2(0.01), seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -53,16 +54,15 @@ def main() -> None:
                 logs = model.train_function(iterator)
             {key: float(value) for key, value in logs.items()}
 
-    fit()  # traces
-    seconds: dict[str, list[float]] = {"fit": [], "loop": []}
-    for _ in range(ROUNDS):
-        for name, run in (("fit", fit), ("loop", loop)):
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{epochs} epochs of {steps} steps: fit {medians['fit']:.3f} s, ", end="")
-    print(f"loop {medians['loop']:.3f} s, ratio {medians['fit'] / medians['loop']:.2f}")
+    fit()  # makes and traces the train function
+    timings = paired_calls({LOOP: loop, FIT: fit}, asked.rounds)
+    ratio = timings.median(FIT) / timings.median(LOOP)
+    interval = timings.interval(lambda t: t.median(FIT) / t.median(LOOP) - LIMIT)
+    title = f"{epochs} epochs of {steps} steps"
+    sections = [command.shown(section_of(title, timings, f"{asked.rounds} rounds."))]
+    goals = [goal("ratio of `fit` to the loop", title, ratio, LIMIT, interval=interval)]
+    result = Result("fit_overhead", "What `fit` adds to a bare loop", origin, sections, goals)
+    command.publish(result, asked.results)
 
 
 if __name__ == "__main__":

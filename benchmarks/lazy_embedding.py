@@ -1,35 +1,33 @@
-"""What decay of a large embedding adds to a step: `python -m benchmarks.lazy_embedding`.
+"""Measures what decay of a large embedding adds to a step: `python -m benchmarks.lazy_embedding`.
 
-A table of 1,000,000 x 64 under SGD, 1,000 rows a batch, TensorFlow graph mode. The variants live
-in one process and take turns; each figure is a median, and each ratio is of one run.
+The table has 1,000,000 x 64 weights, and a batch reads 1,000 rows, under SGD in the graph mode of
+TensorFlow.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 
 import l2keras
-from benchmarks.stepcost import steps
+from benchmarks.cases import steps
+from benchmarks.kit import command
+from benchmarks.kit.result import Result, Rows, Section, section_of
+from benchmarks.kit.timing import Turn, once, paired, timed
 
 ROWS, WIDTH, BATCH = 1_000_000, 64, 1_000
 LAM = 1e-3
-ROUNDS, STEPS = 20, 5
-
-VARIANTS: dict[str, Callable[[], list[Any]]] = {
-    "none": list,
-    "dense": lambda: [l2keras.WeightDecay(LAM)],
-    "lazy": lambda: [l2keras.WeightDecay(LAM, lazy=True)],
-}
 
 
-def compiled_step(decay: list[Any]) -> Callable[[], None]:
-    """One training step on batches of random rows, as `fit` runs it, traced."""
+def build(decay: Sequence[Any]) -> Turn:
+    """Returns the training steps on batches of random rows."""
     import tensorflow as tf
 
     embedding = keras.layers.Embedding(ROWS, WIDTH)
@@ -43,30 +41,29 @@ def compiled_step(decay: list[Any]) -> Callable[[], None]:
     data = data.batch(BATCH).cache().repeat().with_options(options)
     function = steps.train_function(model, decay, data, steps_per_epoch=2)
     iterator = iter(data)
-    return lambda: function(iterator)
+    return once(lambda: function(iterator))
 
 
-def main() -> None:
-    """Prints milliseconds a step, what each form adds, and the ratio of the two."""
-    decays = {name: make() for name, make in VARIANTS.items()}
-    taken = {name: compiled_step(decay) for name, decay in decays.items()}
-    times: dict[str, list[float]] = {name: [] for name in taken}
-    for _ in range(ROUNDS):
-        for name, step in taken.items():
-            start = time.perf_counter()
-            for _ in range(STEPS):
-                step()
-            times[name].append((time.perf_counter() - start) / STEPS * 1000)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    start = time.perf_counter()
-    decays["lazy"][0].settle()
-    settle = (time.perf_counter() - start) * 1000
-    for name, value in medians.items():
-        print(f"{name:8}{value:8.2f} ms/step{value - medians['none']:9.2f} added")
-    added = {name: value - medians["none"] for name, value in medians.items()}
-    print(f"added, dense / lazy {added['dense'] / added['lazy']:8.1f}")
-    print(f"step, dense / lazy  {medians['dense'] / medians['lazy']:8.1f}")
-    print(f"all rows, once an epoch {settle:.0f} ms")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures and publishes."""
+    asked = command.parser(__doc__, rounds=20).parse_args(arguments)
+    origin = command.origin("lazy_embedding", arguments)
+    lazy = l2keras.WeightDecay(LAM, lazy=True)
+    builds: dict[str, Callable[[], Turn]] = {
+        "no decay": partial(build, ()),
+        "dense decay": partial(build, [l2keras.WeightDecay(LAM)]),
+        "lazy decay": partial(build, [lazy]),
+    }
+    timings = paired(builds, asked.rounds, builds=1)
+    title = f"{ROWS:,} x {WIDTH} Embedding, {BATCH:,} rows a batch"
+    settle: Rows = {"decay of all rows": [1e3 * timed(lazy.settle)[0]]}
+    sections = [
+        section_of(title, timings, f"SGD, lambda = {LAM}; {asked.rounds} rounds."),
+        Section("Once an epoch, lazy decay", {"ms": ".0f"}, settle),
+    ]
+    name = "What decay of a large embedding adds to a step"
+    result = Result("lazy_embedding", name, origin, list(map(command.shown, sections)))
+    command.publish(result, asked.results)
 
 
 if __name__ == "__main__":

@@ -1,45 +1,37 @@
-"""What the record of a run costs: short runs with MLflow and without, alternated in one process.
+"""Measures what tracking adds to a short run: `python -m benchmarks.tracking_cost [RUNS]`.
 
-    python -m benchmarks.tracking_cost [RUNS]
-
-Three sides: training alone; with the state that a run keeps (a checkpoint each epoch, the model's
-file at the end); with MLflow besides, as `experiments.train` does. Then the time that
-`experiments.report` takes to read all of them and to make its page.
+Three variants of a run take turns in one process: training alone; with a checkpoint after each
+epoch and the model's file; and all of `experiments.train`, with MLflow. The time that
+`experiments.report` takes for all runs follows.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from experiments import cli, paths, progress
+from benchmarks.kit import command
+from benchmarks.kit.result import Result, Rows, Section, section_of
+from benchmarks.kit.timing import Timings, Turn, again, once, paired, timed
+from experiments import cli, paths
 from experiments.schema import Config
 
 SHORT = ["training.epochs=10", "training.progress=false"]
 METHODS = ("half_l2", "decoupled")
+TRAINED, SAVED, TRACKED = "training alone", "with checkpoints and model file", "with MLflow, too"
 
 
-def main(runs: int) -> None:
-    cli.register("train", Config, "experiments.train")
-    from experiments import device, report, train
+def builds(folder: Path) -> dict[str, Callable[[], Turn]]:
+    """Returns the variants; each has its own sequence of runs, which is the same for all."""
+    from experiments import device, train
     from experiments.data import load_data
-    from experiments.tracking import Store
     from experiments.trial import TrialResult, run_trial
-
-    folder = Path(tempfile.mkdtemp())
-    with initialize_config_dir(str(paths.CONFIGS), version_base="1.3"):
-        nodes = [
-            compose("config", [*SHORT, f"regularization={METHODS[i % 2]}", f"seed={i // 2}",
-                               f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"])
-            for i in range(runs + 2)
-        ]  # fmt: skip
 
     def trained(node: DictConfig, checkpoint_path: Path | None = None) -> TrialResult:
         config = cli.typed(node)
@@ -47,39 +39,73 @@ def main(runs: int) -> None:
         data = load_data(config.data, config.seed, config.training.dtype.value)
         return run_trial(config, data, checkpoint_path=checkpoint_path)
 
-    def kept(node: DictConfig) -> None:
+    def saved(node: DictConfig) -> None:
         path = folder / "run.state"
         trained(node, path).model.save(folder / "model.keras")
         path.unlink()
 
-    sides: dict[str, Callable[[DictConfig], object]]
-    sides = {"trained": trained, "kept": kept, "recorded": train.train}
-    for node in nodes[:2]:  # imports, the store
-        train.train(node)
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    with progress.bar(runs, "runs") as advance:
-        for number, node in enumerate(nodes[2:]):
-            order = list(sides)[number % 3 :] + list(sides)[: number % 3]
-            for name in order:
-                start = time.perf_counter()
-                sides[name](node)
-                seconds[name].append(time.perf_counter() - start)
-            advance({})
-    whole = statistics.median(seconds["recorded"])
-    print(f"{runs} runs of 10 epochs, {whole:.3f} s each (medians of paired differences):")
-    for what, side, other in (
-        ("MLflow", "recorded", "kept"),
-        ("checkpoints and the model's file", "kept", "trained"),
-        ("both", "recorded", "trained"),
+    def turn(function: Callable[[DictConfig], object]) -> Turn:
+        numbers = count()
+        return once(lambda: function(config_of(next(numbers), folder)))
+
+    functions: dict[str, Callable[[DictConfig], object]]
+    functions = {TRAINED: trained, SAVED: saved, TRACKED: train.train}
+    return {name: partial(turn, function) for name, function in functions.items()}
+
+
+def config_of(number: int, folder: Path) -> DictConfig:
+    """Returns the config of a short run; two methods alternate."""
+    store = f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"
+    method, seed = f"regularization={METHODS[number % 2]}", f"seed={number // 2}"
+    return compose("config", [*SHORT, method, seed, store])
+
+
+def costs(timings: Timings) -> Section:
+    """Returns the medians of the paired differences, and their share of a tracked run."""
+    whole = timings.median(TRACKED)
+    pairs = {
+        "MLflow": (TRACKED, SAVED),
+        "checkpoints and model file": (SAVED, TRAINED),
+        "both": (TRACKED, TRAINED),
+        "control": (again(TRAINED), TRAINED),
+    }
+    added = {what: timings.added(name, over=over) for what, (name, over) in pairs.items()}
+    columns = {"added, ms": ".0f", "of a tracked run": ".1%"}
+    rows: Rows = {w: [1e3 * s, s / whole] for w, s in added.items()}
+    return Section("Cost of tracking", columns, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures and publishes."""
+    parser = command.parser(__doc__, rounds=60)
+    parser.add_argument("runs", type=int, nargs="?", help="the same as --rounds")
+    asked = parser.parse_args(arguments)
+    runs = asked.runs or asked.rounds
+    origin = command.origin("tracking_cost", arguments)
+    cli.register("train", Config, "experiments.train")
+
+    from experiments import report
+    from experiments.tracking import Store
+
+    with (
+        tempfile.TemporaryDirectory() as name,
+        initialize_config_dir(str(paths.CONFIGS), version_base="1.3"),
     ):
-        pairs = zip(seconds[side], seconds[other], strict=True)
-        cost = statistics.median(a - b for a, b in pairs)
-        print(f"{what}: {cost * 1e3:.0f} ms, {cost / whole:.1%} of the wall time")
-    store = Store(f"sqlite:///{folder / 'mlflow.db'}", "l2keras")
-    start = time.perf_counter()
-    report.write(store, None, None, folder / "report")
-    print(f"report over them: {time.perf_counter() - start:.1f} s")
+        folder = Path(name)
+        timings = paired(builds(folder), runs, builds=1, warm_up=1, least=0.0)
+        store = Store(f"sqlite:///{folder / 'mlflow.db'}", "l2keras")
+        seconds, _ = timed(lambda: report.write(store, None, None, folder / "report"))
+    text = f"10 epochs of digits; {runs} rounds."
+    sections = [
+        costs(timings),
+        section_of("One run", timings, text),
+        Section("Report over all tracked runs", {"s": ".1f"}, {"report": [seconds]}),
+    ]
+    title = "What tracking adds to a short run"
+    command.publish(
+        Result("tracking_cost", title, origin, list(map(command.shown, sections))), asked.results
+    )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    main()

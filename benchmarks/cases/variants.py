@@ -1,4 +1,4 @@
-"""The ways to regularize that are compared, all with the same lambda."""
+"""The ways to regularize a step, all with the same lambda."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ LAM = 1e-4
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 
 NONE = "none"
-AGAIN = "none, again"  # what it differs from `none` by is what the measurement cannot resolve
 BUILTIN = "Keras L2(lam/2)"
 HALF = "HalfL2"
 OPTIMIZER = "optimizer weight_decay"
@@ -22,18 +21,20 @@ DECOUPLED = "WeightDecay, decoupled"
 COUPLED = "WeightDecay, coupled"
 INDEPENDENT = "WeightDecay, independent"
 PLAIN = "WeightDecay, decoupled, plain"
+OURS = (HALF, DECOUPLED, COUPLED, INDEPENDENT)
+SETTINGS = f"lambda = {LAM}, SGD with learning rate {LEARNING_RATE} and momentum {MOMENTUM}."
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What goes into the model, into its optimizer and into `fit`."""
+    """The arguments of the model, of its optimizer and of `fit`."""
 
     regularizer: Any = None
     weight_decay: float | None = None
     callbacks: tuple[Any, ...] = ()
 
     def optimizer(self) -> Any:
-        """Momentum SGD."""
+        """Returns SGD with momentum."""
         return keras.optimizers.SGD(LEARNING_RATE, MOMENTUM, weight_decay=self.weight_decay)
 
 
@@ -46,7 +47,6 @@ def _decay(coupling: str, **settings: Any) -> Callable[[], Variant]:
 
 VARIANTS: dict[str, Callable[[], Variant]] = {
     NONE: Variant,
-    AGAIN: Variant,
     BUILTIN: lambda: Variant(regularizer=keras.regularizers.L2(LAM / 2)),
     HALF: lambda: Variant(regularizer=l2keras.HalfL2(LAM)),
     OPTIMIZER: lambda: Variant(weight_decay=LAM),
@@ -58,5 +58,5 @@ VARIANTS: dict[str, Callable[[], Variant]] = {
 
 
 def names(mode: str) -> list[str]:
-    """The variants of a mode: `plain` only where it differs, in graph mode."""
+    """Returns the variants of a mode; `plain` is in graph mode only, because elsewhere all are."""
     return [name for name in VARIANTS if name != PLAIN or mode == "graph"]

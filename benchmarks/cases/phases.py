@@ -1,4 +1,4 @@
-"""Adds up where the time of a run goes: the functions it is made of, each with its own phase."""
+"""The phases of a run, and a clock that adds up the seconds of their functions."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Watched = tuple[Any, str, str]  # where a function is, its name there, its phase
+Watched = tuple[Any, str, str]  # owner of a function, its name there, its phase
 
-CREATING = "creating the database (MLflow's migrations)"
+CREATING = "creating the database (migrations)"
 OPENING = "opening the store"
-ASKING = "asking the store what is done"
+ASKING = "looking up completed runs"
 STARTING_RUN = "opening the run"
-LOGGING = "handing the outbox what it is to write"
+LOGGING = "queueing records"
 SAVING = "saving the model's file"
-WAITING = "waiting for the outbox at the end"
-TRAINING = "training, and what Keras and TensorFlow do around it"
+WAITING = "waiting for the write queue"
+TRAINING = "training (rest of `fit`)"
 
 REST = "everything else"
 
-# All that a run spends on its record. The file of the model is part of it; checkpoints are not.
+# The phases of tracking. The model's file is part of it; checkpoints are not.
 TRACKING = (CREATING, OPENING, ASKING, STARTING_RUN, LOGGING, SAVING, WAITING)
-# What is inside `fit`.
+# The phases inside `fit`.
 INSIDE_FIT = (
     "tracing the step", "tracing the validation", "validating", "checkpoints", TRAINING,
 )  # fmt: skip
 
 
 def phases() -> list[Watched]:
-    """The functions of a run that are watched."""
+    """Returns the functions of a run that the clock watches."""
     import keras
 
     from experiments import (
@@ -65,26 +65,26 @@ def phases() -> list[Watched]:
         *[(Run, name, LOGGING) for name in logged],
         (data, "load_data", "loading the data"),
         (trial, "compiled_model", "building the model"),
-        (trial, "audit", "auditing it"),
-        (keras.Model, "train_step", INSIDE_FIT[0]),  # Python runs while it is traced only
+        (trial, "audit", "auditing the model"),
+        (keras.Model, "train_step", INSIDE_FIT[0]),  # runs in Python only while it is traced
         (keras.Model, "test_step", INSIDE_FIT[1]),
         (keras.Model, "evaluate", INSIDE_FIT[2]),
         (checkpoint, "save", INSIDE_FIT[3]),
         (keras.Model, "fit", TRAINING),
         (Run, "log_model", SAVING),
         (Run, "end", WAITING),
-        (tracking.Store, "write", "writing"),  # in the outbox's thread
+        (tracking.Store, "write", "writing"),  # in the write queue's thread
     ]
 
 
 class Clock:
-    """Times functions in the main thread, without the watched ones that they call.
+    """Times watched functions, each without the watched functions that it calls.
 
     Attributes:
-        own: Seconds by phase, of the main thread.
-        waited: CPU seconds of other threads while the main thread waited for them; it counts
-            that time already.
-        beside: CPU seconds of other threads while the main thread did something else.
+        own: Seconds of the main thread by phase, in the order in which the phases begin.
+        waited: CPU seconds of other threads while the main thread waits for them. `own` has that
+            time already.
+        beside: CPU seconds of other threads while the main thread does something else.
     """
 
     def __init__(self) -> None:
@@ -95,31 +95,32 @@ class Clock:
 
     @contextmanager
     def watching(self, watched: list[Watched]) -> Iterator[None]:
-        kept = [(owner, name, getattr(owner, name)) for owner, name, _ in watched]
+        """Replaces the functions by timed ones inside the block."""
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in watched]
         for owner, name, phase in watched:
             setattr(owner, name, self._watched(getattr(owner, name), phase))
         try:
             yield
         finally:
-            for owner, name, function in kept:
+            for owner, name, function in originals:
                 setattr(owner, name, function)
 
     def tracking(self) -> float:
-        """Seconds that the record costs: those of the main thread, and the CPU's of others."""
+        """Returns the seconds of tracking: the main thread's, and `beside`."""
         return sum(self.own.get(phase, 0.0) for phase in TRACKING) + self.beside
 
     def _watched(self, function: Callable[..., Any], phase: str) -> Callable[..., Any]:
         @functools.wraps(function)
-        def watched(*arguments: Any, **named: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
             main = threading.current_thread() is threading.main_thread()
             with self._timed(phase) if main else self._aside():
                 return function(*arguments, **named)
 
-        return watched
+        return timed
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
-        self.own[phase] += 0.0  # in the order in which they begin
+        self.own[phase] += 0.0  # keeps the order in which phases begin
         self._inside.append(0.0)
         self._open.append(phase)
         start = time.perf_counter()

@@ -1,9 +1,9 @@
-"""`python -m experiments.train ...` in a fresh process, from its start, phase by phase.
+"""Times the phases of `python -m experiments.train` in a fresh process, from its start.
 
-    python -m benchmarks.wholeway.command FILE STARTED [overrides]
+    python -m benchmarks.cases.cold_start FILE STARTED [overrides]
 
-FILE gets the seconds of each phase as JSON; STARTED is when the process was started, Unix time.
-The modules are imported in turn, so that each package has its own time; then the command runs.
+FILE gets the seconds of each phase as JSON. STARTED is the Unix time at which the process started.
+The modules are imported one by one, so that each package has its own time; then the command runs.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import time
 
 PYTHON_IS_UP = time.time()
 
-import atexit  # noqa: E402  # the time above is to be that of Python alone
+import atexit  # noqa: E402  # the time above must be that of Python alone
 import importlib  # noqa: E402
 import json  # noqa: E402
 import runpy  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-# In the order in which each has what it needs itself; what several share is the first one's.
+# Each package after those that it needs; a shared module counts for the first of them.
 IMPORTS = {
     "Hydra": ["hydra", "hydra.core.config_store", "hydra._internal.hydra"],
     "NumPy": ["numpy"],
@@ -32,31 +32,31 @@ IMPORTS = {
 
 
 def main(file: Path, started: float, overrides: list[str]) -> None:
-    found = {"starting Python": PYTHON_IS_UP - started}
+    seconds = {"starting Python": PYTHON_IS_UP - started}
     for package, modules in IMPORTS.items():
         start = time.perf_counter()
         if package == "MLflow":
             importlib.import_module("experiments.tracking").load_client()  # with its settings
         for module in modules:
             importlib.import_module(module)
-        found[f"import {package}"] = time.perf_counter() - start
-    run(file, started, found, overrides)
+        seconds[f"import {package}"] = time.perf_counter() - start
+    run(file, seconds, overrides)
 
 
-def run(file: Path, started: float, found: dict[str, float], overrides: list[str]) -> None:
-    """Runs the command, which ends the process; what it took is written on the way out."""
-    from benchmarks.wholeway import clock
+def run(file: Path, imports: dict[str, float], overrides: list[str]) -> None:
+    """Runs the command, which ends the process; at exit the seconds are written."""
+    from benchmarks.cases import phases
 
-    watched = clock.Clock()
+    clock = phases.Clock()
 
-    def tell() -> None:
-        told = {"phases": {**found, **watched.own}, "tracking": watched.tracking()}
-        file.write_text(json.dumps({**told, "ending": time.time()}))
+    def write() -> None:
+        seconds = {"phases": {**imports, **clock.own}, "tracking": clock.tracking()}
+        file.write_text(json.dumps({**seconds, "ending": time.time()}))
 
-    atexit.register(tell)
+    atexit.register(write)
     sys.argv = ["experiments/train.py", *overrides]
     hydra = (sys.modules["hydra.main"], "_run_hydra", "Hydra: composing the config")
-    with watched.watching([*clock.phases(), hydra]):
+    with clock.watching([*phases.phases(), hydra]):
         runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 
 

@@ -1,4 +1,4 @@
-"""The models whose steps are timed, and a batch for each."""
+"""The models whose training steps are timed, and a batch for each."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Case:
-    """A classifier. `build` takes the regularizer, or None, of every kernel and embedding."""
+    """A classifier. `build` takes the regularizer of every kernel and embedding, or None."""
 
     title: str
     build: Callable[[Any], Any]
     batch_size: int = 32
-    vocabulary: int = 0  # of models that take ids
+    vocabulary: int = 0  # number of ids that the model takes
 
     def batch(self, model: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Random inputs and classes; the same at every call."""
+        """Returns random inputs and classes, the same at every call."""
         random = np.random.default_rng(0)
         shape = (self.batch_size, *model.input_shape[1:])
         y = random.integers(CLASSES, size=self.batch_size).astype("int32")
@@ -83,9 +83,3 @@ MODELS = {
     "transformer": Case("small transformer", _transformer, vocabulary=1000),
     "embedding": Case("20,000 x 64 Embedding", _embedding, vocabulary=20_000),
 }
-
-
-def large_kernels() -> list[Any]:
-    """The kernels of the large model's hidden layers."""
-    variables = MODELS[LARGE].build(None).trainable_variables
-    return [variable for variable in variables if variable.shape == (2048, 2048)]

@@ -1,18 +1,17 @@
-"""The floor: bytes that a variant must move beyond the step without it, and their speed.
+"""The floor: the bytes that a variant must move beyond a step of `none`, and the bandwidth.
 
 A step without decay reads the weights W for the update and writes them, writes and reads their
-gradient g, and reads and writes the momentum. What comes on top, in passes over W:
+gradient g, and reads and writes the momentum. A variant adds passes over W:
 
                               own operations                        fused with the update
     penalty (L2, HalfL2)      2: read W for its value and           1: read W for its value
                               for lam * W
-    coupled                   1: read W for lam * W; the sum, as    0: the update has W and g
-                              below
+    coupled                   1: read W for lam * W                 0: the update has W and g
     decoupled, independent    2: read W, write W                    0: the update reads, writes W
     optimizer weight_decay    2: the same, of all variables         0: the same
 
-The sum g + lam * W takes the place of g, whose writing and reading are in the step already. XLA
-fuses under jit, and in graph mode where WeightDecay compiles the update.
+The sum g + lam * W replaces g, whose write and read the step has already. XLA fuses under jit. In
+graph mode it fuses the updates that WeightDecay compiles.
 """
 
 from __future__ import annotations
@@ -20,24 +19,17 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from benchmarks.stepcost.variants import (
-    AGAIN,
-    BUILTIN,
-    COUPLED,
-    HALF,
-    NONE,
-    OPTIMIZER,
-    PLAIN,
-)
+from benchmarks.cases.variants import BUILTIN, COUPLED, HALF, NONE, OPTIMIZER, PLAIN
+from benchmarks.kit import timing
 from l2keras._keras import cluster
 from l2keras._keras.variables import sublayers
 
@@ -46,9 +38,12 @@ COPIED, COPIES = 2**28, 15  # bytes of the array, how often
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the decayed variables, of all trainable ones, and of those that WeightDecay fuses.
+    """Bytes of the variables of a model.
 
-    That is, of those whose update and decay it compiles by itself in graph mode.
+    Attributes:
+        decayed: Those of the decayed variables.
+        trainable: Those of all trainable variables.
+        fused: Those of the variables whose update WeightDecay compiles in graph mode.
     """
 
     decayed: int
@@ -57,12 +52,12 @@ class Sizes:
 
 
 def bytes_of(variables: Iterable[Any]) -> int:
-    """Of float32."""
+    """Returns the bytes of float32 variables."""
     return sum(4 * math.prod(variable.shape) for variable in variables)
 
 
 def sizes_of(model: Any) -> Sizes:
-    """The sizes of a model built with a regularizer, which its decayed variables have."""
+    """Returns the sizes of a model whose decayed variables have a regularizer."""
     variables = model.trainable_variables
     decayed = [variable for variable in variables if variable.regularizer is not None]
     fused = []
@@ -70,16 +65,16 @@ def sizes_of(model: Any) -> Sizes:
         tables = [
             one.embeddings for one in sublayers(model) if isinstance(one, keras.layers.Embedding)
         ]
-        sparse = {id(table) for table in tables}  # gradients of some rows, which no cluster takes
+        sparse = {id(table) for table in tables}  # their gradients are sparse: no cluster
         fused = [v for v in decayed if cluster.is_large(v) and id(v) not in sparse]
     return Sizes(bytes_of(decayed), bytes_of(variables), bytes_of(fused))
 
 
 def floor_bytes(name: str, mode: str, sizes: Sizes) -> int:
-    """Bytes that a step of the variant must move beyond one of `none`."""
+    """Returns the bytes that a step of the variant must move beyond a step of `none`."""
     if name in (BUILTIN, HALF):
         return (1 if mode == "jit" else 2) * sizes.decayed
-    if name in (NONE, AGAIN) or mode == "jit":
+    if name in (NONE, timing.again(NONE)) or mode == "jit":
         return 0
     if name == OPTIMIZER:
         return 2 * sizes.trainable
@@ -88,17 +83,16 @@ def floor_bytes(name: str, mode: str, sizes: Sizes) -> int:
 
 
 def bandwidth() -> float:
-    """Bytes read and written in a second by NumPy copying 256 MiB of float32, all cores at it."""
+    """Returns bytes per second, read and written, of a NumPy copy of 256 MiB on all cores."""
     source = np.ones(COPIED // 4, "float32")
     target = np.empty_like(source)
     cores = len(os.sched_getaffinity(0))
     parts = list(zip(np.array_split(source, cores), np.array_split(target, cores), strict=True))
     with ThreadPoolExecutor(cores) as pool:
-        seconds = statistics.median(_copied(pool, parts) for _ in range(COPIES))
+        copy = partial(_copy, pool, parts)
+        seconds = statistics.median(timing.timed(copy)[0] for _ in range(COPIES))
     return 2 * COPIED / seconds
 
 
-def _copied(pool: ThreadPoolExecutor, parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    start = time.perf_counter()
+def _copy(pool: ThreadPoolExecutor, parts: list[tuple[np.ndarray, np.ndarray]]) -> None:
     list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
-    return time.perf_counter() - start

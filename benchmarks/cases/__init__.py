@@ -1,0 +1,1 @@
+"""The models, variants and processes that the benchmarks measure."""
