@@ -36,7 +36,7 @@ test-all: $(VENV)/.test lint  ## every test: full factorials, three backends, se
 test-slow: $(VENV)/.test  ## the longest tests: kills, clusters, all of keras.applications
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/slow
 
-bench: $(VENV)/.run  ## what a step costs, as ratios measured in one run
+bench: $(VENV)/.run  ## measure every benchmark on TensorFlow (docs/benchmarks.md)
 	$(BIN)/python -m benchmarks.step_cost
 	$(BIN)/python -m benchmarks.fit_overhead
 	$(BIN)/python -m benchmarks.audit_time
