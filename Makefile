@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-all test-slow bench bench-all screenshots lint format clean
+.PHONY: help run ui test test-all test-slow mutants bench bench-all screenshots lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -35,6 +35,9 @@ test-all: $(VENV)/.test lint  ## every test: full factorials, three backends, se
 
 test-slow: $(VENV)/.test  ## the longest tests: kills, clusters, all of keras.applications
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/slow
+
+mutants: $(VENV)/.test  ## show which fast test catches each fault of tests/mutants (ARGS= for names)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: $(VENV)/.run  ## measure every benchmark on TensorFlow (docs/benchmarks.md)
 	$(BIN)/python -m benchmarks.step_cost

@@ -1,0 +1,167 @@
+"""Runs the mutants: `python -m tests.mutants [NAME ...]`.
+
+Each mutant is applied to a copy of the checkout, where the tests of its area run. A failing test
+catches it. The table of what caught each mutant is written to tests/mutants/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutants import TABLE, Mutant, apply, files, mutants
+from tests.support import ROOT
+
+SURVIVED, BROKEN = "survived", "broken"
+TIME_LIMIT = 1200.0  # seconds; a mutant may also hang
+_FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_ROW = re.compile(r"^\| \[.*\]\((\w+)\.patch\) \|.*\|$", re.MULTILINE)
+_HEAD = """# What catches each mutant
+
+`make mutants` applies each patch of this folder to a copy of the checkout, runs the fast tests of
+its area on TensorFlow, and writes this table. The fault is linked to its patch.
+
+| Fault | Area | Caught by | Seconds |
+| --- | --- | --- | ---: |
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the tests of one area ended.
+
+    Attributes:
+        verdict: The first failing test, or `survived`, or `broken`.
+        seconds: Wall time.
+        output: Of pytest, or of git.
+    """
+
+    verdict: str
+    seconds: float
+    output: str = ""
+
+    @property
+    def is_caught(self) -> bool:
+        return self.verdict not in (SURVIVED, BROKEN)
+
+
+def run(tests: Sequence[str], mutant: Mutant | None = None) -> Result:
+    """Runs tests in a copy of the checkout, with a mutant applied to it if there is one."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder, "checkout")
+        _copy(copy)
+        refusal = apply(mutant, copy) if mutant else ""
+        verdict, output = (BROKEN, refusal) if refusal else _tested(tests, copy)
+    return Result(verdict, time.monotonic() - start, output)
+
+
+def _copy(target: Path) -> None:
+    """Copies the files that git tracks or does not ignore. Links are left out."""
+    for name in files():
+        if (ROOT / name).is_file() and not (ROOT / name).is_symlink():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+def _tested(tests: Sequence[str], folder: Path) -> tuple[str, str]:
+    """Returns the verdict and the output of pytest in `folder`."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    # A process that a test starts elsewhere imports the copy as well.
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(folder)}
+    try:
+        result = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
+        )
+    except subprocess.TimeoutExpired:
+        return BROKEN, f"no end after {TIME_LIMIT:g} s"
+    output = result.stdout + result.stderr
+    if result.returncode == 0:
+        return SURVIVED, output
+    first = _FIRST_FAILURE.search(output)
+    return (first[1] if first and result.returncode == 1 else BROKEN), output
+
+
+def unmutated_failures(chosen: Iterable[Mutant]) -> list[str]:
+    """Returns the areas whose tests fail without any mutant."""
+    failed = []
+    for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+        result = run(tests)
+        _show(f"unmutated: {' '.join(tests)}", result)
+        if result.verdict != SURVIVED:
+            failed.append(" ".join(tests))
+    return failed
+
+
+def _show(name: str, result: Result) -> None:
+    print(f"{name}: {result.verdict} ({result.seconds:.0f} s)", flush=True)
+    if result.verdict == BROKEN:
+        print(result.output[-2000:], flush=True)
+
+
+def row(mutant: Mutant, result: Result) -> str:
+    """Returns the line of the table for one mutant."""
+    test = f"`{result.verdict.removeprefix('tests/')}`" if result.is_caught else result.verdict
+    fault = f"[{mutant.fault}]({mutant.patch.name})"
+    return f"| {fault} | {mutant.area} | {test.replace('|', '/')} | {result.seconds:.0f} |"
+
+
+def rows(table: str) -> dict[str, str]:
+    """Returns the lines of a table, by the name of their mutant."""
+    return {match[1]: match[0] for match in _ROW.finditer(table)}
+
+
+def write_table(results: dict[str, str]) -> None:
+    """Writes the table; mutants that did not run keep their line."""
+    earlier = rows(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
+    known = {**earlier, **results}
+    lines = [known[mutant.name] for mutant in mutants() if mutant.name in known]
+    TABLE.write_text(_HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the mutants that are named, or all; returns 1 if any survives or is broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants; all without any")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at once; default 2")
+    parser.add_argument(
+        "--no-baseline", action="store_true", help="do not run the tests unmutated first"
+    )
+    options = parser.parse_args(arguments)
+    known = {mutant.name: mutant for mutant in mutants()}
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        parser.error(f"expected names of patches. Received: {', '.join(unknown)}.")
+    chosen = [known[name] for name in options.names or known]
+    if not options.no_baseline and unmutated_failures(chosen):
+        return 1
+    return _run_all(chosen, options.jobs)
+
+
+def _run_all(chosen: Sequence[Mutant], jobs: int) -> int:
+    results: dict[str, Result] = {}
+
+    def run_one(mutant: Mutant) -> None:
+        result = results[mutant.name] = run(mutant.tests, mutant)
+        _show(mutant.name, result)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run_one, chosen))
+    write_table({mutant.name: row(mutant, results[mutant.name]) for mutant in chosen})
+    missed = [name for name, result in results.items() if not result.is_caught]
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} mutants were caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
