@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay
+from l2keras._keras import optimizers
 from tests.support.models import (
     BACKEND,
     dense_model,
@@ -123,6 +124,20 @@ def test_constraints_come_after_the_decay(coupling: str) -> None:
     fit(model, data, [WeightDecay(LAM, coupling=coupling)], batch_size=BATCH_SIZE)
     assert 0 < np.count_nonzero(weight) < weight.size
     assert relative_distance(kernel(model), weight) < TOLERANCE
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("coupling", "replicas"), [("decoupled", 1), ("coupled", 2)])
+def test_replicas_share_the_coupled_decay(
+    coupling: str, replicas: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients are summed over replicas, so each adds its part of lam * W; factors are not."""
+    monkeypatch.setattr(optimizers, "num_replicas", lambda: 2)
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    weight = (1 - ETA * LAM / replicas) * kernel(model)
+    fit_zeros(model, 1, [WeightDecay(LAM, coupling=coupling)])
+    assert relative_distance(kernel(model), weight) < 1e-12
 
 
 @pytest.mark.parametrize("coupling", ["decoupled", "coupled", "independent"])
