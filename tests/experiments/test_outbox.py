@@ -52,6 +52,23 @@ def test_what_fails_is_tried_again_in_order(
     assert not (tmp_path / "left.jsonl").exists()
 
 
+def test_what_is_put_during_a_write_comes_next(tmp_path: Path) -> None:
+    """Training logs while the store writes: each operation is written once, in order."""
+    batches: list[list[Operation]] = []
+
+    def write(operations: Sequence[Operation]) -> None:
+        if not batches:
+            box.put("tags", {"second": "2"})
+        batches.append(list(operations))
+
+    box = Outbox(write, tmp_path / "left.jsonl")
+    box.put("tags", {"first": "1"})
+    assert box.flush(patience=10)
+    assert box.close(("status", "FINISHED"), patience=10, hurry=never)
+    everything = [("tags", {"first": "1"}), ("tags", {"second": "2"}), ("status", "FINISHED")]
+    assert [one for operations in batches for one in operations] == everything
+
+
 def test_what_is_never_taken_is_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A store that stays away: `close` gives up in time, and the file has everything."""
     monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.01)
