@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.mutants import TABLE, Mutant, apply, files, mutants
@@ -24,7 +24,7 @@ from tests.support import ROOT
 
 SURVIVED, BROKEN = "survived", "broken"
 TIME_LIMIT = 1200.0  # seconds; a mutant may also hang
-_FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", re.MULTILINE)
 _ROW = re.compile(r"^\| \[.*\]\((\w+)\.patch\) \|.*\|$", re.MULTILINE)
 _HEAD = """# What catches each mutant
 
@@ -92,15 +92,20 @@ def _tested(tests: Sequence[str], folder: Path) -> tuple[str, str]:
     return (first[1] if first and result.returncode == 1 else BROKEN), output
 
 
-def unmutated_failures(chosen: Iterable[Mutant]) -> list[str]:
+def unmutated_failures(chosen: Iterable[Mutant], jobs: int) -> list[str]:
     """Returns the areas whose tests fail without any mutant."""
-    failed = []
-    for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+
+    def passes(tests: tuple[str, ...]) -> bool:
         result = run(tests)
-        _show(f"unmutated: {' '.join(tests)}", result)
-        if result.verdict != SURVIVED:
-            failed.append(" ".join(tests))
-    return failed
+        if result.verdict == SURVIVED:
+            result = replace(result, verdict="passed")
+        _show(f"unmutated {' '.join(tests)}", result)
+        return result.verdict == "passed"
+
+    areas = list(dict.fromkeys(mutant.tests for mutant in chosen))
+    with ThreadPoolExecutor(jobs) as pool:
+        passed = list(pool.map(passes, areas))
+    return [" ".join(tests) for tests, good in zip(areas, passed, strict=True) if not good]
 
 
 def _show(name: str, result: Result) -> None:
@@ -143,7 +148,9 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"expected names of patches. Received: {', '.join(unknown)}.")
     chosen = [known[name] for name in options.names or known]
-    if not options.no_baseline and unmutated_failures(chosen):
+    failures = [] if options.no_baseline else unmutated_failures(chosen, options.jobs)
+    if failures:
+        print(f"These tests fail without any mutant: {'; '.join(failures)}. Mend them first.")
         return 1
     return _run_all(chosen, options.jobs)
 
