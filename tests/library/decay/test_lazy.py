@@ -115,6 +115,22 @@ def test_a_row_that_no_batch_touches_is_decayed_at_the_end() -> None:
 
 
 @sparse
+def test_every_table_is_settled() -> None:
+    """A row that no batch touches decays in the second table as in the first."""
+    layers = keras.layers
+    inputs = keras.Input((LENGTH,), dtype="int32")
+    tables = [layers.Embedding(ROWS, WIDTH, name=name) for name in ("first", "second")]
+    rows = layers.add([table(inputs) for table in tables])
+    model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(rows)))
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    before = [to_numpy(table.embeddings)[ROWS - 1] for table in tables]
+    train(model, WeightDecay(LAM, lazy=True), epochs=1)
+    for table, row in zip(tables, before, strict=True):
+        expected = row * (1 - ETA * LAM) ** BATCHES
+        assert relative_distance(to_numpy(table.embeddings)[ROWS - 1], expected) < 1e-12
+
+
+@sparse
 def test_a_checkpoint_of_every_epoch_is_up_to_date(tmp_path: Path) -> None:
     """ModelCheckpoint saves the decayed rows, also where it stands before the decay."""
     model = embedded(keras.optimizers.SGD(ETA))
