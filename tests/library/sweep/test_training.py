@@ -70,6 +70,28 @@ def test_a_member_that_diverges_is_frozen_and_the_others_go_on() -> None:
     assert result.history["loss"][0] == pytest.approx(history["loss"], rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_a_member_goes_on_from_its_own_weights_when_another_ends() -> None:
+    """The averages that a diverged member is given leave the other in place."""
+
+    def optimizer() -> Any:
+        return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+
+    result = swept(0.6, optimizer=optimizer(), learning_rates=[0.1, 1e30])
+    assert result.status == ("finished", "diverged")
+    model, _ = alone(linear, data(), optimizer(), lam=0.6, loss=mse)
+    assert distance(result.weights[0], model.get_weights()) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_an_infinite_loss_has_diverged() -> None:
+    """A penalty beyond float32 ends the member in the first epoch, before anything is nan."""
+    result = swept((0.6, 3e38), batch_size=11)  # one step in an epoch
+    assert result.history["loss"][1, 0] == np.inf
+    assert result.status == ("finished", "diverged")
+    assert result.epochs == (EPOCHS, 1)
+
+
 @pytest.mark.parametrize("restore", [False, True])
 @pytest.mark.parametrize("average", [False, True])
 def test_each_member_stops_early_as_in_fit(restore: bool, average: bool) -> None:
