@@ -70,6 +70,7 @@ def test_an_evaluation_has_the_batches_of_fit_where_they_matter(metrics: Any) ->
         ("dice", None, False),
         (keras.losses.Tversky(), None, False),
         ("mse", [rmse], False),
+        ("mse", [keras.metrics.MeanMetricWrapper(rmse)], False),
     ],
 )
 def test_which_losses_and_metrics_are_means_over_examples(
