@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._sweep import memory
+from l2keras._sweep import checks, memory
 from l2keras._sweep.group import Group
 from tests.support.models import BACKEND, mse, to_numpy
 from tests.support.sweeps import BATCH, EPOCHS, LAMS, data, distance, expected, linear, swept
@@ -47,6 +47,16 @@ def test_an_error_before_any_is_done_is_raised(monkeypatch: pytest.MonkeyPatch) 
     fail_after(0, monkeypatch)
     with pytest.raises(RuntimeError, match="out of memory"):
         swept()
+
+
+def test_members_come_by_lam_then_learning_rate_then_seed() -> None:
+    """The last changes fastest."""
+    sgd = keras.optimizers.SGD()
+    members = checks.check_members([0.1, 0.2], (7, 8), [0.5, 0.25], sgd, "penalty")
+    assert [(one.lam, one.learning_rate, one.seed) for one in members] == [
+        (0.1, 0.5, 7), (0.1, 0.5, 8), (0.1, 0.25, 7), (0.1, 0.25, 8),
+        (0.2, 0.5, 7), (0.2, 0.5, 8), (0.2, 0.25, 7), (0.2, 0.25, 8),
+    ]  # fmt: skip
 
 
 def test_the_table_tells_schedules_apart() -> None:
