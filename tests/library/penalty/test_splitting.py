@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from l2keras import HalfL2, PenaltySplit, WeightDecay
+from l2keras import HalfL2, PenaltySplit, WeightDecay, model_penalty
+from l2keras._keras import optimizers
 from tests.support.models import (
     BACKEND,
     dense_model,
@@ -19,6 +20,7 @@ from tests.support.models import (
     linear_gradient,
     mse,
     random_data,
+    to_numpy,
 )
 
 ETA, LAM = 0.25, 0.5
@@ -47,6 +49,15 @@ def by_hand(
             weight = weight - ETA * (linear_gradient(weight, xs, ys) + LAM * weight)
         result.append((data_loss / len(x), penalty / len(x), weight))
     return result
+
+
+@pytest.mark.usefixtures("float64")
+def test_replicas_share_the_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients are summed over replicas, so each of two has half of the penalty in its loss."""
+    monkeypatch.setattr(optimizers, "num_replicas", lambda: 2)
+    model = dense_model(regularizer=HalfL2(LAM))
+    half = LAM / 4 * np.sum(kernel(model) ** 2)
+    assert float(to_numpy(model_penalty(model))) == pytest.approx(half, rel=TOLERANCE)
 
 
 @pytest.mark.usefixtures("float64")
