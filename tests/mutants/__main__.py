@@ -23,6 +23,7 @@ from tests.mutants import TABLE, Mutant, apply, files, mutants
 from tests.support import ROOT
 
 SURVIVED, BROKEN = "survived", "broken"
+LONGEST_NAME = 110  # characters
 TIME_LIMIT = 1200.0  # seconds; a mutant may also hang
 _FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", re.MULTILINE)
 _ROW = re.compile(r"^\| \[.*\]\((\w+)\.patch\) \|.*\|$", re.MULTILINE)
@@ -116,9 +117,12 @@ def _show(name: str, result: Result) -> None:
 
 def row(mutant: Mutant, result: Result) -> str:
     """Returns the line of the table for one mutant."""
-    test = f"`{result.verdict.removeprefix('tests/')}`" if result.is_caught else result.verdict
+    test = result.verdict.removeprefix("tests/").replace("|", "/")
+    if len(test) > LONGEST_NAME:  # the values of parameters
+        test = test.partition("[")[0]
+    verdict = f"`{test}`" if result.is_caught else test
     fault = f"[{mutant.fault}]({mutant.patch.name})"
-    return f"| {fault} | {mutant.area} | {test.replace('|', '/')} | {result.seconds:.0f} |"
+    return f"| {fault} | {mutant.area} | {verdict} | {result.seconds:.0f} |"
 
 
 def rows(table: str) -> dict[str, str]:
