@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import keras
@@ -69,7 +69,9 @@ def alone(
         decay = l2keras.WeightDecay(lam, coupling=coupling, include=include, exclude=exclude)
         callbacks.append(decay)
     jit = "auto" if BACKEND == "jax" else False
-    model.compile(optimizer, loss, metrics=metrics, jit_compile=jit)
+    # How `fit` runs its steps is not what these tests are about; to trace them takes longer.
+    eager = BACKEND == "tensorflow"
+    model.compile(optimizer, loss, metrics=metrics, jit_compile=jit, run_eagerly=eager)
     batches = Batches(*data, seed)
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin))
     history = model.fit(
@@ -77,6 +79,42 @@ def alone(
         validation_data=validation_data, validation_batch_size=BATCH,
     )  # fmt: skip
     return model, history.history
+
+
+@functools.cache
+def _trained(
+    build: Callable[[], Any],
+    examples: Callable[[], Any],
+    optimizer: Callable[[], Any],
+    floatx: str,
+    options: tuple[tuple[str, Any], ...],
+) -> tuple[list[Any], Any]:
+    values = dict(options)
+    if values.pop("validated", False):
+        values["validation_data"] = examples()
+    if values.get("metrics"):
+        values["metrics"] = list(values["metrics"])
+    model, history = alone(build, examples(), optimizer(), **values)
+    return model.get_weights(), history
+
+
+def reference(
+    build: Callable[[], Any],
+    examples: Callable[[], Any],
+    optimizer: Callable[[], Any],
+    **options: Any,
+) -> tuple[list[Any], Any]:
+    """The weights and the history of one member that `fit` trains, once for all tests.
+
+    Args:
+        build: Returns the model.
+        examples: Returns inputs and targets.
+        optimizer: Returns the optimizer.
+        options: Those of `alone`, all of them hashable. `validated=True` validates on `examples`.
+    """
+    return _trained(
+        build, examples, optimizer, keras.config.floatx(), tuple(sorted(options.items()))
+    )
 
 
 def distance(actual: list[Any], expected: list[Any]) -> float:
@@ -108,6 +146,79 @@ def data(
     return x, generator.normal(size=(examples, units)).astype(floatx)
 
 
+def momentum() -> Any:
+    return keras.optimizers.SGD(0.1, momentum=0.5)
+
+
+def compare_with_fit(
+    build: Callable[[], Any], examples: tuple[Any, Any], tolerance: float, *, whole: bool
+) -> None:
+    """Compares the member of the larger lam and the second seed with `fit`: weights and metrics.
+
+    Args:
+        build: Returns the model.
+        examples: Inputs and targets.
+        tolerance: The largest distance of the weights.
+        whole: Whether the last batch is a smaller one, and whether there is validation, which
+            `sweep` and `fit` have to trace, too. Otherwise four full batches are trained on.
+    """
+    lams, seeds = (0.0, 0.6), (0, 1)
+    options: dict[str, Any] = {"loss": mse, "metrics": ["mae"], "epochs": EPOCHS if whole else 2}
+    names = ["loss", "mae"]
+    if whole:
+        options["validation_data"] = examples
+        names += ["val_loss", "val_mae"]
+    else:
+        examples = keras.tree.map_structure(lambda array: array[: 2 * BATCH], examples)
+    result = l2keras.sweep(
+        build, lams, *examples, optimizer=momentum(), batch_size=BATCH, seeds=seeds, verbose=0,
+        **options,
+    )  # fmt: skip
+    model, history = alone(build, examples, momentum(), lam=lams[1], seed=seeds[1], **options)
+    member = result.members[3]
+    assert (member.lam, member.seed) == (lams[1], seeds[1])
+    weights = model.get_weights()
+    assert distance(result.weights[3], weights) < tolerance
+    assert distance(result.weights[1], weights) > 0.01  # lam = 0: doing nothing would fail
+    assert distance(result.weights[2], weights) > 0.01  # the other seed
+    # Keras' metrics are float32 on torch
+    for name in names:
+        assert result.history[name][3] == pytest.approx(
+            history[name], rel=max(10 * tolerance, 1e-6)
+        )
+
+
+def layer_cases(
+    models: Iterable[str],
+    single: Collection[str],
+    *,
+    full: bool,
+    whole: Collection[tuple[str, str]] = (),
+) -> list[tuple[str, str, bool]]:
+    """Returns (name of a model, dtype, whether it is compared as a whole, see above).
+
+    Args:
+        models: The names of all models.
+        single: Those that are computed in float32, whatever Keras is set to.
+        full: Whether every model is to be compared as a whole, in float32 and in float64.
+            Otherwise each is compared in float64 where it can be.
+        whole: The names and dtypes that are compared as a whole in any case.
+    """
+    cases = []
+    for name in models:
+        dtypes = ["float32"] if name in single else ["float32", "float64"]
+        for dtype in dtypes:
+            as_a_whole = full or (name, dtype) in whole
+            if as_a_whole or dtype == dtypes[-1]:
+                cases.append((name, dtype, as_a_whole))
+    return cases
+
+
+def full_batches() -> tuple[Any, Any]:
+    """Fewer of them, in two batches of one size: a step is traced for each size."""
+    return data(examples=2 * BATCH)
+
+
 LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
 
 
@@ -125,6 +236,7 @@ def expected(lam: float, **options: Any) -> Any:
 
 
 # Tests of stacks that run side by side.
+THREE = (0.0, 0.3, 0.9)
 BY_XLA = pytest.mark.skipif(BACKEND == "torch", reason="torch has no XLA, and one stack")
 
 
@@ -132,10 +244,6 @@ def dense() -> Any:
     """A model of layers that XLA compiles well."""
     layers = keras.layers
     return keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2)])
-
-
-def momentum() -> Any:
-    return keras.optimizers.SGD(0.1, momentum=0.5)
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, call: Callable[..., None]) -> None:

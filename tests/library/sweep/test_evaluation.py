@@ -12,7 +12,7 @@ import pytest
 import l2keras
 from l2keras._sweep import evaluation
 from tests.support.models import BACKEND, mse
-from tests.support.sweeps import BATCH, EPOCHS, alone, data, linear, swept
+from tests.support.sweeps import BATCH, alone, data, full_batches, linear, swept
 
 
 def test_the_loss_of_an_evaluation_is_that_of_its_batches() -> None:
@@ -47,7 +47,7 @@ def test_an_evaluation_has_the_batches_of_fit_where_they_matter(metrics: Any) ->
     def build() -> Any:
         return keras.Sequential([linear(), *([] if metrics else [Sums()])])
 
-    options: dict[str, Any] = {"loss": "mse", "metrics": metrics, "epochs": EPOCHS}
+    options: dict[str, Any] = {"loss": "mse", "metrics": metrics, "epochs": 2}
     options["validation_data"] = data()
     result = l2keras.sweep(
         build, (0.0, 0.3), *data(), optimizer=keras.optimizers.SGD(0.1), batch_size=BATCH,
@@ -108,12 +108,13 @@ def test_the_loss_of_masked_steps_is_that_of_its_batches() -> None:
         parts = [keras.layers.Masking(), keras.layers.SimpleRNN(2, return_sequences=True)]
         return keras.Sequential([keras.Input((5, 3)), *parts])
 
-    options: dict[str, Any] = {"loss": "mse", "epochs": EPOCHS, "validation_data": (x, y)}
+    options: dict[str, Any] = {"loss": "mse", "epochs": 2, "validation_data": (x, y)}
+    train = x[:BATCH], y[:BATCH]
     result = l2keras.sweep(
-        build, (0.0, 0.3), x, y, optimizer=keras.optimizers.SGD(0.1), batch_size=BATCH, verbose=0,
-        **options,
+        build, (0.0, 0.3), *train, optimizer=keras.optimizers.SGD(0.1), batch_size=BATCH,
+        verbose=0, **options,
     )  # fmt: skip
-    _, history = alone(build, (x, y), keras.optimizers.SGD(0.1), lam=0.3, **options)
+    _, history = alone(build, train, keras.optimizers.SGD(0.1), lam=0.3, **options)
     assert result.history["val_loss"][1] == pytest.approx(history["val_loss"], rel=1e-5, abs=0)
 
 
@@ -129,18 +130,18 @@ METRICS: dict[str, tuple[Callable[[], Any], bool]] = {
 def test_metrics_that_count_are_those_of_fit(name: str) -> None:
     """What they count is each member's own."""
     metric, one_hot = METRICS[name]
-    labels = np.arange(11) % 4
+    labels = np.arange(2 * BATCH) % 4
     y = np.eye(4, dtype="float32")[labels] if one_hot else labels
     kind = keras.losses.CategoricalCrossentropy
     if not one_hot:
         kind = keras.losses.SparseCategoricalCrossentropy
-    x, _ = data()
+    x, _ = full_batches()
 
     def build() -> Any:
         return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "softmax")])
 
     def options() -> dict[str, Any]:
-        return {"loss": kind(), "metrics": [metric()], "epochs": EPOCHS}
+        return {"loss": kind(), "metrics": [metric()], "epochs": 3}
 
     def swept() -> Any:
         return l2keras.sweep(

@@ -1,4 +1,4 @@
-"""`sweep` against `fit`: every kind of layer, float32 and float64."""
+"""`sweep` against `fit`: every kind of layer, float32 and float64. See test_recurrent, too."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-import l2keras
-from tests.support.models import BACKEND, mse
-from tests.support.sweeps import BATCH, EPOCHS, EXAMPLES, alone, data, distance, linear
-
-LAMS = (0.0, 0.6)  # times a learning rate of 0.1: five epochs shrink a weight to 0.6 of itself
-SEEDS = (0, 1)
+from tests.support.models import BACKEND
+from tests.support.sweeps import EXAMPLES, compare_with_fit, data, layer_cases, linear
 
 
 def sequential(shape: tuple[int, ...], *parts: Any) -> Any:
@@ -48,12 +44,6 @@ def normalizations() -> Any:
         layers.GroupNormalization(2, epsilon=0.1),
         layers.Dense(2),
     )
-
-
-def recurrent() -> Any:
-    inputs = keras.Input((5, 3))
-    outputs = [make(2)(inputs) for make in (layers.GRU, layers.LSTM, layers.SimpleRNN)]
-    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(outputs)))
 
 
 def attention() -> Any:
@@ -94,10 +84,6 @@ def blurred() -> Any:
     return sequential((6, 6, 2), layers.Conv2D(2, 3), Blur(), layers.Flatten(), layers.Dense(2))
 
 
-def recurrent_convolution() -> Any:
-    return sequential((3, 5, 5, 2), layers.ConvLSTM2D(2, 3), layers.Flatten(), layers.Dense(2))
-
-
 def tokens() -> tuple[Any, Any]:
     return np.random.default_rng(5).integers(0, 9, (EXAMPLES, 5)), data()[1]
 
@@ -109,60 +95,32 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "penalties of its own": (penalties_of_its_own, data),
     "images": (images, lambda: data((6, 6, 2))),
     "a fixed kernel": (blurred, lambda: data((6, 6, 2))),
-    "recurrent convolution": (recurrent_convolution, lambda: data((3, 5, 5, 2))),
     "normalizations": (normalizations, data),
-    "recurrent": (recurrent, lambda: data((5, 3))),
     "attention": (attention, tokens),
 }
-
-
-def check(build: Any, examples: Any, tolerance: float) -> None:
-    """The member of the larger lam and the second seed against `fit`, weights and metrics."""
-    options: dict[str, Any] = {"loss": mse, "metrics": ["mae"], "epochs": EPOCHS}
-    result = l2keras.sweep(
-        build, LAMS, *examples, optimizer=sgd(), batch_size=BATCH, seeds=SEEDS, verbose=0,
-        validation_data=examples, **options,
-    )  # fmt: skip
-    model, history = alone(
-        build, examples, sgd(), lam=LAMS[1], seed=SEEDS[1], validation_data=examples, **options
-    )
-    member = result.members[3]
-    assert (member.lam, member.seed) == (LAMS[1], SEEDS[1])
-    expected = model.get_weights()
-    assert distance(result.weights[3], expected) < tolerance
-    assert distance(result.weights[1], expected) > 0.01  # lam = 0: doing nothing would fail
-    assert distance(result.weights[2], expected) > 0.01  # the other seed
-    # Keras' metrics are float32 on torch
-    for name in ("loss", "mae", "val_loss", "val_mae"):
-        assert result.history[name][3] == pytest.approx(
-            history[name], rel=max(10 * tolerance, 1e-6)
-        )
-
-
-def sgd() -> Any:
-    return keras.optimizers.SGD(0.1, momentum=0.5)
-
-
-@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # nearest, on torch
-@pytest.mark.parametrize("name", MODELS)
-def test_each_member_equals_its_own_fit(name: str) -> None:
-    """In float32 weights and metrics after five epochs are those of `fit`, to 1e-5."""
-    build, examples = MODELS[name]
-    check(build, examples(), 1e-5)
 
 
 # What Keras computes in float32, whatever it is set to: on torch every product; on JAX means, tanh,
 # sigmoid and softmax.
 SINGLE = {
     "tensorflow": set(),
-    "jax": {"convolutions", "recurrent", "recurrent convolution", "attention"},
+    "jax": {"convolutions", "attention"},
     "torch": MODELS.keys() - {"dense"},
 }
 
 
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", sorted(MODELS.keys() - SINGLE[BACKEND]))
-def test_each_member_equals_its_own_fit_in_float64(name: str) -> None:
-    """In float64, to 1e-10."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    whole = [("dense", "float32"), ("normalizations", "float64")]  # moving means are for validation
+    full = metafunc.config.getoption("full")
+    cases = layer_cases(MODELS, SINGLE[BACKEND], full=full, whole=whole)
+    metafunc.parametrize(("name", "dtype", "whole"), cases)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # nearest, on torch
+def test_each_member_equals_its_own_fit(name: str, dtype: str, whole: bool) -> None:
+    """Weights and metrics are those of `fit`, to 1e-5 in float32 and to 1e-10 in float64."""
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
     build, examples = MODELS[name]
-    check(build, examples(), 1e-10)
+    tolerance = {"float32": 1e-5, "float64": 1e-10}[dtype]
+    compare_with_fit(build, examples(), tolerance, whole=whole)

@@ -1,4 +1,4 @@
-"""`sweep` as a whole: groups, divergence, early stopping, Ctrl-C, dropout, structures."""
+"""`sweep` as a whole: groups, Ctrl-C, dropout, structures."""
 
 from __future__ import annotations
 
@@ -55,70 +55,6 @@ def test_the_same_call_gives_the_same_result() -> None:
     for a, b in zip(first.weights, second.weights, strict=True):
         assert distance(a, b) == 0
     assert distance(first.weights[0], first.weights[1]) > 0.01
-
-
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-def test_a_member_that_diverges_is_frozen_and_the_others_go_on() -> None:
-    """Its history ends with the epoch that is not finite; the other is that of `fit`."""
-    result = swept(0.6, learning_rates=[0.1, 1e30])
-    assert result.status == ("finished", "diverged")
-    assert "diverged" in str(result)
-    assert result.epochs == (EPOCHS, 1)
-    assert len([row for row in result.table() if row["member"] == 1]) == 1
-    model, history = expected(0.6)
-    assert distance(result.weights[0], model.get_weights()) < 1e-5
-    assert result.history["loss"][0] == pytest.approx(history["loss"], rel=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-def test_a_member_goes_on_from_its_own_weights_when_another_ends() -> None:
-    """The averages that a diverged member is given leave the other in place."""
-
-    def optimizer() -> Any:
-        return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
-
-    result = swept(0.6, optimizer=optimizer(), learning_rates=[0.1, 1e30])
-    assert result.status == ("finished", "diverged")
-    model, _ = alone(linear, data(), optimizer(), lam=0.6, loss=mse)
-    assert distance(result.weights[0], model.get_weights()) < 1e-5
-
-
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-def test_an_infinite_loss_has_diverged() -> None:
-    """A penalty beyond float32 ends the member in the first epoch, before anything is nan."""
-    result = swept((0.6, 3e38), batch_size=11)  # one step in an epoch
-    assert result.history["loss"][1, 0] == np.inf
-    assert result.status == ("finished", "diverged")
-    assert result.epochs == (EPOCHS, 1)
-
-
-@pytest.mark.parametrize("restore", [False, True])
-@pytest.mark.parametrize("average", [False, True])
-def test_each_member_stops_early_as_in_fit(restore: bool, average: bool) -> None:
-    """After as many epochs, with the weights of the last or of the best one."""
-    options: dict[str, Any] = {"validation_data": data(examples=7), "epochs": 8}
-
-    def stopping() -> Any:
-        return keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=restore)
-
-    def optimizer() -> Any:
-        return keras.optimizers.SGD(0.6, use_ema=average, ema_momentum=0.5)
-
-    lams = (0.0, 0.2, 0.8)
-    result = swept(lams, optimizer=optimizer(), early_stopping=stopping(), **options)
-    epochs = []
-    for i, lam in enumerate(lams):
-        callbacks = [stopping()]
-        model, history = alone(
-            linear, data(), optimizer(), lam=lam, loss=mse, callbacks=callbacks, **options
-        )
-        epochs.append(len(history["val_loss"]))
-        own = result.history["val_loss"][i]
-        assert own[~np.isnan(own)] == pytest.approx(history["val_loss"], rel=1e-5)
-        assert distance(result.weights[i], model.get_weights()) < 1e-5
-    assert min(epochs) < 8  # one at least has stopped
-    assert result.status == tuple("stopped" if n < 8 else "finished" for n in epochs)
-    assert ("best epoch in val_loss" in str(result)) is restore
 
 
 def test_what_is_interrupted_returns_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""`sweep` against `fit`: recurrent layers, which are loops within the loop of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import keras
+import pytest
+from keras import layers
+
+from tests.support.models import BACKEND
+from tests.support.sweeps import compare_with_fit, data, layer_cases
+
+
+def recurrent() -> Any:
+    inputs = keras.Input((5, 3))
+    outputs = [make(2)(inputs) for make in (layers.GRU, layers.LSTM, layers.SimpleRNN)]
+    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(outputs)))
+
+
+def recurrent_convolution() -> Any:
+    convolution = layers.ConvLSTM2D(2, 3)
+    return keras.Sequential(
+        [keras.Input((3, 5, 5, 2)), convolution, layers.Flatten(), layers.Dense(2)]
+    )
+
+
+MODELS: dict[str, tuple[Any, Any]] = {
+    "recurrent": (recurrent, lambda: data((5, 3))),
+    "recurrent convolution": (recurrent_convolution, lambda: data((3, 5, 5, 2))),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # JAX and torch compute their activations in float32, whatever Keras is set to.
+    single: Collection[str] = () if BACKEND == "tensorflow" else MODELS
+    cases = layer_cases(MODELS, single, full=metafunc.config.getoption("full"))
+    metafunc.parametrize(("name", "dtype", "whole"), cases)
+
+
+def test_each_member_equals_its_own_fit(name: str, dtype: str, whole: bool) -> None:
+    """Weights and metrics are those of `fit`, to 1e-5 in float32 and to 1e-10 in float64."""
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    build, examples = MODELS[name]
+    tolerance = {"float32": 1e-5, "float64": 1e-10}[dtype]
+    compare_with_fit(build, examples(), tolerance, whole=whole)
