@@ -6,6 +6,8 @@ only distributes tests to workers starts at once.
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
 import sys
@@ -35,6 +37,19 @@ pytest_plugins = [
 ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """In the fast tier XLA on JAX does not optimize what runs for milliseconds: a quarter less."""
+    if not config.getoption("full") and os.environ["KERAS_BACKEND"] == "jax":
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_what_is_imported() -> None:
+    """`attach` and the garbage collector look at every object: a third of the time of its tests."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _hear_ctrl_c() -> None:
     """A process that a shell starts in the background ignores Ctrl-C, which some tests press."""
@@ -48,6 +63,15 @@ def _record_steps_early() -> None:
         from l2keras._sweep import programs
 
         programs.RECORDED_AFTER = 4
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compile_to_python(request: pytest.FixtureRequest) -> None:
+    """In the fast tier torch.compile traces a step and runs it in Python: no C++ compiler."""
+    if os.environ["KERAS_BACKEND"] == "torch" and not request.config.getoption("full"):
+        import torch
+
+        torch.compile = functools.partial(torch.compile, backend="eager")
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +96,16 @@ def float64() -> None:
 
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
+
+
+@pytest.fixture
+def quick(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Arguments of `compile` for tests that are not about the form of the step.
+
+    TensorFlow takes longer to trace a step than to run a few of them. With `--full` it traces.
+    """
+    eager = os.environ["KERAS_BACKEND"] == "tensorflow" and not request.config.getoption("full")
+    return {"run_eagerly": True} if eager else {}
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ A test names its factors once:
 
 Without `--full`, the combinations are a covering array of strength two: each pair of values of two
 factors occurs in at least one of them (allpairspy constructs it). With `--full` they are the whole
-product. `possible`, a function of a dict of some of the factors, says which combinations exist.
+product. `possible`, a function of a dict of some of the factors, says which combinations exist, and
+`affordable` which of these the fast tier may take.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ import pytest
 from allpairspy import AllPairs
 
 Possible = Callable[[Mapping[str, Any]], bool]
+OPTIONS = ("possible", "affordable")
 
 
 def combinations(
-    factors: Mapping[str, Sequence[Any]], *, full: bool, possible: Possible = lambda _: True
+    factors: Mapping[str, Sequence[Any]],
+    *,
+    full: bool,
+    possible: Possible = lambda _: True,
+    affordable: Possible = lambda _: True,
 ) -> list[tuple[Any, ...]]:
     """Returns the combinations to test, each in the order of the factors.
 
@@ -30,11 +36,13 @@ def combinations(
         factors: The values of each factor, by its name.
         full: Whether to return the whole product, or a covering array of all pairs.
         possible: Whether a combination exists. It also gets incomplete combinations.
+        affordable: Whether a combination is cheap enough for a run that is not `full`.
     """
     names = list(factors)
 
     def exists(values: Sequence[Any]) -> bool:
-        return possible(dict(zip(names, values, strict=False)))
+        cell = dict(zip(names, values, strict=False))
+        return possible(cell) and (full or affordable(cell))
 
     if full or len(names) < 2:
         return [values for values in itertools.product(*factors.values()) if exists(values)]
@@ -59,13 +67,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "factorial(possible=None, **values): every pair of values, or all with --full"
+        "markers",
+        "factorial(possible=, affordable=, **values): every pair of values, or all with --full",
     )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for mark in metafunc.definition.iter_markers("factorial"):
         factors = dict(mark.kwargs)
-        options = {"possible": factors.pop("possible")} if "possible" in factors else {}
+        options = {name: factors.pop(name) for name in OPTIONS if name in factors}
         full = metafunc.config.getoption("full")
         metafunc.parametrize(list(factors), combinations(factors, full=full, **options))
