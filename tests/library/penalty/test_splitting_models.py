@@ -10,7 +10,7 @@ import pytest
 
 import l2keras
 from l2keras import HalfL2, PenaltySplit, WeightDecay
-from tests.library.penalty.test_splitting import ETA, LAM, PARTS, compiled
+from tests.contracts.test_splitting import ETA, LAM, PARTS, compiled
 from tests.support.models import (
     BACKEND,
     Linear,
@@ -33,24 +33,28 @@ class Stop(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end"])
-@pytest.mark.parametrize("with_decay", [False, True])
-def test_nothing_is_left_by_a_fit_that_was_interrupted(with_decay: bool, hook: str) -> None:
+@pytest.mark.factorial(
+    after=["evaluate", "fit", "split"],
+    hook=["on_train_batch_end", "on_epoch_end"],
+    with_decay=[False, True],
+)
+def test_nothing_is_left_by_a_fit_that_was_interrupted(
+    after: str, hook: str, with_decay: bool
+) -> None:
     """The next evaluate and the next fit are those of the model alone, or of a new callback."""
     decay = [WeightDecay(LAM)] if with_decay else []
     x, y = (np.asarray(array, "float32") for array in random_data(8))
     data = x, y
-    for after in ("evaluate", "fit", "split"):
-        model = compiled()
-        with pytest.raises(KeyboardInterrupt):
-            fit(model, data, [PenaltySplit(), *decay, Stop(hook)])
-        if after == "evaluate":
-            assert isinstance(model.evaluate(x, y, verbose=0), float)
-        elif after == "fit":
-            assert set(fit(model, data, epochs=2, validation_data=data)) == {"loss", "val_loss"}
-        else:
-            assert set(fit(model, data, [PenaltySplit()])) == PARTS
-            assert set(fit(model, data)) == {"loss"}
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, data, [PenaltySplit(), *decay, Stop(hook)])
+    if after == "evaluate":
+        assert isinstance(model.evaluate(x, y, verbose=0), float)
+    elif after == "fit":
+        assert set(fit(model, data, epochs=2, validation_data=data)) == {"loss", "val_loss"}
+    else:
+        assert set(fit(model, data, [PenaltySplit()])) == PARTS
+        assert set(fit(model, data)) == {"loss"}
 
 
 def test_a_regularizer_is_evaluated_once_a_step() -> None:

@@ -45,10 +45,10 @@ def build(name: str) -> Any:
     return getattr(keras.optimizers, name)(learning_rate=ETA, **ARGUMENTS.get(name, {}))
 
 
-def shrunk_by(optimizer: Any, decay: WeightDecay) -> tuple[Any, Any]:
+def shrunk_by(optimizer: Any, decay: WeightDecay, **compiling: Any) -> tuple[Any, Any]:
     """The kernel before and after five steps of zero gradients."""
     model = dense_model()
-    model.compile(optimizer, mse)
+    model.compile(optimizer, mse, **compiling)
     before = kernel(model)
     fit_zeros(model, STEPS, [decay])
     return before, kernel(model)
@@ -65,10 +65,12 @@ def test_keras_exports_the_optimizers_that_are_tested() -> None:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("coupling", ["decoupled", "independent"])
 @pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - NOT_DECOUPLED))
-def test_with_zero_gradients_weights_shrink_by_the_product(name: str, coupling: str) -> None:
+def test_with_zero_gradients_weights_shrink_by_the_product(
+    name: str, coupling: str, quick: dict[str, Any]
+) -> None:
     """W is multiplied by (1 - eta*lam)**5, or (1 - lam)**5, and by nothing else."""
     factor = 1 - ETA * LAM if coupling == "decoupled" else 1 - LAM
-    before, after = shrunk_by(build(name), WeightDecay(LAM, coupling=coupling))
+    before, after = shrunk_by(build(name), WeightDecay(LAM, coupling=coupling), **quick)
     assert relative_distance(after, before * factor**STEPS) < 1e-12
 
 
@@ -84,14 +86,14 @@ def test_optimizers_that_do_not_step_from_w_are_refused(name: str, coupling: str
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_coupled_is_the_penalty_for_every_optimizer(name: str) -> None:
+def test_coupled_is_the_penalty_for_every_optimizer(name: str, quick: dict[str, Any]) -> None:
     """With zero data gradients coupled decay is the step that HalfL2 takes, bit for bit."""
     from l2keras import HalfL2
 
-    _, decayed = shrunk_by(build(name), WeightDecay(LAM, coupling="coupled"))
+    _, decayed = shrunk_by(build(name), WeightDecay(LAM, coupling="coupled"), **quick)
     model = dense_model(regularizer=HalfL2(LAM))
     before = kernel(model)
-    model.compile(build(name), mse)
+    model.compile(build(name), mse, **quick)
     fit_zeros(model, STEPS)
     assert relative_distance(decayed, kernel(model)) < 1e-12
     assert relative_distance(decayed, before) > 1e-7

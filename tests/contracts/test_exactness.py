@@ -3,14 +3,15 @@
 Four linear layers, the towers, learn the same targets in one model: `decoupled` and `coupled`
 are decayed by a callback each, `half_l2` and `builtin` have a regularizer. Nothing ties them,
 so after any fit the four kernels must be equal, and equal to the one computed here in NumPy.
+With `--full` a fit has 52 updates instead of 10.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -29,11 +30,24 @@ from tests.support.models import (
 )
 
 LAM = 0.125
-BATCHES = 13  # odd, and no multiple of 4: the last execution of an epoch is a shorter one
 BATCH_SIZE = 4
-EPOCHS = 4  # twice as many with two accumulation steps: 52 updates in every case
 TOWERS = ("decoupled", "coupled", "half_l2", "builtin")
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+
+
+class Size(NamedTuple):
+    """How long a fit is."""
+
+    batches: int  # odd, and no multiple of 4: the last execution of an epoch is a shorter one
+    epochs: int  # twice as many with two accumulation steps: as many updates in every case
+
+
+SHORT, LONG = Size(5, 2), Size(13, 4)
+
+
+@pytest.fixture
+def size(request: pytest.FixtureRequest) -> Size:
+    return LONG if request.config.getoption("full") else SHORT
 
 
 def linear_decay(step: int) -> float:
@@ -46,31 +60,31 @@ def rate_of_epoch(epoch: int) -> float:
     return 0.5 * (1 - epoch / 16)
 
 
-def learning_rate_at(rate: str, step: int) -> float:
+def learning_rate_at(rate: str, step: int, batches: int) -> float:
     """eta at `step`, which counts batches; Keras' schedules do so too under accumulation."""
-    by_rate = {"schedule": linear_decay(step), "callback": rate_of_epoch(step // BATCHES)}
+    by_rate = {"schedule": linear_decay(step), "callback": rate_of_epoch(step // batches)}
     return by_rate.get(rate, 0.5)
 
 
-def data() -> tuple[Any, Any, Any]:
-    """The first kernel, inputs, and targets of one tower."""
-    inputs, targets = random_data(BATCHES * BATCH_SIZE)
-    return np.random.default_rng(5).normal(size=(3, 2)), inputs, targets
+def start() -> Any:
+    """The first kernel of each tower."""
+    return np.random.default_rng(5).normal(size=(3, 2))
 
 
 @cache
-def expected(rate: str, accumulation: int) -> Any:
+def expected(size: Size, rate: str, accumulation: int, lam: float = LAM) -> Any:
     """The kernel after W <- W - eta * (g + lam * W), by hand in float64."""
-    weight, inputs, targets = data()
+    weight, (inputs, targets) = start(), random_data(size.batches * BATCH_SIZE)
     total = np.zeros_like(weight)
-    for step in range(BATCHES * EPOCHS * accumulation):
-        rows = slice(step % BATCHES * BATCH_SIZE, (step % BATCHES + 1) * BATCH_SIZE)
+    for step in range(size.batches * size.epochs * accumulation):
+        first = step % size.batches * BATCH_SIZE
+        rows = slice(first, first + BATCH_SIZE)
         # the loss is a mean over the four towers, too
         total += linear_gradient(weight, inputs[rows], targets[rows]) / len(TOWERS)
         if (step + 1) % accumulation == 0:
-            eta = learning_rate_at(rate, step)
+            eta = learning_rate_at(rate, step, size.batches)
             assert eta * LAM >= 0.01
-            weight = weight - eta * (total / accumulation + LAM * weight)
+            weight = weight - eta * (total / accumulation + lam * weight)
             total = np.zeros_like(weight)
     return weight
 
@@ -84,11 +98,11 @@ def towers() -> Any:
         for name in TOWERS
     ]
     model = keras.Model(inputs, keras.layers.Concatenate()(outputs))
-    model.set_weights([data()[0]] * len(TOWERS))
+    model.set_weights([start()] * len(TOWERS))
     return model
 
 
-def train(rate: str, accumulation: int, **compile_arguments: Any) -> dict[str, Any]:
+def train(size: Size, rate: str, accumulation: int, **compile_arguments: Any) -> dict[str, Any]:
     """The kernel of each tower after the fit."""
     schedule = keras.optimizers.schedules.PolynomialDecay(0.5, 128, end_learning_rate=0.0)
     optimizer = keras.optimizers.SGD(
@@ -103,9 +117,9 @@ def train(rate: str, accumulation: int, **compile_arguments: Any) -> dict[str, A
     ]
     if rate == "callback":
         callbacks.insert(0, keras.callbacks.LearningRateScheduler(rate_of_epoch))
-    _, inputs, targets = data()
+    inputs, targets = random_data(size.batches * BATCH_SIZE)
     feed = inputs, np.tile(targets, len(TOWERS))
-    fit(model, feed, callbacks, batch_size=BATCH_SIZE, epochs=EPOCHS * accumulation)
+    fit(model, feed, callbacks, batch_size=BATCH_SIZE, epochs=size.epochs * accumulation)
     return {name: to_numpy(model.get_layer(name).kernel) for name in TOWERS}
 
 
@@ -128,30 +142,48 @@ def quickly(mode: str) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rate", ["constant", "schedule", "callback"])
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
-@pytest.mark.parametrize("mode", ["graph", "jit", "eager"])
+def exists(cell: Mapping[str, Any]) -> bool:
+    """Whether Keras has it: on torch only steps_per_execution=1, on JAX no graph mode.
+
+    On JAX jit_compile=False runs as run_eagerly does.
+    """
+    if BACKEND == "torch":
+        return bool(cell.get("steps_per_execution", 1) == 1)
+    return not (BACKEND == "jax" and cell.get("mode") == "graph")
+
+
+def is_affordable(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell takes less than some seconds: on torch a compiled step takes ten."""
+    one = {"accumulation": 1, "rate": "schedule", "dtype": "float64"}
+    compiled = BACKEND == "torch" and cell.get("mode") == "jit"
+    return not compiled or all(cell.get(key, value) == value for key, value in one.items())
+
+
+@pytest.mark.factorial(
+    mode=["graph", "jit", "eager"],
+    steps_per_execution=[1, 4],
+    accumulation=[1, 2],
+    rate=["constant", "schedule", "callback"],
+    dtype=["float32", "float64"],
+    possible=exists,
+    affordable=is_affordable,
+)
 def test_decay_and_penalty_are_one_trajectory(
-    mode: str, steps_per_execution: int, accumulation: int, rate: str, dtype: str
+    size: Size, mode: str, steps_per_execution: int, accumulation: int, rate: str, dtype: str
 ) -> None:
-    """Decoupled, coupled, HalfL2(lam) and L2(lam / 2) agree with NumPy after 52 updates."""
-    if BACKEND == "torch" and steps_per_execution > 1:
-        pytest.skip("Keras on torch refuses steps_per_execution > 1")
-    if BACKEND == "jax" and mode == "graph":
-        pytest.skip("Keras on JAX has no graph mode: jit_compile=False runs as run_eagerly does")
+    """Decoupled, coupled, HalfL2(lam) and L2(lam / 2) agree with NumPy after every update."""
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     with quickly(mode):
         kernels = train(
+            size,
             rate,
             accumulation,
             jit_compile=mode == "jit",
             run_eagerly=mode == "eager",
             steps_per_execution=steps_per_execution,
         )
-    reference = expected(rate, accumulation)
+    reference = expected(size, rate, accumulation)
     for name, result in kernels.items():
         assert result.dtype == dtype
         assert relative_distance(result, reference) < TOLERANCE[dtype], name
@@ -159,10 +191,8 @@ def test_decay_and_penalty_are_one_trajectory(
         assert relative_distance(result, kernels["builtin"]) < TOLERANCE[dtype], name
 
 
-def test_the_trajectory_is_another_one_without_decay() -> None:
+@pytest.mark.parametrize("size", [SHORT, LONG])
+def test_the_trajectory_is_another_one_without_decay(size: Size) -> None:
     """Doing nothing would be 10,000 times over the tolerance, and so would one step too few."""
-    weight, inputs, targets = data()
-    for step in range(BATCHES * EPOCHS):
-        rows = slice(step % BATCHES * BATCH_SIZE, (step % BATCHES + 1) * BATCH_SIZE)
-        weight = weight - 0.5 * linear_gradient(weight, inputs[rows], targets[rows]) / len(TOWERS)
-    assert relative_distance(weight, expected("constant", 1)) > 0.01
+    without = expected(size, "constant", 1, lam=0.0)
+    assert relative_distance(without, expected(size, "constant", 1)) > 0.01

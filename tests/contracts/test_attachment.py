@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ from tests.support.attachments import (
 from tests.support.models import BACKEND, dense_model, fit_zeros, kernel
 
 
-@pytest.mark.parametrize("jit", [False, True])
+def is_affordable(cell: Mapping[str, Any]) -> bool:
+    """Whether it takes less than five seconds: JAX without jit compiles each operation alone."""
+    return BACKEND != "jax" or cell["jit"] is True
+
+
+@pytest.mark.factorial(jit=[False, True], affordable=is_affordable)
 def test_it_counts_from_the_next_step_on(jit: bool) -> None:
     """After fit and evaluate: training, evaluation and train_on_batch have the penalty; detach."""
     model = compiled(jit_compile=jit and BACKEND != "torch")
@@ -154,35 +160,3 @@ def test_a_loaded_model(tmp_path: Path) -> None:
     model.save(tmp_path / "b.keras")
     loaded = keras.models.load_model(tmp_path / "b.keras")
     assert shrinkage(loaded, one_step(loaded)) == pytest.approx(FACTOR)
-
-
-@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ConvNeXtTiny"])
-def test_keras_applications(name: str) -> None:
-    """Every kernel, depthwise ones included, in the model and in its copy; and off again."""
-    if BACKEND == "jax" and name != "MobileNetV2":
-        pytest.skip("JAX takes 20 s to build it, and nothing in it depends on the backend")
-    make = getattr(keras.applications, name)
-    model = make(weights=None, input_shape=(32, 32, 3), classes=3)
-    expected = [v.path for v in model.trainable_weights if v.path.endswith("kernel")]
-    attachment = attach(model, HalfL2(LAM))
-    assert [change.path for change in attachment.changes] == expected
-    assert attachment.persistent
-    clone = type(model).from_config(model.get_config())
-    assert regularized(clone) == regularized(model) == [("kernel", LAM)] * len(expected)
-    detach(model)
-    assert not model.losses
-    assert "HalfL2" not in str(model.get_config())
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="Saving depends on no backend, and takes 5 s")
-def test_a_model_of_keras_applications_survives_saving(tmp_path: Path) -> None:
-    """Loaded from a .keras file it has every HalfL2 and the penalty of its own weights."""
-    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=3)
-    attach(model, HalfL2(LAM))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    kernels = [v.path for v in loaded.trainable_weights if v.path.endswith("kernel")]
-    assert [v.path for v in loaded.weights if v.regularizer is not None] == kernels
-    assert len(kernels) == 53  # 52 convolutions and the classifier
-    assert penalty(loaded) == pytest.approx(LAM * half_squares(loaded, "kernel"), rel=1e-4)
-    assert penalty(loaded) == pytest.approx(penalty(model), rel=1e-6)
