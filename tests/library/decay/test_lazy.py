@@ -19,7 +19,9 @@ sparse = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone ha
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def embedded(optimizer: Any, *, shared: bool = False, **embedding: Any) -> Any:
+def embedded(
+    optimizer: Any, *, shared: bool = False, compiling: Any = None, **embedding: Any
+) -> Any:
     """An embedding of 50 rows, read once or twice, its mean to a linear layer."""
     table = keras.layers.Embedding(ROWS, WIDTH, name="table", **embedding)
     inputs = keras.Input((LENGTH,), dtype="int32")
@@ -31,7 +33,7 @@ def embedded(optimizer: Any, *, shared: bool = False, **embedding: Any) -> Any:
     generator = np.random.default_rng(5)
     for variable in model.trainable_variables:
         variable.assign(generator.normal(size=variable.shape))
-    model.compile(optimizer, mse)
+    model.compile(optimizer, mse, **(compiling or {}))
     return model
 
 
@@ -73,11 +75,15 @@ OPTIMIZERS = {
 @sparse
 @pytest.mark.parametrize("shared", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_equals_the_dense_form(name: str, shared: bool) -> None:
+def test_it_equals_the_dense_form(name: str, shared: bool, quick: dict[str, Any]) -> None:
     """All weights and the losses of both epochs, validation included, equal dense decay's."""
     results = []
-    for decay in ([WeightDecay(LAM, lazy=True)], [WeightDecay(LAM)], []):
-        model = embedded(OPTIMIZERS[name](), shared=shared)
+    for decay, compiling in (
+        ([WeightDecay(LAM, lazy=True)], {}),
+        ([WeightDecay(LAM)], quick),
+        ([], quick),
+    ):
+        model = embedded(OPTIMIZERS[name](), shared=shared, compiling=compiling)
         logs = train(model, *decay, validation_data=batches())
         results.append((np.concatenate([w.ravel() for w in model.get_weights()]), logs))
     (lazy, lazy_logs), (dense, dense_logs), (none, _) = results
@@ -274,9 +280,7 @@ class Ends(keras.callbacks.Callback):
 
 @sparse
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras, of an unknown length
-@pytest.mark.parametrize("steps_per_execution", [1, 3, 16])
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.factorial(steps_per_execution=[1, 3, 16], known=[True, False], lazy=[True, False])
 def test_every_row_is_up_to_date_when_an_epoch_ends(
     lazy: bool, known: bool, steps_per_execution: int
 ) -> None:

@@ -125,13 +125,12 @@ class Breaks(keras.callbacks.Callback):
         raise self._error
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize(
-    "hook",
-    ["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end",
-     "on_epoch_end", "on_train_end"],
+@pytest.mark.factorial(
+    hook=["on_train_begin", "on_epoch_begin", "on_train_batch_begin", "on_train_batch_end",
+          "on_epoch_end", "on_train_end"],
+    error=[RuntimeError, KeyboardInterrupt],
+    first=[True, False],
 )  # fmt: skip
-@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
 def test_a_fit_that_was_broken_off_leaves_nothing(
     hook: str, error: type[BaseException], first: bool
 ) -> None:
