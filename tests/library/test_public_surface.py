@@ -1,91 +1,11 @@
-"""What the package exports and imports."""
+"""What a fresh interpreter loads with the package."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
-
-import l2keras
-
-PACKAGE = Path(l2keras.__file__).parent
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
-NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES]
-BACKENDS = {"tensorflow", "jax", "torch"}
-# The layers of the library, from below: a module may import those before it.
-LAYERS = [
-    *("_validation", "_keras.xla", "_squares", "penalties"),
-    *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
-    *(
-        "_keras.cluster",
-        "_keras.own_decay",
-        "_keras.rehearsal",
-        "_keras.retrace",
-        "_keras.tensorflow_rules",
-        "_keras.torch_vmap",
-        "masks",
-        "regularizers",
-    ),
-    *("_convert.system", "_convert.systems", "_convert.equivalence", "_convert.conversion"),
-    *("_convert.catalogue", "_convert.timescales", "__main__"),
-    *("_attach.serialized", "_attach.changes", "_attach.attach", "splitting"),
-    *("_decay.rounding", "_decay.lazy", "_decay.anchors", "_decay.rules", "_decay.updates"),
-    *("_decay.train_function", "_decay.forms"),
-    *("_audit.rows", "_audit.render", "_audit.report", "_audit.callback_decay", "_audit.subject"),
-    *("_audit.rules_of_decay", "_audit.rules_of_settings", "_audit.findings", "_audit.audit"),
-    "callbacks",
-    *("_sweep.members", "_sweep.feed", "_sweep.memory"),
-    *("_sweep.refusals", "_sweep.vectorize", "_sweep.interrupts"),
-    *("_sweep.recording", "_sweep.programs", "_sweep.loops"),
-    *("_sweep.template", "_sweep.optimizer", "_sweep.stacking", "_sweep.evaluation"),
-    *("_sweep.stack", "_sweep.group"),
-    *("_sweep.stopping", "_sweep.training", "_sweep.result", "_sweep.checks", "_sweep.sweep"),
-]
-
-
-def imports(module: Path, *, at_top: bool) -> set[str]:
-    """Every imported module in full, at the top or inside functions."""
-    tree = ast.parse(module.read_text())
-    top = set(tree.body)
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom) and (node in top) == at_top:
-            names = {alias.name for alias in node.names}
-            if isinstance(node, ast.ImportFrom):
-                names = {f"{node.module}.{name}" for name in names}
-            found |= names
-    return found
-
-
-def test_all_is_the_public_surface() -> None:
-    """`__all__` is sorted, and is every public name that is not a module."""
-    assert l2keras.__all__ == sorted(l2keras.__all__)
-    modules = {name.split(".")[0] for name in NAMES}
-    public = {name for name in dir(l2keras) if not name.startswith("_")} - modules
-    assert public == set(l2keras.__all__)
-
-
-def test_type_checkers_and_python_find_the_names_in_the_same_modules() -> None:
-    """What __init__ imports for type checkers is what it loads when a name is asked for."""
-    imported = {
-        alias.name: f"{node.module}"
-        for node in ast.walk(ast.parse(Path(l2keras.__file__).read_text()))
-        if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("l2keras.")
-        for alias in node.names
-    }
-    assert imported == {name: f"l2keras.{home}" for name, home in l2keras._HOMES.items()}
-    assert set(imported) == set(l2keras.__all__)
-
-
-def test_a_name_that_it_has_not_is_an_attribute_error() -> None:
-    """As of any module, with the nearest name for Python's "Did you mean"."""
-    name = "HalfL"
-    with pytest.raises(AttributeError, match="module 'l2keras' has no attribute 'HalfL'") as caught:
-        getattr(l2keras, name)
-    assert (caught.value.name, caught.value.obj) == (name, l2keras)
+from tests.unit.test_public_surface import NAMES
 
 
 def test_the_public_modules_are_attributes_without_an_import() -> None:
@@ -94,36 +14,6 @@ def test_the_public_modules_are_attributes_without_an_import() -> None:
     program = f"import l2keras; print([getattr(l2keras, name).__name__ for name in {names}])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1:] == [str([f"l2keras.{name}" for name in names])]
-
-
-@pytest.mark.parametrize("name", l2keras.__all__)
-def test_every_public_name_has_an_executed_example(name: str) -> None:
-    """Each public object documents its convention and has a doctest."""
-    documentation = getattr(l2keras, name).__doc__
-    assert "Convention:" in documentation
-    assert ">>> " in documentation
-
-
-@pytest.mark.parametrize("module", MODULES, ids=NAMES)
-def test_the_library_imports_keras_and_numpy_only(module: Path) -> None:
-    """At the top only the standard library, Keras and NumPy; backends, too, inside functions."""
-    allowed = {*sys.stdlib_module_names, "keras", "numpy", "l2keras"}
-    assert {name.split(".")[0] for name in imports(module, at_top=True)} <= allowed
-    assert {name.split(".")[0] for name in imports(module, at_top=False)} <= {*BACKENDS, *allowed}
-
-
-def test_every_module_has_its_layer() -> None:
-    """A new module has to be given its place."""
-    assert set(LAYERS) == set(NAMES)
-
-
-@pytest.mark.parametrize("module", MODULES, ids=NAMES)
-def test_the_layers_of_the_library_point_down(module: Path) -> None:
-    """No module imports one that is above it."""
-    name = NAMES[MODULES.index(module)]
-    found = imports(module, at_top=True) | imports(module, at_top=False)
-    above = {f"l2keras.{other}" for other in LAYERS[LAYERS.index(name) + 1 :]}
-    assert not [path for path in found if any(f"{path}.".startswith(f"{one}.") for one in above)]
 
 
 def test_importing_it_loads_itself_and_nothing_else() -> None:
