@@ -5,7 +5,7 @@ A test names its factors once:
     @pytest.mark.factorial(mode=["graph", "jit"], rate=["constant", "schedule"], steps=[1, 4])
 
 Without `--full`, the combinations are a covering array of strength two: each pair of values of two
-factors occurs in at least one of them (allpairspy constructs it). With `--full` they are the whole
+factors that can occur does so in at least one of them. With `--full` they are the whole
 product. `possible`, a function of a dict of some of the factors, says which combinations exist, and
 `affordable` which of these the fast tier may take.
 """
@@ -21,6 +21,7 @@ from allpairspy import AllPairs
 
 Possible = Callable[[Mapping[str, Any]], bool]
 OPTIONS = ("possible", "affordable")
+FULL = False  # whether `--full` is given; for helpers, which have no config to ask
 
 
 def combinations(
@@ -44,17 +45,26 @@ def combinations(
         cell = dict(zip(names, values, strict=False))
         return possible(cell) and (full or affordable(cell))
 
-    if full or len(names) < 2:
-        return [values for values in itertools.product(*factors.values()) if exists(values)]
     # allpairspy compares values; positions compare equal only to themselves.
-    positions = [range(len(values)) for values in factors.values()]
-    levels = [list(values) for values in factors.values()]
+    positions = [list(range(len(values))) for values in factors.values()]
+    levels = list(factors.values())
 
     def at(row: Sequence[int]) -> tuple[Any, ...]:
         return tuple(level[position] for level, position in zip(levels, row, strict=False))
 
-    rows = AllPairs([list(one) for one in positions], filter_func=lambda row: exists(at(row)))
+    every = [row for row in itertools.product(*positions) if exists(at(row))]
+    rows = every
+    if not full and len(names) > 1:
+        rows = [tuple(row) for row in AllPairs(positions, filter_func=lambda row: exists(at(row)))]
+        for row in every:  # allpairspy may leave out a pair that few combinations have
+            if pairs([row]) - pairs(rows):
+                rows.append(row)
     return [at(row) for row in rows]
+
+
+def pairs(rows: Sequence[tuple[int, ...]]) -> set[tuple[tuple[int, int], tuple[int, int]]]:
+    """Returns each two (factor, value) that occur in one row, by position."""
+    return {pair for row in rows for pair in itertools.combinations(enumerate(row), 2)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,6 +76,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    global FULL
+    FULL = config.getoption("full")
     config.addinivalue_line(
         "markers",
         "factorial(possible=, affordable=, **values): every pair of values, or all with --full",

@@ -13,6 +13,7 @@ import pytest
 import l2keras
 from l2keras import masks
 from l2keras._sweep import loops
+from tests.support import factorial
 from tests.support.models import BACKEND, Linear, mse
 
 EXAMPLES = 11  # two batches of 4 and a remainder of 3
@@ -70,7 +71,7 @@ def alone(
         callbacks.append(decay)
     jit = "auto" if BACKEND == "jax" else False
     # How `fit` runs its steps is not what these tests are about; to trace them takes longer.
-    eager = BACKEND == "tensorflow"
+    eager = BACKEND == "tensorflow" and not factorial.FULL
     model.compile(optimizer, loss, metrics=metrics, jit_compile=jit, run_eagerly=eager)
     batches = Batches(*data, seed)
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=batches.begin))

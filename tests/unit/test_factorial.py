@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.factorial import combinations
+from tests.support.factorial import combinations, pairs
 
 Factors = dict[str, list[Any]]
 
@@ -31,11 +31,6 @@ def positions(rows: list[tuple[Any, ...]], factors: Factors) -> list[tuple[int, 
         )
         for row in rows
     ]
-
-
-def pairs(rows: list[tuple[int, ...]]) -> set[tuple[tuple[int, int], tuple[int, int]]]:
-    """Returns each two (factor, value) that occur in one row."""
-    return {pair for row in rows for pair in itertools.combinations(enumerate(row), 2)}
 
 
 def product(factors: Factors) -> list[tuple[int, ...]]:
@@ -81,6 +76,21 @@ def test_what_is_impossible_never_occurs() -> None:
     for rows in (fast, full):
         assert not [row for row in rows if row[:2] == (3, 4)]
     assert pairs(positions(fast, factors)) == pairs(positions(full, factors))
+
+
+def test_pairs_that_few_combinations_have_occur() -> None:
+    """Only one combination has a = 3 and b = 3, and only one c = 3: it is there."""
+
+    def only_one(cell: Mapping[str, Any]) -> bool:
+        three = [value == 3 for value in cell.values()]
+        return not any(three) or all(three)
+
+    factors: Factors = {name: [1, 2, 3] for name in "abcd"}
+    fast = combinations(factors, full=False, possible=only_one)
+    full = combinations(factors, full=True, possible=only_one)
+    assert len(full) == 2**4 + 1
+    assert pairs(positions(fast, factors)) == pairs(positions(full, factors))
+    assert (3, 3, 3, 3) in fast
 
 
 def test_what_is_not_affordable_occurs_with_full_only() -> None:
