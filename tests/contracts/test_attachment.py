@@ -28,7 +28,7 @@ from tests.support.models import BACKEND, dense_model, fit_zeros, kernel
 
 
 def is_affordable(cell: Mapping[str, Any]) -> bool:
-    """Whether it takes less than five seconds: JAX without jit compiles each operation alone."""
+    """Whether it takes less than some seconds: JAX without jit compiles each operation alone."""
     return BACKEND != "jax" or cell["jit"] is True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -62,9 +62,17 @@ def test_keras_exports_the_optimizers_that_are_tested() -> None:
     ]  # fmt: skip
 
 
+def is_affordable(cell: Mapping[str, Any]) -> bool:
+    """Whether a run of JAX, which compiles each fit, has time for it."""
+    return BACKEND != "jax" or cell.get("coupling") != "independent" or cell["name"] == "Adam"
+
+
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("coupling", ["decoupled", "independent"])
-@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - NOT_DECOUPLED))
+@pytest.mark.factorial(
+    name=sorted(set(OPTIMIZERS) - NOT_DECOUPLED),
+    coupling=["decoupled", "independent"],
+    affordable=is_affordable,
+)
 def test_with_zero_gradients_weights_shrink_by_the_product(
     name: str, coupling: str, quick: dict[str, Any]
 ) -> None:

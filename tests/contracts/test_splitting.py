@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,13 @@ def test_replicas_share_the_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(to_numpy(model_penalty(model))) == pytest.approx(half, rel=TOLERANCE)
 
 
+def is_affordable(cell: Mapping[str, Any]) -> bool:
+    """Whether it takes less than some seconds: JAX without jit compiles each operation alone."""
+    return BACKEND != "jax" or cell["jit"] is True
+
+
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.factorial(jit=[False, True], affordable=is_affordable)
 def test_the_parts_are_those_of_the_steps(jit: bool) -> None:
     """Batches of 4, 4 and 2: each part is the mean over samples of the values at each step."""
     model = compiled(jit_compile=jit and BACKEND != "torch")
