@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments import cli, paths, presets, search, train, tune, tuning
+from experiments import cli, paths, search, train, tune, tuning
 from experiments.data import Dataset, load_data
-from experiments.schema import ConfigError, TuneConfig
+from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import Compose, runs_of
+from tests.support.tuned import Tuned, left_behind, run_tune
 
 # Least squares with as much noise as signal: with half_l2 it is ridge regression.
 RIDGE = [
@@ -32,49 +24,6 @@ RIDGE = [
 ]  # fmt: skip
 # A trial that takes half a second.
 TINY = ["data=teacher_student", "model=linear", "training.epochs=2"]
-
-
-@dataclass
-class Tuned:
-    """What one study left behind."""
-
-    store: Store
-    parent: Any
-    children: list[Any]  # by trial, then by start
-    trials: list[search.Tried]
-    printed: str
-    folder: Path
-
-    def artifact(self, name: str) -> Path:
-        return Path(self.store.client.download_artifacts(self.parent.info.run_id, name))
-
-
-@contextlib.contextmanager
-def presets_in(folder: Path) -> Any:
-    """Presets go to `folder`/experiment, where `hydra.searchpath` finds them."""
-    (folder / "experiment").mkdir(exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(presets, "PRESETS", folder / "experiment")
-        yield
-
-
-def left_behind(node: Any, folder: Path, printed: str = "") -> Tuned:
-    config: TuneConfig = cli.typed(node)
-    store = Store(config.tracking.uri, config.tracking.study)
-    [parent] = [run for run in runs_of(store) if run.data.tags.get("kind") == "tuning"]
-    study = search.open_study(tune.storage_url(config), tuning.study_name(config), config)
-    children = sorted(
-        runs_of(store, parent), key=lambda r: (int(r.data.tags["trial"]), r.info.start_time)
-    )
-    return Tuned(store, parent, children, search.tried(study), printed, folder)
-
-
-def run_tune(composed: Compose, folder: Path, *overrides: str) -> Tuned:
-    node = composed("tune", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}", *overrides)
-    printed = io.StringIO()
-    with presets_in(folder), contextlib.redirect_stdout(printed):
-        tune.tune(node)
-    return left_behind(node, folder, printed.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -303,42 +252,3 @@ def test_the_study_lies_beside_the_store(composed: Compose, tmp_path: Path) -> N
     assert tune.storage_url(server) == f"sqlite:///{paths.RUNS / 'optuna.db'}"
     own = cli.typed(composed("tune", "tune.storage='postgresql://host/db'"))
     assert tune.storage_url(own) == "postgresql://host/db"
-
-
-@pytest.mark.slow
-def test_sigkill_and_sigterm(composed: Compose, tmp_path: Path) -> None:
-    """Killed by SIGKILL, then by SIGTERM, then left alone, a study ends whole and consistent."""
-    command = [
-        "training.epochs=10",
-        "model.width=8",
-        "tune.num_trials=6",
-        "tune.preset=tuned_kill_test",
-    ]
-    uri = f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
-    for number, started in ((signal.SIGKILL, 1), (signal.SIGTERM, 3)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.tune", uri, f"hydra.run.dir={tmp_path}", *command],
-            cwd=paths.PROJECT, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        wait_for(process, f"{started}/6 ")
-        time.sleep(0.3)
-        os.kill(process.pid, number)
-        process.communicate(timeout=60)
-        assert process.returncode != 0
-    tuned = run_tune(composed, tmp_path, uri, *command)
-    states = [trial.state for trial in tuned.trials]
-    assert search.num_done(tuned.trials) == 6
-    assert set(states) <= {"complete", "pruned", "killed"}
-    assert states.count("killed") == 2
-    assert tuned.parent.info.status == "FINISHED"
-    for run, state in zip(tuned.children, states, strict=True):
-        assert run.info.status == ("KILLED" if state == "killed" else "FINISHED")
-    assert all(math.isfinite(trial.value) for trial in tuned.trials if trial.state != "killed")
-
-
-def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(beginning):
-            return
-    pytest.fail(f"the command ended with {process.wait()}")
