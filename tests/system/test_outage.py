@@ -57,7 +57,7 @@ def test_a_server_that_stays_away(
     kept.write_text("a file")
     with store.run("one") as one:
         one.log_params({"lam": 0.1})
-        assert one.flush()
+        assert one.flush(patience=60)  # a busy machine may need longer than the run
         tracking_server.stop()
         one.log_metrics({"loss": 1.0})
         one.log_file(kept)
@@ -79,7 +79,7 @@ def test_what_was_left_is_sent_by_the_next_launch(
     monkeypatch.setattr(run, "PATIENCE", 0.5)
     store = Store(tracking_server.uri, "study")
     with store.run("one") as one:
-        assert one.flush()
+        assert one.flush(patience=60)  # a busy machine may need longer than the run
         tracking_server.stop()
         one.log_metrics({"loss": 1.0})
     foreign = one.spill.with_name("0" * 32 + ".jsonl")
@@ -119,25 +119,3 @@ def test_a_store_that_does_not_answer(tracking_server: TrackingServer) -> None:
         Store(uri, "study")
     assert "secret" not in str(e.value)
     assert "\n" not in str(e.value)
-
-
-def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is not there is told, before MLflow is loaded."""
-    with pytest.raises(SystemExit, match="2"):
-        upload.main(["nowhere.jsonl"])
-    assert "Received: nowhere.jsonl" in capsys.readouterr().err
-
-
-def test_upload_of_what_no_run_has_left(
-    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A file of another kind, or of a run that the store does not have, is told, and stays."""
-    noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
-    noise.write_text("noise\n")
-    foreign.write_text('["params", {"lam": "0.1"}]\n')
-    assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
-    told = capsys.readouterr().err
-    assert f"{noise} is no file that a run has left" in told
-    assert f"{foreign}: The store refuses what is written" in told
-    assert noise.exists()
-    assert foreign.exists()
