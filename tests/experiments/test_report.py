@@ -15,6 +15,8 @@ from experiments.tracking import Store
 from tests.support.runs import Compose
 from tests.support.synthetic import Trial, seeds
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 TRIALS = [
     *seeds(Trial("half_l2", 0.1), [0.70, 0.80, 0.90]),
     *seeds(Trial("decoupled", 0.1), [0.61, 0.70, 0.79]),

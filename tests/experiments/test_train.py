@@ -15,6 +15,8 @@ from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import SMALL, Compose, runs_of
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 PRESETS = sorted(path.stem for path in (paths.CONFIGS / "experiment").glob("*.yaml"))
 
 

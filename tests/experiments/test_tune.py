@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,30 @@ from experiments.tracking import Store
 from tests.support.runs import Compose, runs_of
 from tests.support.tuned import Tuned, left_behind, run_tune
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 # Least squares with as much noise as signal: with half_l2 it is ridge regression.
+RATE, EPOCHS, TRIALS = 0.3, 15, 9
 RIDGE = [
-    "data=teacher_student", "model=linear", "training.batch_size=40", "training.epochs=40",
-    "optimizer.learning_rate=0.15", "tune.lam=[1e-3,100.0]", "tune.warmup_epochs=3",
-    "tune.num_trials=14", "tune.preset=tuned_ridge",
+    "data=teacher_student", "data.num_features=8", "data.target_noise=2.0", "model=linear",
+    "training.batch_size=40", f"training.epochs={EPOCHS}", f"optimizer.learning_rate={RATE}",
+    "tune.lam=[1e-3,1000.0]", "tune.warmup_epochs=3", f"tune.num_trials={TRIALS}",
+    "tune.preset=tuned_ridge",
 ]  # fmt: skip
 # A trial that takes half a second.
 TINY = ["data=teacher_student", "model=linear", "training.epochs=2"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: to make one takes MLflow seconds. Each has a study of its own."""
-    return tmp_path_factory.mktemp("tune")
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """One store for all tests, each of which has a study of its own."""
+    folder = tmp_path_factory.mktemp("tune")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def ridge(composed: Compose, folder: Path) -> Tuned:
+def ridge(composed: Compose, eager_steps: None, folder: Path) -> Tuned:
     return run_tune(composed, folder, *RIDGE)
 
 
@@ -51,13 +58,13 @@ def test_it_finds_the_lambda_of_ridge_regression(composed: Compose, ridge: Tuned
     """The best lambda is near the optimum in closed form, inside the range, far from the worst."""
     config = cli.typed(composed("tune", *RIDGE))
     data = load_data(config.data, config.seed, "float32")
-    grid = np.geomspace(1e-3, 100, 200)
+    grid = np.geomspace(1e-3, 1000, 240)
     losses = [closed_form_loss(data, lam) for lam in grid]
     optimum, least = grid[int(np.argmin(losses))], min(losses)
     assert losses[0] > 1.2 * least < losses[-1]  # an interior optimum, worth a search
     best = search.best(ridge.trials)
     assert best is not None
-    assert best.value == pytest.approx(least, rel=0.1)  # 40 steps are not quite the limit
+    assert best.value == pytest.approx(least, rel=0.1)  # 15 steps are not quite the limit
     assert optimum / 4 < best.params[tuning.LAM] < optimum * 4
     complete = [trial.value for trial in ridge.trials if trial.state == "complete"]
     assert best.value < 0.8 * max(complete)
@@ -65,8 +72,8 @@ def test_it_finds_the_lambda_of_ridge_regression(composed: Compose, ridge: Tuned
 
 def test_divergence_is_a_failed_run_and_no_end(ridge: Tuned) -> None:
     """Where learning rate times lambda exceeds two the run is FAILED, and the study goes on."""
-    assert len(ridge.trials) == 14
-    huge = [t for t in ridge.trials if 0.15 * t.params[tuning.LAM] > 2.5]
+    assert len(ridge.trials) == TRIALS
+    huge = [t for t in ridge.trials if RATE * t.params[tuning.LAM] > 2.5]
     assert any(trial.state == "diverged" for trial in huge)
     for trial in huge:
         assert trial.state in ("diverged", "pruned") or trial.value > 1e3
@@ -84,14 +91,14 @@ def test_pruned_trials_are_short_and_say_so(ridge: Tuned) -> None:
         history = ridge.store.client.get_metric_history(run.info.run_id, "val_data_loss")
         assert (run.data.tags.get("pruned") == "true") is (trial.state == "pruned")
         if trial.state == "pruned":
-            assert 4 <= trial.epochs == len(history) < 40
+            assert 4 <= trial.epochs == len(history) < EPOCHS
             lam = trial.params[tuning.LAM]
             assert float(run.data.params["lambda"]) == pytest.approx(lam, rel=1e-6)
             assert "traceback.txt" not in {
                 f.path for f in ridge.store.client.list_artifacts(run.info.run_id)
             }
         elif trial.state == "complete":
-            assert len(history) == 40
+            assert len(history) == EPOCHS
             assert history[-1].value == trial.value
 
 
