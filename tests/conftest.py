@@ -34,6 +34,7 @@ pytest_plugins = [
     "tests.support.factorial",
     "tests.support.durations",
     "tests.support.stores",
+    "tests.support.quick",
 ]
 
 

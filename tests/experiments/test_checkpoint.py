@@ -13,6 +13,8 @@ from experiments.data import load_data
 from experiments.trial import TrialResult, run_trial
 from tests.support.runs import Compose
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 # Dropout, momentum, a schedule and BatchNorm: everything that has a state.
 SETTINGS = {
     "mlp": ["model.dropout=0.3", "optimizer=momentum", "optimizer.schedule=cosine"],

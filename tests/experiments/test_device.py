@@ -7,6 +7,7 @@ import gc
 import pytest
 
 from experiments import device
+from experiments.schema import Backend, Config, ConfigError, Distribute
 
 
 def test_the_collector_is_spared_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +19,12 @@ def test_the_collector_is_spared_once_in_a_process(monkeypatch: pytest.MonkeyPat
         with device.spare_collector():
             happened.append(job)
     assert happened == ["freeze", "first", "freeze", "second"]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_mirrored_is_tensorflows(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """distribute=mirrored on another backend raises, before that backend is loaded."""
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    config = Config(backend=Backend(backend), distribute=Distribute.mirrored)
+    with pytest.raises(ConfigError, match=f"TensorFlow's. Received: backend={backend}"):
+        device.set_up(config)

@@ -19,9 +19,17 @@ from tests.support.runs import Compose
 
 FOLDER = paths.CONFIGS / "experiment"
 SWEEPS = sorted(p.stem for p in FOLDER.glob("*.yaml") if "MULTIRUN" in p.read_text())
+# Those of the fast tier: one sweep or several joined, with and without a baseline, flags, zeros.
+SOME = ["bias_and_norm", "coupled_adam", "factor_of_two", "sgd_equal"]
 MOST = 250  # runs of one to two seconds: ten minutes on two cores hold so many
 
 Jobs = Callable[..., Sequence[Job]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of each preset: with `--full` of all, else of some, as they have hundreds of jobs."""
+    if "preset" in metafunc.fixturenames:
+        metafunc.parametrize("preset", SWEEPS if metafunc.config.getoption("full") else SOME)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,6 @@ def test_there_is_a_preset_for_each_question() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", SWEEPS)
 def test_every_job_of_a_preset(jobs_of: Jobs, preset: str) -> None:
     """Jobs are valid, each once, few enough, without a download, in a study of their own."""
     jobs = jobs_of(f"experiment={preset}")
@@ -63,7 +70,6 @@ def test_every_job_of_a_preset(jobs_of: Jobs, preset: str) -> None:
     assert not any(job.config.tracking.log_model for job in jobs)
 
 
-@pytest.mark.parametrize("preset", SWEEPS)
 def test_every_cell_has_its_seeds(jobs_of: Jobs, preset: str) -> None:
     """Each combination has the same five seeds; three where the file says why."""
     jobs = jobs_of(f"experiment={preset}")
@@ -79,7 +85,6 @@ def test_every_cell_has_its_seeds(jobs_of: Jobs, preset: str) -> None:
     assert {frozenset(seeds) for seeds in cells.values()} == {frozenset(range(3 if few else 5))}
 
 
-@pytest.mark.parametrize("preset", SWEEPS)
 def test_the_header_names_what_varies(jobs_of: Jobs, preset: str) -> None:
     """Every key with more than one value is named as scientific or nuisance, none as fixed."""
     text = (FOLDER / f"{preset}.yaml").read_text()

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import cli, identity, ledger, train
+from experiments import cli, identity, ledger, progress, train
 from experiments.outcome import Outcome
 from experiments.sweep import Job, Sweep
 from experiments.tracking import Store
 from tests.support.runs import SMALL, Compose, mistake, runs_of
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 Run = Callable[..., bool]
+TINY = [*SMALL, "data=teacher_student", "model=linear", "tracking.log_model=false"]
 
 
 @pytest.fixture
-def sweep(composed: Compose, uri: str) -> Run:
-    """Runs a sweep over points (lists of overrides) in this process; True if a run failed."""
+def sweep(composed: Compose, uri: str, request: pytest.FixtureRequest) -> Run:
+    """Runs a sweep over points (lists of overrides) in this process; True if a run failed.
 
-    def run(*points: Sequence[str], rerun: str = "failed", watch: bool = False) -> bool:
-        same = [f"tracking.uri={uri}", "tracking.log_model=false", f"rerun={rerun}", *SMALL]
+    It makes a page with `page=True`, or with `--full`.
+    """
+    full = request.config.getoption("full")
+
+    def run(
+        *points: Sequence[str], rerun: str = "failed", watch: bool = False, page: bool = False
+    ) -> bool:
+        same = [*TINY, f"tracking.uri={uri}", f"rerun={rerun}"]
         nodes = {tuple(point): composed("config", *same, *point) for point in points}
         jobs = [
             Job(point, identity.config_hash(cli.flatten(node)), cli.typed(node), node)
@@ -32,7 +42,10 @@ def sweep(composed: Compose, uri: str) -> Run:
         def launch(todo: Sequence[Job], parent: str) -> list[Outcome]:
             return [one(job, nodes[job.overrides], parent) for job in todo]
 
-        return Sweep(jobs, "sweep", launch, watch=watch).run()
+        with pytest.MonkeyPatch.context() as patch:
+            if not (page or full):
+                patch.setattr("experiments.sweep._report", lambda *_: None)
+            return Sweep(jobs, "sweep", launch, watch=watch).run()
 
     def one(job: Job, node: Any, parent: str) -> Outcome:
         node.tracking.parent = parent
@@ -51,9 +64,11 @@ def parents(store: Store) -> list[Any]:
 def test_all_runs_hang_under_one_parent_and_are_trained_once(sweep: Run, uri: str) -> None:
     """The same sweep again trains nothing, makes no second parent, and counts the same."""
     points = [["seed=0"], ["seed=1"]]
-    assert not sweep(*points)
+    assert not sweep(*points, page=True)
     store = Store(uri, "l2keras")
     [parent] = parents(store)
+    files = {file.path for file in store.client.list_artifacts(parent.info.run_id, "report")}
+    assert "report/report.html" in files
     first = {run.info.run_id for run in runs_of(store, parent)}
     assert len(first) == 2
     assert not sweep(*points)
@@ -139,6 +154,24 @@ def test_what_runs_elsewhere_is_watched(
     capsys.readouterr()
     monkeypatch.setattr("experiments.sweep.WATCH_SECONDS", 0.01)
     monkeypatch.setattr("experiments.progress.current_board", lambda: None)  # as there
+    board_watch, train_one = progress.SweepBoard.watch, train.train
+    ended, told = [], [0]
+
+    def watch(board: progress.SweepBoard, done: int, failed: int) -> None:
+        board_watch(board, done, failed)
+        told.append(done)
+
+    def train_until_told(node: Any) -> Outcome:
+        try:
+            return train_one(node)
+        finally:
+            ended.append(node)
+            deadline = time.monotonic() + 60
+            while told[-1] < len(ended) and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    monkeypatch.setattr(progress.SweepBoard, "watch", watch)
+    monkeypatch.setattr(train, "train", train_until_told)
     sweep(["seed=1"], diverging, ["seed=2"], watch=True)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert lines[0].startswith("[1/3 done, 0 failed, 2 left, ")
@@ -147,7 +180,7 @@ def test_what_runs_elsewhere_is_watched(
 
 def abandoned(composed: Compose, store: Store, uri: str) -> tuple[str, str]:
     """A RUNNING run of the default config, as SIGKILL leaves it; its id and its hash."""
-    told = identity.config_hash(cli.flatten(composed("config", f"tracking.uri={uri}", *SMALL)))
+    told = identity.config_hash(cli.flatten(composed("config", f"tracking.uri={uri}", *TINY)))
     tags = {"kind": "trial", ledger.HASH_TAG: told, "host": "here"}
     run = store.client.create_run(store.experiment_id, tags=tags)
     return run.info.run_id, told
@@ -180,7 +213,7 @@ def test_a_job_without_a_trace_is_told(
     composed: Compose, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A launcher that raises, or a process that leaves no run: every job is in the list."""
-    node = composed("config", f"tracking.uri={uri}", *SMALL)
+    node = composed("config", f"tracking.uri={uri}", *TINY)
     job = Job((), identity.config_hash(cli.flatten(node)), cli.typed(node), node)
 
     def launch(todo: Sequence[Job], parent: str) -> list[Outcome]:

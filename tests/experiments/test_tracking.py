@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -200,26 +199,6 @@ def test_a_deleted_study_is_refused(store: Store, uri: str) -> None:
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(ValueError, match=r"tracking\.study=study.*restore it"):
         Store(uri, "study")
-
-
-def test_four_processes_write_one_store_from_the_first_instant(missing_uri: str) -> None:
-    """Four processes that meet a database that is not there yet lose no metric of theirs."""
-    program = (
-        "import sys; from experiments.tracking import Store\n"
-        "with Store(sys.argv[1], 'study').run('one') as run:\n"
-        "    for step in range(100):\n"
-        "        run.log_metrics({'x': float(step)}, step=step)\n"
-        "        if step % 5 == 0: assert run.flush()"
-    )
-    command = [sys.executable, "-c", program, missing_uri]
-    processes = [subprocess.Popen(command, cwd=paths.PROJECT) for _ in range(4)]
-    assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    store = Store(missing_uri, "study")
-    runs = runs_of(store)
-    assert [run.info.status for run in runs] == ["FINISHED"] * 4
-    for run in runs:
-        history = store.client.get_metric_history(run.info.run_id, "x")
-        assert [metric.value for metric in history] == list(range(100))
 
 
 def test_a_killed_creation_leaves_no_broken_store(missing_uri: str) -> None:

@@ -1,13 +1,8 @@
-"""The training command: runs, sweeps, presets, and how it ends when it is stopped."""
+"""The training command: runs, presets, and how it ends when it fails."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,8 @@ from experiments import cli, identity, ledger, paths, train, trial
 from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import SMALL, Compose, runs_of
+
+pytestmark = pytest.mark.usefixtures("eager_steps")
 
 PRESETS = sorted(path.stem for path in (paths.CONFIGS / "experiment").glob("*.yaml"))
 
@@ -132,11 +129,13 @@ def test_a_failed_run_keeps_its_traceback(
     assert "the loss is nan" in text
 
 
-def test_a_model_that_does_not_fit_is_refused_before_a_run(composed: Compose, uri: str) -> None:
+def test_a_model_that_does_not_fit_is_refused_before_a_run(
+    composed: Compose, missing_uri: str
+) -> None:
     """A transformer on images is refused, naming what fits, and leaves no run behind."""
     with pytest.raises(ConfigError, match="Choose among: linear, mlp, cnn, resnet"):
-        train.train(composed("config", f"tracking.uri={uri}", "model=transformer"))
-    assert not Path(uri.removeprefix("sqlite:///")).exists()
+        train.train(composed("config", f"tracking.uri={missing_uri}", "model=transformer"))
+    assert not Path(missing_uri.removeprefix("sqlite:///")).exists()
 
 
 def test_a_nan_loss_is_a_failure(composed: Compose, uri: str) -> None:
@@ -175,40 +174,3 @@ def test_a_failed_run_is_gone_on_with(
     for key in ("loss", "val_accuracy", "weight_norm"):
         history = store.client.get_metric_history(run.info.run_id, key)
         assert [metric.step for metric in history] == [0, 1, 2]
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.train", *arguments]
-    return subprocess.Popen(
-        command, cwd=paths.PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def test_a_multirun_then_sigterm(uri: str, tmp_path: Path) -> None:
-    """A sweep trains every job; SIGTERM in mid fit leaves a KILLED run with its metrics."""
-    jobs = start(
-        "-m", "regularization=half_l2,decoupled", "training.epochs=2", "model.width=8",
-        f"tracking.uri={uri}", f"hydra.sweep.dir={tmp_path / 'sweep'}",
-    )  # fmt: skip
-    output, _ = jobs.communicate(timeout=300)
-    assert jobs.returncode == 0, output
-    assert "2 of 2 runs finished" in output
-    store = Store(uri, "l2keras")
-    [parent] = [run for run in runs_of(store) if run.data.tags["kind"] == "sweep"]
-    children = runs_of(store, parent)
-    names = sorted(run.data.params["regularization.name"] for run in children)
-    assert names == ["decoupled", "half_l2"]
-
-    endless = start("training.epochs=1000000", f"tracking.uri={uri}", f"hydra.run.dir={tmp_path}")
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        newest = runs_of(store)[0]
-        if newest.info.status == "RUNNING" and "val_data_loss" in newest.data.metrics:
-            break
-        time.sleep(0.5)
-    os.kill(endless.pid, signal.SIGTERM)
-    output, _ = endless.communicate(timeout=60)
-    assert endless.returncode == 128 + signal.SIGTERM
-    run = store.client.get_run(newest.info.run_id)
-    assert run.info.status == "KILLED", output
-    assert len(store.client.get_metric_history(run.info.run_id, "val_data_loss")) >= 1

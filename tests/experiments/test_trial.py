@@ -42,6 +42,7 @@ def train(config: Config, **kept: Any) -> TrialResult:
     return run_trial(config, data, **kept)
 
 
+@pytest.mark.usefixtures("eager_steps")
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_reports_the_same_metrics(name: str) -> None:
     """Each method reports every promised metric, once an epoch."""
@@ -54,6 +55,7 @@ def test_every_method_reports_the_same_metrics(name: str) -> None:
     assert {len(values) for values in history.values()} == {3}
 
 
+@pytest.mark.usefixtures("eager_steps")
 @pytest.mark.parametrize(("name", "effective"), [("builtin_l2", 0.2), ("half_l2", 0.1)])
 def test_loss_is_data_loss_plus_penalty(name: str, effective: float) -> None:
     """On the test set val_loss = val_data_loss + penalty, lambda in the half convention."""
@@ -67,6 +69,7 @@ def test_loss_is_data_loss_plus_penalty(name: str, effective: float) -> None:
         assert loss == pytest.approx(data_loss + penalty, rel=1e-6)
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_decay_per_step_is_learning_rate_times_lambda() -> None:
     """decay_per_step is eta * lambda, for the built-in twice what was pasted."""
     assert train(config_of("builtin_l2", 0.1)).history["decay_per_step"][0] == pytest.approx(0.02)
@@ -76,6 +79,7 @@ def test_decay_per_step_is_learning_rate_times_lambda() -> None:
     assert independent.effective_lam == pytest.approx(0.1)
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_the_learning_rate_of_a_schedule_is_recorded() -> None:
     """The recorded learning rate is that of the last step: warm-up up, cosine down."""
     config = config_of("none", 0.0, epochs=4)
@@ -87,6 +91,7 @@ def test_the_learning_rate_of_a_schedule_is_recorded() -> None:
     assert 0 < rates[3] < rates[2] < 0.1
 
 
+@pytest.mark.usefixtures("eager_steps")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_same_config_twice(optimizer: str) -> None:
     """The same config gives the same metrics and the same weights, to the last bit, on CPU."""
@@ -99,6 +104,7 @@ def test_the_same_config_twice(optimizer: str) -> None:
         assert np.array_equal(a, b)
 
 
+@pytest.mark.usefixtures("eager_steps")
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_the_report_has_the_lambda_of_the_method(name: str) -> None:
     """What is audited before the first step is the effective lambda, on every kernel."""
@@ -111,6 +117,7 @@ def test_the_report_has_the_lambda_of_the_method(name: str) -> None:
     assert "decayed-twice" not in result.report.codes()
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_seeds_differ() -> None:
     """Another seed is another run."""
     config = config_of("none", 0.0)
@@ -119,6 +126,7 @@ def test_seeds_differ() -> None:
     assert first.history["val_data_loss"] != train(config).history["val_data_loss"]
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_trajectories_start_at_the_same_weights() -> None:
     """The trajectory has one row before training, the same for every method, and one an epoch."""
     kept = [
@@ -149,6 +157,7 @@ def test_training_options(training: dict[str, Any]) -> None:
     assert history["weight_decay"][-1] == pytest.approx(0.01)
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_on_epoch_hears_of_every_epoch() -> None:
     """The caller is told of each epoch as it ends."""
     heard: list[int] = []
@@ -156,6 +165,7 @@ def test_on_epoch_hears_of_every_epoch() -> None:
     assert heard == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_regression_has_no_accuracy() -> None:
     """On teacher_student the data loss is the mean squared error and there is no accuracy."""
     config = config_of("half_l2", 0.01)
@@ -192,6 +202,7 @@ def test_independent_is_relative_to_the_peak() -> None:
     assert build_method(config, 0.5).effective_lam == pytest.approx(0.02)
 
 
+@pytest.mark.usefixtures("eager_steps")
 def test_all_variables_can_be_decayed() -> None:
     """decay_all shrinks biases too, and is refused where the method could not follow."""
     config = config_of("decoupled", 0.5)

@@ -2,89 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments import cli, paths, presets, search, train, tune, tuning
+from experiments import cli, paths, search, train, tune, tuning
 from experiments.data import Dataset, load_data
-from experiments.schema import ConfigError, TuneConfig
+from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import Compose, runs_of
+from tests.support.tuned import Tuned, left_behind, run_tune
+
+pytestmark = pytest.mark.usefixtures("eager_steps")
 
 # Least squares with as much noise as signal: with half_l2 it is ridge regression.
+RATE, EPOCHS, TRIALS = 0.3, 15, 9
 RIDGE = [
-    "data=teacher_student", "model=linear", "training.batch_size=40", "training.epochs=40",
-    "optimizer.learning_rate=0.15", "tune.lam=[1e-3,100.0]", "tune.warmup_epochs=3",
-    "tune.num_trials=14", "tune.preset=tuned_ridge",
+    "data=teacher_student", "data.num_features=8", "data.target_noise=2.0", "model=linear",
+    "training.batch_size=40", f"training.epochs={EPOCHS}", f"optimizer.learning_rate={RATE}",
+    "tune.lam=[1e-3,1000.0]", "tune.warmup_epochs=3", f"tune.num_trials={TRIALS}",
+    "tune.preset=tuned_ridge",
 ]  # fmt: skip
 # A trial that takes half a second.
 TINY = ["data=teacher_student", "model=linear", "training.epochs=2"]
 
 
-@dataclass
-class Tuned:
-    """What one study left behind."""
-
-    store: Store
-    parent: Any
-    children: list[Any]  # by trial, then by start
-    trials: list[search.Tried]
-    printed: str
-    folder: Path
-
-    def artifact(self, name: str) -> Path:
-        return Path(self.store.client.download_artifacts(self.parent.info.run_id, name))
-
-
-@contextlib.contextmanager
-def presets_in(folder: Path) -> Any:
-    """Presets go to `folder`/experiment, where `hydra.searchpath` finds them."""
-    (folder / "experiment").mkdir(exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(presets, "PRESETS", folder / "experiment")
-        yield
-
-
-def left_behind(node: Any, folder: Path, printed: str = "") -> Tuned:
-    config: TuneConfig = cli.typed(node)
-    store = Store(config.tracking.uri, config.tracking.study)
-    [parent] = [run for run in runs_of(store) if run.data.tags.get("kind") == "tuning"]
-    study = search.open_study(tune.storage_url(config), tuning.study_name(config), config)
-    children = sorted(
-        runs_of(store, parent), key=lambda r: (int(r.data.tags["trial"]), r.info.start_time)
-    )
-    return Tuned(store, parent, children, search.tried(study), printed, folder)
-
-
-def run_tune(composed: Compose, folder: Path, *overrides: str) -> Tuned:
-    node = composed("tune", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}", *overrides)
-    printed = io.StringIO()
-    with presets_in(folder), contextlib.redirect_stdout(printed):
-        tune.tune(node)
-    return left_behind(node, folder, printed.getvalue())
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """One store for all tests, each of which has a study of its own."""
+    folder = tmp_path_factory.mktemp("tune")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: to make one takes MLflow seconds. Each has a study of its own."""
-    return tmp_path_factory.mktemp("tune")
-
-
-@pytest.fixture(scope="module")
-def ridge(composed: Compose, folder: Path) -> Tuned:
+def ridge(composed: Compose, eager_steps: None, folder: Path) -> Tuned:
     return run_tune(composed, folder, *RIDGE)
 
 
@@ -102,13 +58,13 @@ def test_it_finds_the_lambda_of_ridge_regression(composed: Compose, ridge: Tuned
     """The best lambda is near the optimum in closed form, inside the range, far from the worst."""
     config = cli.typed(composed("tune", *RIDGE))
     data = load_data(config.data, config.seed, "float32")
-    grid = np.geomspace(1e-3, 100, 200)
+    grid = np.geomspace(1e-3, 1000, 240)
     losses = [closed_form_loss(data, lam) for lam in grid]
     optimum, least = grid[int(np.argmin(losses))], min(losses)
     assert losses[0] > 1.2 * least < losses[-1]  # an interior optimum, worth a search
     best = search.best(ridge.trials)
     assert best is not None
-    assert best.value == pytest.approx(least, rel=0.1)  # 40 steps are not quite the limit
+    assert best.value == pytest.approx(least, rel=0.1)  # 15 steps are not quite the limit
     assert optimum / 4 < best.params[tuning.LAM] < optimum * 4
     complete = [trial.value for trial in ridge.trials if trial.state == "complete"]
     assert best.value < 0.8 * max(complete)
@@ -116,8 +72,8 @@ def test_it_finds_the_lambda_of_ridge_regression(composed: Compose, ridge: Tuned
 
 def test_divergence_is_a_failed_run_and_no_end(ridge: Tuned) -> None:
     """Where learning rate times lambda exceeds two the run is FAILED, and the study goes on."""
-    assert len(ridge.trials) == 14
-    huge = [t for t in ridge.trials if 0.15 * t.params[tuning.LAM] > 2.5]
+    assert len(ridge.trials) == TRIALS
+    huge = [t for t in ridge.trials if RATE * t.params[tuning.LAM] > 2.5]
     assert any(trial.state == "diverged" for trial in huge)
     for trial in huge:
         assert trial.state in ("diverged", "pruned") or trial.value > 1e3
@@ -135,14 +91,14 @@ def test_pruned_trials_are_short_and_say_so(ridge: Tuned) -> None:
         history = ridge.store.client.get_metric_history(run.info.run_id, "val_data_loss")
         assert (run.data.tags.get("pruned") == "true") is (trial.state == "pruned")
         if trial.state == "pruned":
-            assert 4 <= trial.epochs == len(history) < 40
+            assert 4 <= trial.epochs == len(history) < EPOCHS
             lam = trial.params[tuning.LAM]
             assert float(run.data.params["lambda"]) == pytest.approx(lam, rel=1e-6)
             assert "traceback.txt" not in {
                 f.path for f in ridge.store.client.list_artifacts(run.info.run_id)
             }
         elif trial.state == "complete":
-            assert len(history) == 40
+            assert len(history) == EPOCHS
             assert history[-1].value == trial.value
 
 
@@ -303,42 +259,3 @@ def test_the_study_lies_beside_the_store(composed: Compose, tmp_path: Path) -> N
     assert tune.storage_url(server) == f"sqlite:///{paths.RUNS / 'optuna.db'}"
     own = cli.typed(composed("tune", "tune.storage='postgresql://host/db'"))
     assert tune.storage_url(own) == "postgresql://host/db"
-
-
-@pytest.mark.slow
-def test_sigkill_and_sigterm(composed: Compose, tmp_path: Path) -> None:
-    """Killed by SIGKILL, then by SIGTERM, then left alone, a study ends whole and consistent."""
-    command = [
-        "training.epochs=10",
-        "model.width=8",
-        "tune.num_trials=6",
-        "tune.preset=tuned_kill_test",
-    ]
-    uri = f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"
-    for number, started in ((signal.SIGKILL, 1), (signal.SIGTERM, 3)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.tune", uri, f"hydra.run.dir={tmp_path}", *command],
-            cwd=paths.PROJECT, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        wait_for(process, f"{started}/6 ")
-        time.sleep(0.3)
-        os.kill(process.pid, number)
-        process.communicate(timeout=60)
-        assert process.returncode != 0
-    tuned = run_tune(composed, tmp_path, uri, *command)
-    states = [trial.state for trial in tuned.trials]
-    assert search.num_done(tuned.trials) == 6
-    assert set(states) <= {"complete", "pruned", "killed"}
-    assert states.count("killed") == 2
-    assert tuned.parent.info.status == "FINISHED"
-    for run, state in zip(tuned.children, states, strict=True):
-        assert run.info.status == ("KILLED" if state == "killed" else "FINISHED")
-    assert all(math.isfinite(trial.value) for trial in tuned.trials if trial.state != "killed")
-
-
-def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(beginning):
-            return
-    pytest.fail(f"the command ended with {process.wait()}")

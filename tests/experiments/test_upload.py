@@ -48,3 +48,25 @@ def test_a_file_stays_while_the_store_is_away(tmp_path: Path) -> None:
         upload.upload(store, path)
     upload.send_pending(store)
     assert path.read_text() == LINES
+
+
+def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there is told, before MLflow is loaded."""
+    with pytest.raises(SystemExit, match="2"):
+        upload.main(["nowhere.jsonl"])
+    assert "Received: nowhere.jsonl" in capsys.readouterr().err
+
+
+def test_upload_of_what_no_run_has_left(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of another kind, or of a run that the store does not have, is told, and stays."""
+    noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
+    noise.write_text("noise\n")
+    foreign.write_text('["params", {"lam": "0.1"}]\n')
+    assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
+    told = capsys.readouterr().err
+    assert f"{noise} is no file that a run has left" in told
+    assert f"{foreign}: The store refuses what is written" in told
+    assert noise.exists()
+    assert foreign.exists()

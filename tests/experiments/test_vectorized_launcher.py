@@ -1,16 +1,12 @@
-"""Which jobs are trained at once, and the commands that do so."""
+"""Which jobs are trained at once."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from experiments import cli, paths, together
-from experiments.tracking import Store
-from tests.support.groups import SMALL, trials
-from tests.support.runs import Compose, mistake, runs_of
+from experiments import cli, together
+from tests.support.groups import SMALL
+from tests.support.runs import Compose, mistake
 
 
 @pytest.mark.parametrize(
@@ -50,28 +46,3 @@ def test_a_mistake_is_answered_at_once() -> None:
     """A key of the launcher that does not exist is told in one line, before TensorFlow loads."""
     assert "n_jobs" in mistake("experiments.train", "-m", "hydra/launcher=vectorized",
                                "n_jobs=2", "seed=0,1")  # fmt: skip
-
-
-def test_the_launcher_trains_at_once_what_it_can(uri: str) -> None:
-    """One command: HalfL2's runs at once, those of Keras' L2 alone, all under one parent."""
-    small = [word for word in SMALL if not word.startswith("training.progress")]
-    command = [sys.executable, "-m", "experiments.train", "-m", "hydra/launcher=vectorized", *small,
-               "regularization=half_l2,builtin_l2", "seed=0,1", f"tracking.uri={uri}"]  # fmt: skip
-    result = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "4 of 4 runs finished" in result.stdout
-    found = trials(Store(uri, "l2keras")).values()
-    assert len(found) == 4
-    for run in found:
-        method, tags = run.data.params["regularization.name"], run.data.tags
-        assert tags.get("vectorized_size") == ("2" if method == "half_l2" else None)
-    assert len({run.data.tags["mlflow.parentRunId"] for run in found}) == 1
-
-
-def test_another_sweeper_has_its_jobs_trained_alone(uri: str) -> None:
-    """Hydra's own composes no jobs for the launcher."""
-    command = [sys.executable, "-m", "experiments.train", "-m", "hydra/launcher=vectorized",
-               "hydra/sweeper=basic", *SMALL, "seed=0,1", f"tracking.uri={uri}"]  # fmt: skip
-    result = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert [one.info.status for one in runs_of(Store(uri, "l2keras"))] == ["FINISHED"] * 2

@@ -1,9 +1,10 @@
 """convert against Paddle itself, where it is installed: 195 MB are too much for `make test`.
 
-The weights, batches and 100 steps are those of test_conversion_against_systems, in float64;
-`reference_updates` has the same rule by hand. With `pip install paddlepaddle` it runs by
+The weights, batches and 100 steps are those of tests/library/convert/test_against_systems.py, in
+float64; `tests.support.reference_updates` has the same rule by hand. With `pip install
+paddlepaddle` it runs by
 
-    KERAS_BACKEND=jax python -m pytest -m slow tests/test_conversion_against_paddle.py
+    KERAS_BACKEND=jax python -m pytest tests/slow/test_convert_against_paddle.py
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ CLIP = 0.5
 TOLERANCE = 1e-9
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.usefixtures("float64"),
     pytest.mark.skipif(BACKEND == "tensorflow", reason="Paddle 3.3 crashes beside TensorFlow"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -25,10 +26,16 @@ DEBIAN = Path("/usr/lib/postgresql")  # Debian keeps PostgreSQL's programs off t
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nothing listens on.
+
+    It is below those that the system gives to clients, and drawn anew, whatever seed a test sets:
+    neither another worker nor a connection takes it before the server does.
+    """
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise RuntimeError("None of 100 ports is free.")
 
 
 def wait_for_server(uri: str, log: Path, is_alive: Callable[[], bool]) -> None:

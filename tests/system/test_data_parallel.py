@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import device, paths, schema
-from experiments.schema import Config, ConfigError, Distribute
+from experiments import paths
 
 # Logical devices must exist before TensorFlow starts: a process of its own, for all cases.
 PROGRAM = """
@@ -108,12 +107,3 @@ def test_what_cannot_be_shared_is_refused(trained: Any) -> None:
     assert "`training.jit` must be False" in jit
     assert "`training.steps_per_execution` must be 1" in steps
     assert "`training.gradient_accumulation_steps` must be 1" in accumulation
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_mirrored_is_tensorflows(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """distribute=mirrored on another backend raises, before that backend is loaded."""
-    monkeypatch.setenv("KERAS_BACKEND", backend)
-    config = Config(backend=schema.Backend(backend), distribute=Distribute.mirrored)
-    with pytest.raises(ConfigError, match=f"TensorFlow's. Received: backend={backend}"):
-        device.set_up(config)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from experiments import outbox, paths, run, upload
+from experiments import outbox, run, upload
 from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import runs_of
@@ -61,7 +57,7 @@ def test_a_server_that_stays_away(
     kept.write_text("a file")
     with store.run("one") as one:
         one.log_params({"lam": 0.1})
-        assert one.flush()
+        assert one.flush(patience=60)  # a busy machine may need longer than the run
         tracking_server.stop()
         one.log_metrics({"loss": 1.0})
         one.log_file(kept)
@@ -83,7 +79,7 @@ def test_what_was_left_is_sent_by_the_next_launch(
     monkeypatch.setattr(run, "PATIENCE", 0.5)
     store = Store(tracking_server.uri, "study")
     with store.run("one") as one:
-        assert one.flush()
+        assert one.flush(patience=60)  # a busy machine may need longer than the run
         tracking_server.stop()
         one.log_metrics({"loss": 1.0})
     foreign = one.spill.with_name("0" * 32 + ".jsonl")
@@ -123,53 +119,3 @@ def test_a_store_that_does_not_answer(tracking_server: TrackingServer) -> None:
         Store(uri, "study")
     assert "secret" not in str(e.value)
     assert "\n" not in str(e.value)
-
-
-def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is not there is told, before MLflow is loaded."""
-    with pytest.raises(SystemExit, match="2"):
-        upload.main(["nowhere.jsonl"])
-    assert "Received: nowhere.jsonl" in capsys.readouterr().err
-
-
-def test_upload_of_what_no_run_has_left(
-    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A file of another kind, or of a run that the store does not have, is told, and stays."""
-    noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
-    noise.write_text("noise\n")
-    foreign.write_text('["params", {"lam": "0.1"}]\n')
-    assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
-    told = capsys.readouterr().err
-    assert f"{noise} is no file that a run has left" in told
-    assert f"{foreign}: The store refuses what is written" in told
-    assert noise.exists()
-    assert foreign.exists()
-
-
-@pytest.mark.slow
-def test_a_minute_without_the_server(tracking_server: TrackingServer, tmp_path: Path) -> None:
-    """A real run of the command, the server a minute away in its middle: every epoch is there."""
-    epochs = 2000
-    command = [
-        sys.executable, "-m", "experiments.train", f"training.epochs={epochs}", "model.width=8",
-        "data.num_train=200", f"tracking.uri={tracking_server.uri}", f"hydra.run.dir={tmp_path}",
-    ]  # fmt: skip
-    store = Store(tracking_server.uri, "l2keras")
-    with subprocess.Popen(command, cwd=paths.PROJECT, text=True, stderr=subprocess.PIPE) as process:
-        while not (runs_of(store) and runs_of(store)[0].data.metrics):
-            assert process.poll() is None
-            time.sleep(0.5)
-        process.send_signal(signal.SIGSTOP)  # so that the outage falls into the run, not after it
-        tracking_server.stop()
-        process.send_signal(signal.SIGCONT)
-        time.sleep(60)
-        assert os.path.exists(f"/proc/{process.pid}")
-        tracking_server.start()
-        _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    [found] = runs_of(store)
-    assert found.info.status == "FINISHED"
-    for key in ("loss", "val_accuracy", "weight_norm"):
-        history = store.client.get_metric_history(found.info.run_id, key)
-        assert [metric.step for metric in history] == list(range(epochs)), key

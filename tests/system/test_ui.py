@@ -6,13 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
-from experiments import paths, ui, views
+from experiments import paths, views
 from experiments.tracking import Store
 from tests.support import browser, servers
 from tests.support.runs import SMALL, runs_of
@@ -165,24 +163,3 @@ def test_two_runs_can_be_compared(seen: Seen, page: Page) -> None:
     shown = [run for run in seen.trials if run.info.run_id in text]
     assert len(shown) == 2
     assert all(run.info.run_name in text for run in shown)
-
-
-def test_make_ui_tells_where_the_ui_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host and the port are those of the flags, else of the environment, else MLflow's own."""
-    for name in ("MLFLOW_HOST", "MLFLOW_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    assert ui.address([]) == views.LOCAL_UI
-    assert ui.address(["--port", "5001", "--workers", "1"]) == "http://127.0.0.1:5001"
-    assert ui.address(["-h", "0.0.0.0", "-p5002"]) == "http://0.0.0.0:5002"
-    monkeypatch.setenv("MLFLOW_PORT", "5003")
-    assert ui.address([]) == "http://127.0.0.1:5003"
-
-
-def test_a_store_without_a_sweep_has_no_view_to_show(
-    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    """Where nothing was run yet, no address is printed."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    ui.show_newest_sweep(views.LOCAL_UI)
-    assert not Path(uri.removeprefix("sqlite:///")).exists()
-    assert capsys.readouterr().out == ""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import l2keras
+from tests.support.applications import check_application
 from tests.support.models import (
     BACKEND,
     dense_model,
@@ -191,34 +192,10 @@ SMALL = {
 }
 
 
-def application_names() -> list[str]:
-    return sorted(name for name in vars(keras.applications) if name[0].isupper())
-
-
-def check_application(name: str, **options: Any) -> None:
-    model = getattr(keras.applications, name)(weights=None, classes=7, **options)
-    model.compile(keras.optimizers.SGD(0.5, weight_decay=0.1), "mse")
-    report = l2keras.audit(model)
-    assert len(report.rows) == len(model.weights)
-    assert report.totals["all"]["parameters"] == model.count_params()
-    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    assert report.totals["decayed"]["parameters"] == trainable
-    by_callback = l2keras.audit(model, [l2keras.WeightDecay(0.1)])
-    assert "decayed-twice" in by_callback.codes()
-    assert str(report)
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_small_applications(name: str) -> None:
     """Models of keras.applications: Keras' own counts, and the optimizer decays all it trains."""
     check_application(name, input_shape=(SMALL[name], SMALL[name], 3))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", application_names())
-def test_every_application(name: str) -> None:
-    """The same for every model of keras.applications."""
-    check_application(name)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's")
