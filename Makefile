@@ -9,7 +9,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 .PHONY: help run ui test test-all test-slow mutants bench bench-all screenshots lint format clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/.run  ## set up, compare every way to write one lambda (ARGS= for overrides)
 	$(BIN)/python -m experiments.compare $(ARGS)
@@ -18,25 +18,26 @@ ui: $(VENV)/.run  ## open the MLflow UI on the runs
 	$(BIN)/python -m experiments.ui
 
 PYTEST := $(BIN)/python -m pytest
-# A process for each core takes the test files one by one; JAX and torch take the same tests each.
-ON_TENSORFLOW := KERAS_BACKEND=tensorflow $(PYTEST) --numprocesses logical --maxprocesses 8 \
-    --dist loadfile --no-loadscope-reorder
+# Each core has a process that takes one test file after the other.
+ON_TENSORFLOW := KERAS_BACKEND=tensorflow $(PYTEST) --numprocesses auto --dist loadfile \
+    --no-loadscope-reorder
+# Two processes, one for each backend, run the same tests.
 ON_JAX_AND_TORCH := $(PYTEST) --dist each \
     --tx popen//env:KERAS_BACKEND=jax --tx popen//env:KERAS_BACKEND=torch
 
-test: $(VENV)/.test lint  ## set up, lint, test in minutes: TensorFlow, contracts on JAX and torch
+test: $(VENV)/.test lint  ## set up, lint and test: TensorFlow, contracts on JAX and torch
 	$(ON_TENSORFLOW) --durations 10
 	$(ON_JAX_AND_TORCH) --durations 10 tests/contracts
 
 test-all: $(VENV)/.test lint  ## every test: full factorials, three backends, servers, a browser
 	$(ON_TENSORFLOW) --full
-	$(ON_JAX_AND_TORCH) --full tests/contracts tests/library l2keras
+	$(ON_JAX_AND_TORCH) --full tests/benchmarks tests/contracts tests/library l2keras
 	$(ON_TENSORFLOW) tests/system
 
 test-slow: $(VENV)/.test  ## the longest tests: kills, clusters, all of keras.applications
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/slow
 
-mutants: $(VENV)/.test  ## show which fast test catches each fault of tests/mutants (ARGS= for names)
+mutants: $(VENV)/.test  ## show which fast test catches each planted fault (ARGS= for names)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: $(VENV)/.run  ## measure every benchmark on TensorFlow (docs/benchmarks.md)

@@ -30,7 +30,8 @@ def origin(name: str, arguments: Sequence[str] | None) -> Origin:
     words = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "-m", f"benchmarks.{name}", *words])
     backend = keras.backend.backend()
-    return Origin(f"KERAS_BACKEND={backend} {command}", machine.described(), os.getloadavg()[0])
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # not on Windows
+    return Origin(f"KERAS_BACKEND={backend} {command}", machine.described(), load)
 
 
 def shown(section: Section) -> Section:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
 
 import keras
+from joblib import cpu_count
 
 
 def described() -> str:
     """Returns one line."""
     packages = ("keras", keras.backend.backend(), "numpy")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_count()
     return f"{_processor()}, {cores} cores, Python {platform.python_version()}, {versions}"
 
 

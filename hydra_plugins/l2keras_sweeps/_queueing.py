@@ -17,7 +17,7 @@ class QueueingLocalLauncher(LocalLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from joblib import cpu_count  # type: ignore[import-untyped]  # it publishes no types
+        from joblib import cpu_count
 
         def launch_one(job: tuple[int, Sequence[str]]) -> JobReturn:
             index, overrides = job

@@ -13,36 +13,9 @@ import pytest
 from l2keras import WeightDecay
 from l2keras._keras import optimizers
 from tests.support.models import BACKEND, dense_model, fit_zeros, kernel, mse, relative_distance
+from tests.support.optimizers import ETA, LAM, NOT_DECOUPLED, OPTIMIZERS, build
 
-ETA = 0.25
-LAM = 0.5
 STEPS = 5
-
-# Those whose defaults decay already need to be told not to.
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "AdamW": {"weight_decay": 0.0},
-    "Muon": {"weight_decay": None, "adam_weight_decay": None},
-    "Adafactor": {"relative_step": False},
-}
-# Not optimizers of variables by themselves; each has a test of its own.
-WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
-NOT_DECOUPLED = {"Ftrl", "ScheduleFreeAdamW"}
-
-
-def exported() -> list[str]:
-    """Every optimizer that Keras exports, so that a new one must be dealt with here."""
-    return sorted(
-        name
-        for name, value in vars(keras.optimizers).items()
-        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer)
-    )
-
-
-OPTIMIZERS = sorted(set(exported()) - WRAPPERS)
-
-
-def build(name: str) -> Any:
-    return getattr(keras.optimizers, name)(learning_rate=ETA, **ARGUMENTS.get(name, {}))
 
 
 def shrunk_by(optimizer: Any, decay: WeightDecay, **compiling: Any) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ import pytest
 from l2keras import HalfL2
 from tests.support.models import dense_model, fit, gradient, kernel, random_data, relative_distance
 from tests.support.models import to_numpy as numpy_of
-from tests.unit.test_validation import REFUSED_TYPES, REFUSED_VALUES
+from tests.support.refused import REFUSED_TYPES, REFUSED_VALUES
 
 # layer, the shape of a batch, the name of the regularized weight
 SLOTS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...], str]] = {

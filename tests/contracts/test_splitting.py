@@ -23,16 +23,9 @@ from tests.support.models import (
     random_data,
     to_numpy,
 )
+from tests.support.splits import ETA, LAM, PARTS, compiled
 
-ETA, LAM = 0.25, 0.5
 TOLERANCE = 1e-7 if BACKEND == "torch" else 1e-12  # on torch Keras averages a loss in float32
-PARTS = {"loss", "data_loss", "penalty"}
-
-
-def compiled(regularizer: Any = None, **arguments: Any) -> Any:
-    model = dense_model(regularizer=regularizer or HalfL2(LAM))
-    model.compile(keras.optimizers.SGD(ETA), mse, **arguments)
-    return model
 
 
 def by_hand(

@@ -29,22 +29,27 @@ def rank(path: Path) -> int:
 
 
 class Budget:
-    """Adds up the seconds of each test and of each file."""
+    """Adds up the seconds of each test and of each file, for each worker.
+
+    Set-up counts for the file only: the first test of a process imports the backend.
+    """
 
     def __init__(self) -> None:
-        self.tests: dict[str, float] = defaultdict(float)
+        self.tests: dict[tuple[str, str], float] = defaultdict(float)
+        self.files: dict[tuple[str, str], float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if not report.nodeid.startswith(UNLIMITED):
-            self.tests[report.nodeid] += report.duration
+        if report.nodeid.startswith(UNLIMITED):
+            return
+        worker = getattr(report, "worker_id", "")
+        self.files[worker, report.nodeid.partition("::")[0]] += report.duration
+        if report.when != "setup":
+            self.tests[worker, report.nodeid] += report.duration
 
     def exceeded(self) -> list[str]:
         """Returns a line for each test and each file over its budget, the slowest first."""
-        files: dict[str, float] = defaultdict(float)
-        for nodeid, seconds in self.tests.items():
-            files[nodeid.partition("::")[0]] += seconds
-        over = [(s, name, TEST_BUDGET) for name, s in self.tests.items() if s > TEST_BUDGET]
-        over += [(s, name, FILE_BUDGET) for name, s in files.items() if s > FILE_BUDGET]
+        over = [(s, name, TEST_BUDGET) for (_, name), s in self.tests.items() if s > TEST_BUDGET]
+        over += [(s, name, FILE_BUDGET) for (_, name), s in self.files.items() if s > FILE_BUDGET]
         return [
             f"{name}: {seconds:.1f} s, budget {budget:.0f} s"
             for seconds, name, budget in sorted(over, reverse=True)

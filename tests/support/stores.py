@@ -6,6 +6,7 @@ run, and every test gets a copy of its file.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,10 @@ def composed() -> Iterator[Compose]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a store that has its tables and no study of ours, shared by all workers."""
-    folder = tmp_path_factory.getbasetemp().parent / "empty_store"
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of the whole test run
+    folder /= "empty_store"
     folder.mkdir(exist_ok=True)
     database = folder / "mlflow.db"
     with FileLock(folder / "lock"):

@@ -10,30 +10,8 @@ import numpy as np
 import pytest
 
 from l2keras import _validation
+from tests.support.refused import REFUSED_TYPES, REFUSED_VALUES
 
-REFUSED_TYPES = {
-    "bool": True,
-    "numpy bool": np.bool_(False),
-    "array of bool": np.array(True),
-    "string": "0.1",
-    "bytes": b"0.1",
-    "None": None,
-    "complex": 0.1 + 0j,
-    "numpy complex": np.complex64(0.1),
-    "list": [0.1],
-    "rank-1 array": np.array([0.1]),
-    "rank-1 tensor": keras.ops.convert_to_tensor([0.1]),
-    "callable": abs,
-}
-REFUSED_VALUES = {
-    "nan": float("nan"),
-    "inf": float("inf"),
-    "negative": -0.1,
-    "numpy nan": np.float32("nan"),
-    "numpy inf": np.array(np.inf),
-    "negative tensor": keras.ops.convert_to_tensor(-1.0),
-    "too large an int": 10**400,
-}
 ACCEPTED = {
     "zero": (0, 0.0),
     "int": (2, 2.0),

@@ -11,7 +11,6 @@ import pytest
 
 from l2keras import WeightDecay
 from l2keras._keras import cluster
-from tests.library.decay.test_fused import LAM, STEPS, trained
 from tests.support.models import (
     ON_TENSORFLOW,
     dense_model,
@@ -20,6 +19,7 @@ from tests.support.models import (
     mse,
     relative_distance,
 )
+from tests.support.optimizers import LAM, UPDATES, trained
 
 
 def calling(operation: Callable[[Any], Any]) -> type:
@@ -63,9 +63,9 @@ def test_what_xla_does_not_do_the_same_is_run_as_it_is(
     model.compile(optimizer, mse, jit_compile=False)
     before = kernel(model)
     with caplog.at_level("INFO", "l2keras"):
-        fit_zeros(model, STEPS, [WeightDecay(LAM, fused=True)])
-    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** STEPS) < 1e-6
-    assert int(optimizer.iterations) == STEPS
+        fit_zeros(model, UPDATES, [WeightDecay(LAM, fused=True)])
+    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** UPDATES) < 1e-6
+    assert int(optimizer.iterations) == UPDATES
     assert clusters == ["plain"]
     assert "Not compiled as a cluster" in caplog.text
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay
-from tests.contracts.test_optimizers import NOT_DECOUPLED, OPTIMIZERS, build
 from tests.support.models import (
     BACKEND,
     ON_TENSORFLOW,
@@ -23,17 +22,7 @@ from tests.support.models import (
     random_data,
     relative_distance,
 )
-
-LAM = 0.5
-STEPS = 6
-
-
-def trained(optimizer: Any, decay: Any, **compiling: Any) -> Any:
-    """The kernel after a few steps on random data."""
-    model = dense_model()
-    model.compile(optimizer, mse, **compiling)
-    fit(model, random_data(4 * STEPS), [decay])
-    return kernel(model)
+from tests.support.optimizers import LAM, NOT_DECOUPLED, OPTIMIZERS, UPDATES, build, trained
 
 
 @cache
@@ -49,7 +38,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "cautious": {"cautious": True},
     "stable": {"stable": True},
     "toward": {"toward": "init"},
-    "schedule": {"lam": keras.optimizers.schedules.CosineDecay(LAM, 2 * STEPS)},
+    "schedule": {"lam": keras.optimizers.schedules.CosineDecay(LAM, 2 * UPDATES)},
     "callable": {"lam": lambda step: LAM / (1 + step)},
 }
 
@@ -98,8 +87,8 @@ def test_a_cluster_shrinks_by_the_product(clusters: list[str]) -> None:
     model = dense_model()
     model.compile(keras.optimizers.SGD(0.25, momentum=0.9), mse)
     before = kernel(model)
-    fit_zeros(model, STEPS, [WeightDecay(LAM, fused=True)])
-    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** STEPS) < 1e-12
+    fit_zeros(model, UPDATES, [WeightDecay(LAM, fused=True)])
+    assert relative_distance(kernel(model), before * (1 - 0.25 * LAM) ** UPDATES) < 1e-12
     assert clusters == ["compiled"]
 
 

@@ -10,7 +10,6 @@ import pytest
 
 import l2keras
 from l2keras import HalfL2, PenaltySplit, WeightDecay
-from tests.contracts.test_splitting import ETA, LAM, PARTS, compiled
 from tests.support.models import (
     BACKEND,
     Linear,
@@ -20,6 +19,7 @@ from tests.support.models import (
     mse,
     random_data,
 )
+from tests.support.splits import ETA, LAM, PARTS, compiled
 
 
 class Stop(keras.callbacks.Callback):

@@ -44,11 +44,26 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Returns the number of cores that this process may use, a container's quota included."""
+    from joblib import cpu_count
+
+    return min(int(cpu_count()), 8)  # a worker takes more than a gigabyte
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _forget_what_is_imported() -> None:
-    """`attach` and the garbage collector look at every object: a third of the time of its tests."""
+def _freeze_imports(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the fast tier the garbage collector and `attach` do not walk over what is imported.
+
+    That is a third of the time of the tests of `attach`.
+    """
+    if request.config.getoption("full"):
+        yield
+        return
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -78,16 +93,13 @@ def _compile_to_python(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_keras_state() -> Iterator[None]:
     """Every test starts from the same seed, float32, and names counted from zero."""
-    if "keras" not in sys.modules:
-        yield
-        return
-    import keras
-
-    keras.utils.clear_session(free_memory=False)  # a full gc takes 0.3 s
-    keras.utils.set_random_seed(0)
+    if keras := sys.modules.get("keras"):
+        keras.utils.clear_session(free_memory=False)  # a full gc takes 0.3 s
+        keras.utils.set_random_seed(0)
     yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+    if keras := sys.modules.get("keras"):
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture
