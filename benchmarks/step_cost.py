@@ -165,7 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command.parser(__doc__, rounds=40)
     modes = steps.MODES[BACKEND]
     parser.add_argument("--mode", choices=modes, default=modes[0])
-    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument(
+        "--model", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL",
+        help="default: all. Any of: " + ", ".join(MODELS),
+    )  # fmt: skip
     asked = parser.parse_args(arguments)
     origin, speed = command.origin("step_cost", arguments), floor.bandwidth()
     names = variants.names(asked.mode)

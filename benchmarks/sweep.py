@@ -164,7 +164,10 @@ def goals(measured: Sequence[Measured]) -> Iterator[Goal]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, judges and publishes."""
     parser = command.parser(__doc__, rounds=3)
-    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument(
+        "--case", nargs="+", choices=CASES, default=list(CASES), metavar="CASE",
+        help="default: all. Any of: " + ", ".join(CASES),
+    )  # fmt: skip
     asked = parser.parse_args(arguments)
     origin = command.origin("sweep", arguments)
     measured, sections = [], []

@@ -17,9 +17,7 @@ from benchmarks.kit.result import RESULTS, Origin, Result, Section, to_json
 
 def parser(description: str | None, rounds: int | None) -> argparse.ArgumentParser:
     """Returns a parser with the options that all benchmarks have."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=description)
     made.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
     made.add_argument("--results", type=Path, metavar="FOLDER", help="default: benchmarks/results")
     return made
