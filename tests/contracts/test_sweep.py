@@ -11,7 +11,7 @@ from keras import optimizers
 
 import l2keras
 from tests.support.models import BACKEND, mse
-from tests.support.sweeps import BATCH, alone, data, distance, full_batches, linear
+from tests.support.sweeps import BATCH, SIZE, alone, data, distance, linear, sized_data
 
 LAM = 0.6
 
@@ -22,11 +22,11 @@ def test_every_coupling_with_a_schedule_a_mask_and_seeds(
     coupling: str, request: pytest.FixtureRequest
 ) -> None:
     """Members are in the order lam, learning rate, seed; each ends where its own `fit` ends."""
-    rates = [optimizers.schedules.CosineDecay(0.2, 8), 0.05]
+    rates = [optimizers.schedules.CosineDecay(0.2, 12), 0.05]
     shared: dict[str, Any] = {"coupling": coupling, "include": "*", "exclude": "*hidden*"}
-    shared |= {"loss": mse, "epochs": 2}
+    shared |= {"loss": mse, "epochs": SIZE.epochs}
     result = l2keras.sweep(
-        linear, [0.0, LAM], *full_batches(), optimizer=optimizers.Adam(0.3), learning_rates=rates,
+        linear, [0.0, LAM], *sized_data(), optimizer=optimizers.Adam(0.3), learning_rates=rates,
         seeds=(3, 4), batch_size=BATCH, verbose=0, **shared,
     )  # fmt: skip
     members = [(lam, rate, seed) for lam in (0.0, LAM) for rate in rates for seed in (3, 4)]
@@ -36,9 +36,7 @@ def test_every_coupling_with_a_schedule_a_mask_and_seeds(
         del compared[coupling in ("coupled", "independent")]
     for i, tolerance in compared:
         lam, rate, seed = members[i]
-        model, _ = alone(
-            linear, full_batches(), optimizers.Adam(rate), lam=lam, seed=seed, **shared
-        )
+        model, _ = alone(linear, sized_data(), optimizers.Adam(rate), lam=lam, seed=seed, **shared)
         assert distance(result.weights[i], model.get_weights()) < tolerance
         others = [weights for n, weights in enumerate(result.weights) if n != i]
         assert min(distance(weights, model.get_weights()) for weights in others) > 0.01

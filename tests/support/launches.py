@@ -46,7 +46,7 @@ main()
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python without the threads that tests/conftest.py sets: they are the launcher's."""
+    """Runs Python without the threads that conftest.py sets: they are the launcher's."""
     inherited = {name: value for name, value in os.environ.items() if name not in THREADS}
     # Without a token of our own ray writes one into the home folder.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras import optimizers
 
 import l2keras
 from l2keras import masks
@@ -19,6 +21,31 @@ from tests.support.models import BACKEND, Linear, mse
 EXAMPLES = 11  # two batches of 4 and a remainder of 3
 BATCH = 4
 EPOCHS = 5
+LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """The amount of training in a test that compares members with `fit`.
+
+    Args:
+        examples: Number of examples; BATCH of them are a batch.
+        epochs: Number of epochs.
+        lams: One lambda for each member.
+        least: Minimal number of members in a stack.
+    """
+
+    examples: int
+    epochs: int
+    lams: tuple[float, ...]
+    least: int
+
+
+# Batches of one size, as a step is traced for each size; three, so that the accumulation of two
+# gradients continues in the next epoch.
+SMALL = Size(examples=3 * BATCH, epochs=2, lams=(0.0, 0.3, 0.9), least=1)
+WHOLE = Size(examples=EXAMPLES, epochs=EPOCHS, lams=LAMS, least=2)
+SIZE = WHOLE if factorial.FULL else SMALL
 
 
 class Batches(keras.utils.PyDataset):
@@ -151,6 +178,31 @@ def momentum() -> Any:
     return keras.optimizers.SGD(0.1, momentum=0.5)
 
 
+OPTIMIZERS: dict[str, Callable[[], Any]] = {
+    "SGD": lambda: optimizers.SGD(0.1),
+    "momentum": lambda: optimizers.SGD(0.1, momentum=0.5),
+    "nesterov": lambda: optimizers.SGD(0.1, momentum=0.5, nesterov=True),
+    "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.2),
+    "loss scale": lambda: optimizers.SGD(0.1, loss_scale_factor=8.0),
+    "average": lambda: optimizers.SGD(0.1, use_ema=True, ema_momentum=0.7),
+    "overwritten by the average": lambda: optimizers.SGD(
+        0.1, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=2
+    ),
+    "accumulation": lambda: optimizers.SGD(0.1, momentum=0.5, gradient_accumulation_steps=2),
+    "Adam": lambda: optimizers.Adam(0.05),
+    "amsgrad": lambda: optimizers.Adam(0.05, amsgrad=True),
+    "AdamW": lambda: optimizers.AdamW(0.05, weight_decay=0.0),
+    "Adamax": lambda: optimizers.Adamax(0.05),
+    "Nadam": lambda: optimizers.Nadam(0.05),
+    "RMSprop": lambda: optimizers.RMSprop(0.05),
+    "centered": lambda: optimizers.RMSprop(0.05, momentum=0.5, centered=True),
+    "Adagrad": lambda: optimizers.Adagrad(0.1),
+    "Adadelta": lambda: optimizers.Adadelta(1.0),
+    "Ftrl": lambda: optimizers.Ftrl(0.1),
+    "Lion": lambda: optimizers.Lion(0.02),
+}
+
+
 def compare_with_fit(
     build: Callable[[], Any], examples: tuple[Any, Any], tolerance: float, *, whole: bool
 ) -> None:
@@ -215,12 +267,9 @@ def layer_cases(
     return cases
 
 
-def full_batches() -> tuple[Any, Any]:
-    """Fewer of them, in two batches of one size: a step is traced for each size."""
-    return data(examples=2 * BATCH)
-
-
-LAMS = (0.0, 0.1, 0.3, 0.6, 0.9)
+def sized_data() -> tuple[Any, Any]:
+    """As many of them as the tier trains on."""
+    return data(examples=SIZE.examples)
 
 
 def swept(lam: Any = LAMS, **options: Any) -> Any:
@@ -237,7 +286,6 @@ def expected(lam: float, **options: Any) -> Any:
 
 
 # Tests of stacks that run side by side.
-THREE = (0.0, 0.3, 0.9)
 BY_XLA = pytest.mark.skipif(BACKEND == "torch", reason="torch has no XLA, and one stack")
 
 

@@ -6,9 +6,14 @@ import pytest
 
 
 @pytest.fixture
-def few(stacks: set[int], monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The same as `stacks`, where three members are two stacks of two seats, one of them spare."""
-    from l2keras._sweep import stacking
+def two_stacks(stacks: set[int], monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The same as `stacks`, with as few members in a stack as `SIZE` has.
 
-    monkeypatch.setattr(stacking, "LEAST", 1)
+    The members of `SIZE.lams`, an odd number, are trained in two stacks of one size. The second
+    stack repeats a member to reach that size.
+    """
+    from l2keras._sweep import stacking
+    from tests.support.sweeps import SIZE
+
+    monkeypatch.setattr(stacking, "LEAST", SIZE.least)
     return stacks

@@ -11,7 +11,7 @@ import pytest
 import l2keras
 from l2keras._sweep import memory, stacking
 from tests.support.models import BACKEND
-from tests.support.sweeps import BATCH, THREE, dense, distance, momentum, reference
+from tests.support.sweeps import BATCH, SIZE, dense, distance, momentum, reference
 
 
 def convolution() -> Any:
@@ -50,10 +50,10 @@ def test_convolutions_are_trained_as_if_alone(monkeypatch: pytest.MonkeyPatch, c
     """On JAX each is a stack of its own: two of three side by side, the third after them."""
     monkeypatch.setattr(memory, "cores", lambda: cores)
     result = l2keras.sweep(
-        convolution, THREE, *images(), optimizer=momentum(), loss="mse", metrics=["mae"],
+        convolution, SIZE.lams[:3], *images(), optimizer=momentum(), loss="mse", metrics=["mae"],
         epochs=2, batch_size=BATCH, validation_data=images(), verbose=0,
     )  # fmt: skip
-    for i, lam in enumerate(THREE):
+    for i, lam in enumerate(SIZE.lams[:3]):
         weights, history = reference(
             convolution, images, momentum, lam=lam, metrics=("mae",), epochs=2, validated=True
         )

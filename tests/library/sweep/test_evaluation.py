@@ -12,7 +12,7 @@ import pytest
 import l2keras
 from l2keras._sweep import evaluation
 from tests.support.models import BACKEND, mse
-from tests.support.sweeps import BATCH, alone, data, full_batches, linear, swept
+from tests.support.sweeps import BATCH, SIZE, WHOLE, alone, data, linear, swept
 
 
 def test_the_loss_of_an_evaluation_is_that_of_its_batches() -> None:
@@ -47,7 +47,7 @@ def test_an_evaluation_has_the_batches_of_fit_where_they_matter(metrics: Any) ->
     def build() -> Any:
         return keras.Sequential([linear(), *([] if metrics else [Sums()])])
 
-    options: dict[str, Any] = {"loss": "mse", "metrics": metrics, "epochs": 2}
+    options: dict[str, Any] = {"loss": "mse", "metrics": metrics, "epochs": SIZE.epochs}
     options["validation_data"] = data()
     result = l2keras.sweep(
         build, (0.0, 0.3), *data(), optimizer=keras.optimizers.SGD(0.1), batch_size=BATCH,
@@ -108,8 +108,8 @@ def test_the_loss_of_masked_steps_is_that_of_its_batches() -> None:
         parts = [keras.layers.Masking(), keras.layers.SimpleRNN(2, return_sequences=True)]
         return keras.Sequential([keras.Input((5, 3)), *parts])
 
-    options: dict[str, Any] = {"loss": "mse", "epochs": 2, "validation_data": (x, y)}
-    train = x[:BATCH], y[:BATCH]
+    options: dict[str, Any] = {"loss": "mse", "epochs": SIZE.epochs, "validation_data": (x, y)}
+    train = (x, y) if SIZE is WHOLE else (x[:BATCH], y[:BATCH])
     result = l2keras.sweep(
         build, (0.0, 0.3), *train, optimizer=keras.optimizers.SGD(0.1), batch_size=BATCH,
         verbose=0, **options,
@@ -130,18 +130,18 @@ METRICS: dict[str, tuple[Callable[[], Any], bool]] = {
 def test_metrics_that_count_are_those_of_fit(name: str) -> None:
     """What they count is each member's own."""
     metric, one_hot = METRICS[name]
-    labels = np.arange(2 * BATCH) % 4
+    labels = np.arange(11) % 4
     y = np.eye(4, dtype="float32")[labels] if one_hot else labels
     kind = keras.losses.CategoricalCrossentropy
     if not one_hot:
         kind = keras.losses.SparseCategoricalCrossentropy
-    x, _ = full_batches()
+    x, _ = data()
 
     def build() -> Any:
         return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "softmax")])
 
     def options() -> dict[str, Any]:
-        return {"loss": kind(), "metrics": [metric()], "epochs": 3}
+        return {"loss": kind(), "metrics": [metric()], "epochs": SIZE.epochs}
 
     def swept() -> Any:
         return l2keras.sweep(

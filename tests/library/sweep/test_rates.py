@@ -11,27 +11,26 @@ from keras import optimizers
 
 import l2keras
 from tests.support.models import mse
-from tests.support.sweeps import BATCH, alone, distance, full_batches, linear
+from tests.support.sweeps import BATCH, SIZE, alone, distance, linear, sized_data
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 LAM = 0.6
-EPOCHS = 3
 TOLERANCE = 1e-10
 
 
 def run(optimizer: Any, **options: Any) -> Any:
     """A sweep of lam = 0 and LAM."""
     return l2keras.sweep(
-        linear, [0.0, LAM], *full_batches(), optimizer=optimizer, loss=mse, batch_size=BATCH,
-        epochs=EPOCHS, verbose=0, **options,
+        linear, [0.0, LAM], *sized_data(), optimizer=optimizer, loss=mse, batch_size=BATCH,
+        epochs=SIZE.epochs, verbose=0, **options,
     )  # fmt: skip
 
 
 def fit(optimizer: Any, lam: float = LAM, **options: Any) -> list[Any]:
     """The weights of a member of it by `fit`."""
-    options = {"loss": mse, "epochs": EPOCHS, **options}
-    model, _ = alone(linear, full_batches(), optimizer, lam=lam, **options)
+    options = {"loss": mse, "epochs": SIZE.epochs, **options}
+    model, _ = alone(linear, sized_data(), optimizer, lam=lam, **options)
     return list(model.get_weights())
 
 
@@ -83,7 +82,7 @@ def test_a_schedule_whose_peak_nobody_knows_is_refused_by_name() -> None:
 
 def test_data_loss_and_penalty_add_up_to_the_loss() -> None:
     """In the first epoch of one batch the penalty is (lam / 2) * sum(W ** 2) of the start."""
-    x, y = full_batches()
+    x, y = sized_data()
     result = l2keras.sweep(linear, LAM, x, y, loss=mse, batch_size=len(x), verbose=0)
     keras.utils.set_random_seed(0)
     model = linear()

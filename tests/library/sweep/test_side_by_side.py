@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +18,7 @@ from tests.support.models import ON_TENSORFLOW, to_numpy
 from tests.support.sweeps import (
     BATCH,
     BY_XLA,
-    THREE,
+    SIZE,
     data,
     dense,
     distance,
@@ -25,22 +27,29 @@ from tests.support.sweeps import (
 )
 
 
+def seeds_follow_coupling(cell: Mapping[str, Any]) -> bool:
+    """Each value once: one seed of the penalty, two of decoupled decay."""
+    return len(cell) < 2 or (len(cell["seeds"]) == 1) == (cell["coupling"] == "penalty")
+
+
 @BY_XLA
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-@pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
+@pytest.mark.factorial(
+    seeds=[(0,), (0, 1)], coupling=["penalty", "decoupled"], affordable=seeds_follow_coupling
+)
 def test_members_of_every_stack_are_trained_as_if_alone(
-    few: set[int], seeds: tuple[int, ...], coupling: str
+    two_stacks: set[int], seeds: tuple[int, ...], coupling: str
 ) -> None:
-    """Three lambdas take four seats in two stacks; two seeds see batches of their own."""
+    """An odd number of lambdas in two stacks of one size; each of two seeds has its own batches."""
     result = l2keras.sweep(
-        dense, THREE, *data(), validation_data=data(), optimizer=momentum(), loss="mse",
-        metrics=["mae"], epochs=2, batch_size=BATCH, coupling=coupling, seeds=seeds, verbose=0,
+        dense, SIZE.lams, *data(), validation_data=data(), optimizer=momentum(), loss="mse",
+        metrics=["mae"], epochs=SIZE.epochs, batch_size=BATCH, coupling=coupling, seeds=seeds,
+        verbose=0,
     )  # fmt: skip
-    assert few == {0, 1}
-    for i, (lam, seed) in enumerate((lam, seed) for lam in THREE for seed in seeds):
+    assert two_stacks == {0, 1}
+    for i, (lam, seed) in enumerate((lam, seed) for lam in SIZE.lams for seed in seeds):
         weights, history = reference(
             dense, data, momentum, lam=lam, seed=seed, coupling=coupling, metrics=("mae",),
-            validated=True, epochs=2,
+            validated=True, epochs=SIZE.epochs,
         )  # fmt: skip
         assert distance(result.weights[i], weights) < 1e-5
         for name in ("loss", "mae", "val_loss", "val_mae"):
@@ -71,7 +80,7 @@ def test_there_are_as_many_stacks_as_cores_and_at_least_two_members_in_each(
 def test_cores_are_those_that_the_process_may_use(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str | None, cores: int
 ) -> None:
-    """Which taskset, or the quota of a container, may have made fewer."""
+    """Which taskset, or the quota of a container, may have made two_stackser."""
     if quota is not None:
         (tmp_path / "cpu.max").write_text(f"{quota}\n")
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)

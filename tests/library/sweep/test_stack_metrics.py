@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from tests.support.sweeps import BY_XLA, THREE, data, dense, momentum
+from tests.support.sweeps import BY_XLA, SIZE, data, dense, momentum
 
 
 @keras.saving.register_keras_serializable("l2keras_tests")
@@ -37,17 +37,17 @@ class Errors(keras.metrics.Metric):
 
 @BY_XLA
 @pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
-def test_every_metric_of_every_stack_is_in_its_place(few: set[int], coupling: str) -> None:
+def test_every_metric_of_every_stack_is_in_its_place(two_stacks: set[int], coupling: str) -> None:
     """Several of one metric, an int among them; the penalty is that of lambda, or none."""
     result = l2keras.sweep(
-        dense, THREE, *data(), optimizer=momentum(), loss="mse", metrics=["mse", Errors(), "mae"],
-        epochs=2, batch_size=11, coupling=coupling, verbose=0,
+        dense, SIZE.lams, *data(), optimizer=momentum(), loss="mse",
+        metrics=["mse", Errors(), "mae"], epochs=2, batch_size=11, coupling=coupling, verbose=0,
     )  # fmt: skip
-    assert few == {0, 1}
+    assert two_stacks == {0, 1}
     own = ["mse", "z_large", "a_largest", "mae"]
     assert list(result.history) == ["loss", *own, "data_loss", "penalty"]
     before = [np.sum(np.square(w)) for w in first_kernels()]
-    for i, lam in enumerate(THREE):
+    for i, lam in enumerate(SIZE.lams):
         history = result.history
         penalty = lam / 2 * sum(before) if coupling == "penalty" else 0.0
         assert history["penalty"][i, 0] == pytest.approx(penalty, rel=1e-5, abs=0)

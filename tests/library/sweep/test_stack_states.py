@@ -10,16 +10,17 @@ import pytest
 
 import l2keras
 from l2keras._sweep import memory
-from tests.library.sweep.test_optimizers import OPTIMIZERS
 from tests.support.sweeps import (
     BATCH,
     BY_XLA,
-    THREE,
+    OPTIMIZERS,
+    SIZE,
+    WHOLE,
     data,
     dense,
     distance,
-    full_batches,
     reference,
+    sized_data,
 )
 
 pytestmark = [BY_XLA, pytest.mark.usefixtures("float64")]
@@ -29,37 +30,38 @@ def adam() -> Any:
     return keras.optimizers.Adam(0.1)
 
 
-def test_stacks_are_equal_to_fit_in_float64(few: set[int]) -> None:
+def test_stacks_are_equal_to_fit_in_float64(two_stacks: set[int]) -> None:
     """To 1e-10, Adam and its counts too."""
     result = l2keras.sweep(
-        dense, THREE, *data(), optimizer=adam(), loss="mse", epochs=3, batch_size=BATCH, verbose=0
-    )
-    assert few == {0, 1}
-    for i, lam in enumerate(THREE):
-        weights, _ = reference(dense, data, adam, lam=lam, epochs=3)
+        dense, SIZE.lams, *data(), optimizer=adam(), loss="mse", epochs=SIZE.epochs,
+        batch_size=BATCH, verbose=0,
+    )  # fmt: skip
+    assert two_stacks == {0, 1}
+    for i, lam in enumerate(SIZE.lams):
+        weights, _ = reference(dense, data, adam, lam=lam, epochs=SIZE.epochs)
         assert distance(result.weights[i], weights) < 1e-10
 
 
 @pytest.mark.parametrize("name", ["Nadam", "average", "accumulation", "amsgrad"])
 def test_each_stack_has_the_state_of_its_optimizer(
-    few: set[int], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str
+    two_stacks: set[int], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Two groups, one after the other, of three members and a spare seat."""
-    monkeypatch.setattr(memory, "MOST", 3)
-    full = request.config.getoption("full")
-    examples = data if full else full_batches
-    options: dict[str, Any] = {"epochs": 2, "coupling": "coupled"}
+    """Two groups, one after the other, of an odd number of members in two stacks."""
+    most = len(SIZE.lams)
+    monkeypatch.setattr(memory, "MOST", most)
+    full = SIZE is WHOLE
+    options: dict[str, Any] = {"epochs": min(SIZE.epochs, 3), "coupling": "coupled"}
     result = l2keras.sweep(
-        dense, THREE, *examples(), optimizer=OPTIMIZERS[name](), loss="mse", batch_size=BATCH,
-        seeds=(0, 1), validation_data=examples() if full else None, verbose=0, **options,
+        dense, SIZE.lams, *sized_data(), optimizer=OPTIMIZERS[name](), loss="mse", batch_size=BATCH,
+        seeds=(0, 1), validation_data=sized_data() if full else None, verbose=0, **options,
     )  # fmt: skip
-    assert few == {0, 1}
-    assert result.notes[0].startswith("6 members, 3 at once")
-    for i, (lam, seed) in enumerate((lam, seed) for lam in THREE for seed in (0, 1)):
+    assert two_stacks == {0, 1}
+    assert result.notes[0].startswith(f"{2 * most} members, {most} at once")
+    for i, (lam, seed) in enumerate((lam, seed) for lam in SIZE.lams for seed in (0, 1)):
         weights, history = reference(
-            dense, examples, OPTIMIZERS[name], lam=lam, seed=seed, validated=full, **options
+            dense, sized_data, OPTIMIZERS[name], lam=lam, seed=seed, validated=full, **options
         )
         assert distance(result.weights[i], weights) < 1e-9
         for metric in ("loss", "val_loss") if full else ("loss",):
             assert np.allclose(result.history[metric][i], history[metric], rtol=1e-8, atol=0)
-    assert distance(result.weights[0], result.weights[4]) > 0.01
+    assert distance(result.weights[0], result.weights[-2]) > 0.01

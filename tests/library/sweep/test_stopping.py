@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.models import mse
-from tests.support.sweeps import EPOCHS, alone, data, distance, expected, linear, swept
+from tests.support.sweeps import EPOCHS, SIZE, WHOLE, alone, data, distance, expected, linear, swept
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -47,11 +47,21 @@ def test_an_infinite_loss_has_diverged() -> None:
     assert result.epochs == (EPOCHS, 1)
 
 
+# lams, learning rates and epochs. Small steps lower the loss in every epoch.
+STOPPING: dict[str, tuple[tuple[float, ...], tuple[float, ...], int]] = {
+    "rates": ((3.0,), (0.6, 0.3, 0.02), 5)
+}
+if SIZE is WHOLE:
+    STOPPING["lams"] = ((0.0, 0.2, 0.8), (0.6,), 8)
+
+
 @pytest.mark.parametrize("restore", [False, True])
 @pytest.mark.parametrize("average", [False, True])
-def test_each_member_stops_early_as_in_fit(restore: bool, average: bool) -> None:
+@pytest.mark.parametrize("members", STOPPING)
+def test_each_member_stops_early_as_in_fit(members: str, restore: bool, average: bool) -> None:
     """After as many epochs, with the weights of the last or of the best one."""
-    options: dict[str, Any] = {"validation_data": data(examples=7), "epochs": 5}
+    lams, rates, most = STOPPING[members]
+    options: dict[str, Any] = {"validation_data": data(examples=7), "epochs": most}
 
     def stopping() -> Any:
         return keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=restore)
@@ -59,18 +69,19 @@ def test_each_member_stops_early_as_in_fit(restore: bool, average: bool) -> None
     def optimizer(rate: float = 0.1) -> Any:
         return keras.optimizers.SGD(rate, use_ema=average, ema_momentum=0.5)
 
-    rates = [0.6, 0.02]  # the loss of small steps falls in every epoch
     result = swept(
-        0.6, optimizer=optimizer(), learning_rates=rates, early_stopping=stopping(), **options
+        lams, optimizer=optimizer(), learning_rates=rates, early_stopping=stopping(), **options
     )
-    for i, rate in enumerate(rates):
+    epochs = []
+    for i, (lam, rate) in enumerate((lam, rate) for lam in lams for rate in rates):
         model, history = alone(
-            linear, data(), optimizer(rate), lam=0.6, loss=mse, callbacks=[stopping()], **options
+            linear, data(), optimizer(rate), lam=lam, loss=mse, callbacks=[stopping()], **options
         )
-        assert result.epochs[i] == len(history["val_loss"])
+        epochs.append(len(history["val_loss"]))
         own = result.history["val_loss"][i]
         assert own[~np.isnan(own)] == pytest.approx(history["val_loss"], rel=1e-5)
         assert distance(result.weights[i], model.get_weights()) < 1e-5
-    assert result.epochs[0] < result.epochs[1]
-    assert result.status == ("stopped", "finished")
+    assert result.epochs == tuple(epochs)
+    assert epochs == ([2, 3, 5] if members == "rates" else [3, 3, 3])
+    assert result.status == tuple("stopped" if n < most else "finished" for n in epochs)
     assert ("best epoch in val_loss" in str(result)) is restore

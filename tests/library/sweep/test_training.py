@@ -13,17 +13,28 @@ import pytest
 import l2keras
 from l2keras._sweep import loops, memory, programs, stacking
 from tests.support.models import BACKEND, mse
-from tests.support.sweeps import BATCH, EPOCHS, LAMS, alone, data, distance, expected, linear, swept
+from tests.support.sweeps import (
+    BATCH,
+    EPOCHS,
+    LAMS,
+    SIZE,
+    alone,
+    data,
+    distance,
+    expected,
+    linear,
+    swept,
+)
 
 
 def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
-    """Five members in groups of 2, 2 and 1: each as if alone, and the note says how many."""
+    """Groups of 2, and a last one of 1: each member equals its own `fit`, and a note says how many."""
     one = memory.bytes_per_member(linear(), keras.optimizers.SGD(0.1, momentum=0.5), BATCH)
-    result = swept(memory_budget=2 * one + 1)
+    result = swept(SIZE.lams, memory_budget=2 * one + 1)
     megabytes = f"of {one / 2**20:.2g} MB each in a budget of {2 * one / 2**20:.2g} MB"
-    assert result.notes == (f"5 members, 2 at once, {megabytes}",)
-    for i in (1, 4):
-        model, _ = expected(LAMS[i])
+    assert result.notes == (f"{len(SIZE.lams)} members, 2 at once, {megabytes}",)
+    for i in (1, -1):
+        model, _ = expected(SIZE.lams[i])
         assert distance(result.weights[i], model.get_weights()) < 1e-5
 
 
