@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import l2keras
+from l2keras._sweep import interrupts, loops
 from tests.support.models import BACKEND, ON_TENSORFLOW
 from tests.support.sweeps import (
     BATCH,
@@ -26,19 +26,22 @@ from tests.support.sweeps import (
     watch,
 )
 
+SECONDS = 60.0  # a test that waits as long for another thread fails
+
 
 @BY_XLA
 def test_an_error_in_one_stack_is_the_one_that_is_seen(
     stacks: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When all threads have ended."""
-    ended = []
+    failed, ended = threading.Event(), []
 
     def fail(self: Any, steps: Any, variables: Any, indices: Any) -> None:
         if variables is self._stacks[0]:
+            failed.set()
             raise MemoryError("of the first")
+        assert failed.wait(SECONDS)
         steps(variables, indices)
-        time.sleep(0.3)
         ended.append(variables)
 
     watch(monkeypatch, fail)
@@ -47,32 +50,67 @@ def test_an_error_in_one_stack_is_the_one_that_is_seen(
     assert len(ended) == 1
 
 
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Counts the Ctrl-C that `sweep` has heard. Two that follow at once may arrive as one."""
+    hear, count = interrupts._hear, threading.Semaphore(0)
+
+    def counted(number: int, frame: Any) -> None:
+        try:
+            hear(number, frame)
+        finally:
+            count.release()
+
+    monkeypatch.setattr(interrupts, "_hear", counted)
+    return count
+
+
+def press(heard: threading.Semaphore) -> None:
+    """Presses Ctrl-C and returns when `sweep` has heard it."""
+    os.kill(os.getpid(), signal.SIGINT)
+    assert heard.acquire(timeout=SECONDS)
+
+
 @BY_XLA
 def test_ctrl_c_twice_leaves_all_stacks_in_the_same_step(
-    stacks: set[int], monkeypatch: pytest.MonkeyPatch
+    stacks: set[int], monkeypatch: pytest.MonkeyPatch, heard: threading.Semaphore
 ) -> None:
-    """The second raises where the first waits for the end of a call: threads are waited for."""
+    """The second raises while the main thread waits for a call, whose steps all stacks finish."""
+    waiting, pressed = threading.Event(), threading.Event()
     calls: list[int] = []
-    lock = threading.Lock()
+    call, wait = loops.Loop.__call__, loops.wait
 
-    def press(self: Any, steps: Any, variables: Any, indices: Any) -> None:
-        with lock:
-            calls.append(len(indices))
-            pressed = len(calls) == 5  # of the first stack that comes to its third call
-        if pressed:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-            os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.3)
+    def counted(self: Any, indices: Any, pool: Any) -> None:
+        waiting.clear()
+        calls.append(len(indices))
+        call(self, indices, pool)
+
+    def noted(running: Any) -> Any:
+        waiting.set()
+        while wait(running, timeout=0.01).not_done:
+            pass  # Python may miss a signal that arrives just before it waits without a timeout
+        return wait(running)
+
+    def pressing(self: Any, steps: Any, variables: Any, indices: Any) -> None:
+        if len(calls) == 3 and variables is self._stacks[0]:
+            assert waiting.wait(SECONDS)
+            press(heard)
+            press(heard)
+            pressed.set()
+        elif len(calls) == 3:
+            assert pressed.wait(SECONDS)
         steps(variables, indices)
 
-    watch(monkeypatch, press)
+    monkeypatch.setattr(loops.Loop, "__call__", counted)
+    monkeypatch.setattr(loops, "wait", noted)
+    watch(monkeypatch, pressing)
     before = threading.active_count()
     x, y = (array[: 2 * BATCH] for array in data())  # one call of two steps in each epoch
     result = l2keras.sweep(
         dense, LAMS, x, y, optimizer=momentum(), loss="mse", batch_size=BATCH, epochs=EPOCHS,
         verbose=0,
     )  # fmt: skip
+    assert calls == [2, 2, 2]
     assert threading.active_count() == before
     assert result.status == ("interrupted",) * 5
     assert result.epochs == (2,) * 5
@@ -106,25 +144,20 @@ def test_the_types_of_the_caller_are_those_of_the_threads(stacks: set[int]) -> N
 
 @BY_XLA
 def test_ctrl_c_twice_while_the_threads_are_given_their_work(
-    stacks: set[int], monkeypatch: pytest.MonkeyPatch
+    stacks: set[int], monkeypatch: pytest.MonkeyPatch, heard: threading.Semaphore
 ) -> None:
-    """All stacks get it, and are waited for."""
+    """All stacks get it and finish it."""
     submit, calls = ThreadPoolExecutor.submit, []
 
-    def press(self: Any, *args: Any) -> Any:
+    def pressing(self: Any, *args: Any) -> Any:
         running = submit(self, *args)
         calls.append(args)
         if len(calls) == 5:  # the first of two stacks, for the third time
-            for _ in range(2):
-                os.kill(os.getpid(), signal.SIGINT)
+            press(heard)
+            press(heard)
         return running
 
-    def slow(self: Any, steps: Any, variables: Any, indices: Any) -> None:
-        time.sleep(0.1)
-        steps(variables, indices)
-
-    watch(monkeypatch, slow)
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", press)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", pressing)
     x, y = (array[: 2 * BATCH] for array in data())  # one call of two steps in each epoch
     result = l2keras.sweep(
         dense, LAMS, x, y, optimizer=momentum(), loss="mse", batch_size=BATCH, epochs=EPOCHS,
@@ -142,11 +175,12 @@ def test_the_threads_of_a_sweep_are_begun_once(
     stacks: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of all epochs and evaluations are the same two."""
-    found: set[threading.Thread] = set()
+    threads: set[threading.Thread] = set()
+    both = threading.Barrier(2, timeout=SECONDS)  # one thread cannot take both stacks
 
     def noting(self: Any, steps: Any, variables: Any, indices: Any) -> None:
-        found.add(threading.current_thread())
-        time.sleep(0.05)  # for the other stack to need the other thread
+        threads.add(threading.current_thread())
+        both.wait()
         steps(variables, indices)
 
     watch(monkeypatch, noting)
@@ -155,5 +189,5 @@ def test_the_threads_of_a_sweep_are_begun_once(
         dense, LAMS, x, y, validation_data=(x, y), loss="mse", batch_size=BATCH, epochs=EPOCHS,
         verbose=0,
     )  # fmt: skip
-    assert len(found) == 2
-    assert not any(thread.is_alive() for thread in found)
+    assert len(threads) == 2
+    assert not any(thread.is_alive() for thread in threads)

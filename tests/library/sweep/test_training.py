@@ -28,7 +28,7 @@ from tests.support.sweeps import (
 
 
 def test_groups_that_fit_a_budget_do_what_one_group_does() -> None:
-    """Groups of 2, and a last one of 1: each member equals its own `fit`; a note says how many."""
+    """Groups of 2, and a last one of 1: each member equals its own `fit`; a note says so."""
     one = memory.bytes_per_member(linear(), keras.optimizers.SGD(0.1, momentum=0.5), BATCH)
     result = swept(SIZE.lams, memory_budget=2 * one + 1)
     megabytes = f"of {one / 2**20:.2g} MB each in a budget of {2 * one / 2**20:.2g} MB"
