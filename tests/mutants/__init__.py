@@ -1,9 +1,10 @@
 """Mutants: small faults, as patches, that the fast tier has to catch.
 
-Each patch begins with two lines of its own, which `git apply` skips:
+Each patch begins with lines of its own, which `git apply` skips; the third is optional:
 
     Fault: <one sentence>
     Tests: <paths of the tests of that area, from the repository root>
+    Backend: <jax or torch, if the fault is in code of that backend; else tensorflow>
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ class Mutant:
         name: That of the patch; the area comes before the first underscore.
         fault: What is wrong, in one sentence.
         tests: Paths of the fast tier, from the repository root.
+        backend: The KERAS_BACKEND of the tests.
     """
 
     name: str
     fault: str
     tests: tuple[str, ...]
+    backend: str = "tensorflow"
 
     @property
     def area(self) -> str:
@@ -46,15 +49,16 @@ def read(patch: Path) -> Mutant:
     """Returns the mutant of a patch.
 
     Raises:
-        ValueError: The patch does not begin with its two headers.
+        ValueError: The patch does not begin with its headers.
     """
-    first, second, *_ = patch.read_text(encoding="utf-8").splitlines()
+    first, second, third, *_ = patch.read_text(encoding="utf-8").splitlines()
     if not (first.startswith("Fault: ") and second.startswith("Tests: ")):
         raise ValueError(
             f"A mutant must begin with `Fault: ` and `Tests: `. Received: {first!r}, {second!r} "
             f"in {patch.name}. Write the two lines before the diff."
         )
-    return Mutant(patch.stem, first.removeprefix("Fault: "), tuple(second.split()[1:]))
+    backend = third.removeprefix("Backend: ") if third.startswith("Backend: ") else "tensorflow"
+    return Mutant(patch.stem, first.removeprefix("Fault: "), tuple(second.split()[1:]), backend)
 
 
 def mutants() -> list[Mutant]:

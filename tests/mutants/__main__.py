@@ -10,12 +10,14 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,10 +29,17 @@ LONGEST_NAME = 110  # characters
 TIME_LIMIT = 1200.0  # seconds; a mutant may also hang
 _FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", re.MULTILINE)
 _ROW = re.compile(r"^\| \[.*\]\((\w+)\.patch\) \|.*\|$", re.MULTILINE)
+PACKAGES = ("l2keras", "experiments", "hydra_plugins.l2keras_sweeps", "tests")
+_ORIGINS = f"""
+import importlib.util
+for name in {PACKAGES}:
+    print(importlib.util.find_spec(name).origin)
+"""
 _HEAD = """# What catches each mutant
 
 `make mutants` applies each patch of this folder to a copy of the checkout, runs the fast tests of
-its area on TensorFlow, and writes this table. The fault is linked to its patch.
+its area, and writes this table. The tests run on TensorFlow; those of the areas jax and torch run
+on that backend. The fault is linked to its patch.
 
 | Fault | Area | Caught by | Seconds |
 | --- | --- | --- | ---: |
@@ -56,14 +65,14 @@ class Result:
         return self.verdict not in (SURVIVED, BROKEN)
 
 
-def run(tests: Sequence[str], mutant: Mutant | None = None) -> Result:
+def run(tests: Sequence[str], backend: str, mutant: Mutant | None = None) -> Result:
     """Runs tests in a copy of the checkout, with a mutant applied to it if there is one."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder, "checkout")
         _copy(copy)
         refusal = apply(mutant, copy) if mutant else ""
-        verdict, output = (BROKEN, refusal) if refusal else _tested(tests, copy)
+        verdict, output = (BROKEN, refusal) if refusal else _tested(tests, backend, copy)
     return Result(verdict, time.monotonic() - start, output)
 
 
@@ -75,38 +84,97 @@ def _copy(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name)
 
 
-def _tested(tests: Sequence[str], folder: Path) -> tuple[str, str]:
+def _tested(tests: Sequence[str], backend: str, folder: Path) -> tuple[str, str]:
     """Returns the verdict and the output of pytest in `folder`."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     # A process that a test starts elsewhere imports the copy as well.
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(folder)}
-    try:
-        result = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT
-        )
-    except subprocess.TimeoutExpired:
-        return BROKEN, f"no end after {TIME_LIMIT:g} s"
-    output = result.stdout + result.stderr
-    if result.returncode == 0:
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(folder)}
+    foreign = imported_from_elsewhere(folder, environment)
+    if foreign:
+        return BROKEN, f"the tests would import {', '.join(foreign)}, not {folder}"
+    # The tests keep files beside their base folder too: the next mutant must not find them.
+    base = folder.parent / "temporary"
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={base}"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
+    status, output = run_alone(command, folder, environment, TIME_LIMIT)
+    if status == 0:
         return SURVIVED, output
     first = _FIRST_FAILURE.search(output)
-    return (first[1] if first and result.returncode == 1 else BROKEN), output
+    return (first[1] if first and status == 1 else BROKEN), output
+
+
+def imported_from_elsewhere(folder: Path, environment: Mapping[str, str]) -> list[str]:
+    """Returns the files outside `folder` that a process there would import as our packages."""
+    command = [sys.executable, "-c", _ORIGINS]
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    origins = [Path(line) for line in result.stdout.splitlines()]
+    return [str(path) for path in origins if not path.resolve().is_relative_to(folder.resolve())]
+
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+def run_alone(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], limit: float
+) -> tuple[int | None, str]:
+    """Runs a command in a process group of its own, which is killed after `limit` seconds.
+
+    Returns:
+        The exit status, None after a kill; the output.
+    """
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        _running.add(process)
+        try:
+            output, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            return None, f"no end after {limit:g} s"
+        finally:
+            _running.discard(process)
+    return process.returncode, output
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose commands end on Ctrl-C, which a process group of its own does not receive."""
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_running):
+                _kill(process)
+            raise
 
 
 def unmutated_failures(chosen: Iterable[Mutant], jobs: int) -> list[str]:
     """Returns the areas whose tests fail without any mutant."""
 
-    def passes(tests: tuple[str, ...]) -> bool:
-        result = run(tests)
+    def passes(area: tuple[tuple[str, ...], str]) -> bool:
+        result = run(*area)
         if result.verdict == SURVIVED:
             result = replace(result, verdict="passed")
-        _show(f"unmutated {' '.join(tests)}", result)
+        _show(f"unmutated {_describe(area)}", result)
         return result.verdict == "passed"
 
-    areas = list(dict.fromkeys(mutant.tests for mutant in chosen))
-    with ThreadPoolExecutor(jobs) as pool:
+    areas = list(dict.fromkeys((mutant.tests, mutant.backend) for mutant in chosen))
+    with _threads(jobs) as pool:
         passed = list(pool.map(passes, areas))
-    return [" ".join(tests) for tests, good in zip(areas, passed, strict=True) if not good]
+    return [_describe(area) for area, good in zip(areas, passed, strict=True) if not good]
+
+
+def _describe(area: tuple[tuple[str, ...], str]) -> str:
+    tests, backend = area
+    return f"{' '.join(tests)} on {backend}"
 
 
 def _show(name: str, result: Result) -> None:
@@ -163,10 +231,10 @@ def _run_all(chosen: Sequence[Mutant], jobs: int) -> int:
     results: dict[str, Result] = {}
 
     def run_one(mutant: Mutant) -> None:
-        result = results[mutant.name] = run(mutant.tests, mutant)
+        result = results[mutant.name] = run(mutant.tests, mutant.backend, mutant)
         _show(mutant.name, result)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with _threads(jobs) as pool:
         list(pool.map(run_one, chosen))
     write_table({mutant.name: row(mutant, results[mutant.name]) for mutant in chosen})
     missed = [name for name, result in results.items() if not result.is_caught]
