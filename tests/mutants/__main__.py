@@ -29,11 +29,21 @@ LONGEST_NAME = 110  # characters
 TIME_LIMIT = 1200.0  # seconds; a mutant may also hang
 _FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", re.MULTILINE)
 _ROW = re.compile(r"^\| \[.*\]\((\w+)\.patch\) \|.*\|$", re.MULTILINE)
-PACKAGES = ("l2keras", "experiments", "hydra_plugins.l2keras_sweeps", "tests")
-_ORIGINS = f"""
-import importlib.util
-for name in {PACKAGES}:
+# Where a process would import the packages from. Hydra imports plugins from every folder that has
+# some, the last one wins.
+_ORIGINS = """
+import importlib.util, os, hydra_plugins
+for name in ("l2keras", "experiments", "tests"):
     print(importlib.util.find_spec(name).origin)
+for folder in hydra_plugins.__path__:
+    path = os.path.join(folder, "l2keras_sweeps", "__init__.py")
+    if os.path.exists(path):
+        print(path)
+"""
+# Runs in every process. An editable installation has put another checkout on the path.
+_SITE = """
+import os, sys
+sys.path[:] = [p for p in sys.path if p == {copy!r} or not os.path.exists(p + "/l2keras/masks.py")]
 """
 _HEAD = """# What catches each mutant
 
@@ -86,8 +96,7 @@ def _copy(target: Path) -> None:
 
 def _tested(tests: Sequence[str], backend: str, folder: Path) -> tuple[str, str]:
     """Returns the verdict and the output of pytest in `folder`."""
-    # A process that a test starts elsewhere imports the copy as well.
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(folder)}
+    environment = importing_from(folder) | {"KERAS_BACKEND": backend}
     foreign = imported_from_elsewhere(folder, environment)
     if foreign:
         return BROKEN, f"the tests would import {', '.join(foreign)}, not {folder}"
@@ -100,6 +109,17 @@ def _tested(tests: Sequence[str], backend: str, folder: Path) -> tuple[str, str]
         return SURVIVED, output
     first = _FIRST_FAILURE.search(output)
     return (first[1] if first and status == 1 else BROKEN), output
+
+
+def importing_from(folder: Path) -> dict[str, str]:
+    """Returns an environment whose processes import our packages from a copy of the checkout.
+
+    A module that does so is written beside `folder`.
+    """
+    site = folder.parent / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(_SITE.format(copy=str(folder)), encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(folder)])}
 
 
 def imported_from_elsewhere(folder: Path, environment: Mapping[str, str]) -> list[str]:

@@ -13,10 +13,10 @@ import pytest
 from tests.mutants import TABLE, Mutant, apply, files, mutants, read
 from tests.mutants.__main__ import (
     BROKEN,
-    PACKAGES,
     SURVIVED,
     Result,
     imported_from_elsewhere,
+    importing_from,
     row,
     rows,
     run_alone,
@@ -121,11 +121,36 @@ def test_a_survivor_names_no_test() -> None:
         catcher(f"| [One.](a_b.patch) | a | {SURVIVED} | 3 |")
 
 
+PACKAGES = ("l2keras", "experiments", "tests", "hydra_plugins/l2keras_sweeps")
+
+
+def checkout(folder: Path) -> Path:
+    """Empty packages under the names of ours."""
+    for name in PACKAGES:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").touch()
+    (folder / "l2keras" / "masks.py").touch()
+    return folder
+
+
 def test_code_of_another_checkout_is_noticed(tmp_path: Path) -> None:
-    """A folder without our packages would test those of the installation."""
-    here = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert imported_from_elsewhere(ROOT, here) == []
-    assert len(imported_from_elsewhere(tmp_path, here)) == len(PACKAGES)
+    """Every package where there is none; of two folders with plugins, those of the other."""
+    one, other = checkout(tmp_path / "one"), checkout(tmp_path / "other")
+    (tmp_path / "none").mkdir()
+    found = imported_from_elsewhere(tmp_path / "none", {**os.environ, "PYTHONPATH": str(other)})
+    assert {str(other / name / "__init__.py") for name in PACKAGES} <= set(found)
+    both = {**os.environ, "PYTHONPATH": os.pathsep.join([str(one), str(other)])}
+    found = imported_from_elsewhere(one, both)
+    assert str(other / "hydra_plugins/l2keras_sweeps/__init__.py") in found
+    assert all("l2keras_sweeps" in file for file in found)
+
+
+def test_only_the_copy_is_imported(tmp_path: Path) -> None:
+    """Also where another checkout is on the path, as an editable installation puts it there."""
+    one, other = checkout(tmp_path / "one"), checkout(tmp_path / "other")
+    environment = importing_from(one)
+    environment["PYTHONPATH"] += os.pathsep + str(other)
+    assert imported_from_elsewhere(one, environment) == []
 
 
 def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
