@@ -166,6 +166,18 @@ def test_train_on_batch_decays_inside_the_block_only() -> None:
     assert relative_distance(kernel(model), expected) < 1e-12
 
 
+def test_fits_in_turn_have_their_own_decay() -> None:
+    """No fit runs a step that an earlier one traced, also while somebody holds that step."""
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    held = []
+    for lam in (0.0, LAM, LAM / 2, 0.0):
+        before = kernel(model)
+        fit_zeros(model, 2, [WeightDecay(lam)] if lam else [])
+        held.append(model.train_function)
+        assert relative_distance(kernel(model), before * (1 - ETA * lam) ** 2) < 1e-12
+
+
 def test_blocks_and_fits_do_not_decay_twice() -> None:
     """A variable that a block around decays already is refused, in a block and in fit."""
     model = dense_model()
