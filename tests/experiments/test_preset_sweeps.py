@@ -116,3 +116,5 @@ def test_grids_are_joined(jobs_of: Jobs) -> None:
     assert found["coupled"] == {0.001, 0.003, 0.01, 0.03}
     assert found["decoupled"] == {0.1, 0.3, 1.0, 3.0}
     assert rates["none"] == rates["coupled"] == rates["decoupled"] == {0.001, 0.003, 0.01}
+    typed = jobs_of("experiment=coupled_adam", "regularization.lam=0.5", "seed=0")
+    assert {job.config.regularization.lam for job in typed} == {0.5}  # in place of each grid's

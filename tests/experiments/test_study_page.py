@@ -202,6 +202,12 @@ def test_a_page_without_a_finished_run(tmp_path: Path) -> None:
     assert "stopped by Ctrl-C or SIGTERM" in html
 
 
+def test_a_long_leaderboard_says_how_many_rows_it_leaves_out(tmp_path: Path) -> None:
+    """32 lambdas, and room for 30 rows."""
+    html = page_of(study_of(Trial(lam=0.01 * i) for i in range(1, 33)), tmp_path)
+    assert "2 more in leaderboard.json" in html
+
+
 def test_a_page_of_what_diverged(tmp_path: Path) -> None:
     """A study whose every run diverged still has its page."""
     html = page_of(study_of([Trial(accuracy=float("nan")), Trial("none", accuracy=0.5)]), tmp_path)

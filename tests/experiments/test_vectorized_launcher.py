@@ -23,12 +23,14 @@ def test_what_cannot_be_stacked_is_trained_alone(composed: Compose, override: st
 
 
 def test_runs_that_differ_in_more_are_kept_apart(composed: Compose) -> None:
-    """lambda, seed, learning rate and method may differ, the width may not."""
+    """lambda, seed, learning rate and method may differ; width and what is decayed may not."""
     nodes = [composed("config", *SMALL, *point) for point in (
-        ["seed=1"], ["optimizer.learning_rate=0.3", "regularization=coupled"], ["model.width=9"]
+        ["seed=1"], ["optimizer.learning_rate=0.3", "regularization=coupled"], ["model.width=9"],
+        ["regularization=coupled", "regularization.decay_all=true"],
     )]  # fmt: skip
     keys = [together.group_key(cli.typed(node), cli.flatten(node)) for node in nodes]
-    assert keys[0] == keys[1] != keys[2]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
 
 
 def test_runs_of_one_learning_rate_share_a_schedule(composed: Compose) -> None:
