@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from typing import Any
 
 import pytest
@@ -78,7 +78,7 @@ def test_ctrl_c_twice_leaves_all_stacks_in_the_same_step(
     """The second raises while the main thread waits for a call, whose steps all stacks finish."""
     waiting, pressed = threading.Event(), threading.Event()
     calls: list[int] = []
-    call, wait = loops.Loop.__call__, loops.wait
+    call, wait = loops.Loop.__call__, futures.wait
 
     def counted(self: Any, indices: Any, pool: Any) -> None:
         waiting.clear()
@@ -147,7 +147,7 @@ def test_ctrl_c_twice_while_the_threads_are_given_their_work(
     stacks: set[int], monkeypatch: pytest.MonkeyPatch, heard: threading.Semaphore
 ) -> None:
     """All stacks get it and finish it."""
-    submit, calls = ThreadPoolExecutor.submit, []
+    submit, calls = futures.ThreadPoolExecutor.submit, []
 
     def pressing(self: Any, *args: Any) -> Any:
         running = submit(self, *args)
@@ -157,7 +157,7 @@ def test_ctrl_c_twice_while_the_threads_are_given_their_work(
             press(heard)
         return running
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", pressing)
+    monkeypatch.setattr(futures.ThreadPoolExecutor, "submit", pressing)
     x, y = (array[: 2 * BATCH] for array in data())  # one call of two steps in each epoch
     result = l2keras.sweep(
         dense, LAMS, x, y, optimizer=momentum(), loss="mse", batch_size=BATCH, epochs=EPOCHS,
