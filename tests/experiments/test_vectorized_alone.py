@@ -40,7 +40,7 @@ def artifacts(store: Store, run: Any) -> set[str]:
 @pytest.mark.parametrize(
     ("optimizer", "bytes_that_pay", "number"),
     [(["optimizer=momentum"], stacking.BYTES_THAT_PAY, 6), (["optimizer=adam"], 0.0, 5)],
-    ids=["momentum", "adam, compiled by XLA, in two stacks with a seat left over"],
+    ids=["momentum", "adam, compiled by XLA, in two unequal stacks"],
 )
 def test_each_is_the_run_that_it_is_alone(
     composed: Compose,
@@ -55,10 +55,10 @@ def test_each_is_the_run_that_it_is_alone(
     monkeypatch.setattr(stacking, "BYTES_THAT_PAY", bytes_that_pay)
     monkeypatch.setattr(memory, "cores", lambda: 2)
     points = points[:number]
-    seats, load = set(), Group.load
+    sizes, load = set(), Group.load
 
     def noted(self: Group, *args: Any) -> None:
-        seats.add(self.size)
+        sizes.add(self.size)
         load(self, *args)
 
     monkeypatch.setattr(Group, "load", noted)
@@ -80,7 +80,7 @@ def test_each_is_the_run_that_it_is_alone(
         train.train(node)
     outcomes = vectorized.train_at_once(nodes["at_once"])
     assert [outcome.status for outcome in outcomes if outcome] == ["FINISHED"] * len(points)
-    assert seats == {6}
+    assert sizes == {6}
     alone_store, store = Store(uri, "alone"), Store(uri, "at_once")
     alone, at_once = trials(alone_store), trials(store)
     assert alone.keys() == at_once.keys()

@@ -38,7 +38,7 @@ class Stop(Exception):
 def launch(
     nodes: list[DictConfig], observe: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> list[Outcome | None]:
-    """Trains; `observe` is told (run, epoch) before the metrics of an epoch are written."""
+    """Trains; `observe` gets (run, epoch) before the metrics of an epoch are written."""
     from experiments import vectorized
 
     recorder = vectorized._recorder
@@ -46,11 +46,11 @@ def launch(
     def observed(*arguments: Any) -> Any:
         on_epoch = recorder(*arguments)
 
-        def told(number: int, epoch: int, metrics: dict[str, float]) -> None:
+        def on_metrics(number: int, epoch: int, metrics: dict[str, float]) -> None:
             observe(number, epoch)
             on_epoch(number, epoch, metrics)
 
-        return told
+        return on_metrics
 
     with monkeypatch.context() as patch:
         patch.setattr(vectorized, "_recorder", observed)

@@ -13,7 +13,7 @@ ETA = 0.25
 LAM = 0.5
 UPDATES = 6  # of `trained`
 
-# Those whose defaults decay already need to be told not to.
+# Optimizers that decay by default get arguments without decay.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "AdamW": {"weight_decay": 0.0},
     "Muon": {"weight_decay": None, "adam_weight_decay": None},
