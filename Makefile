@@ -32,10 +32,10 @@ test: $(VENV)/.test lint  ## set up, lint and test: TensorFlow, contracts on JAX
 test-all: $(VENV)/.test lint  ## every test: full factorials, three backends, servers, a browser
 	$(ON_TENSORFLOW) --full
 	$(ON_JAX_AND_TORCH) --full tests/benchmarks tests/contracts tests/library l2keras
-	$(ON_TENSORFLOW) tests/system
+	$(ON_TENSORFLOW) --full tests/system
 
 test-slow: $(VENV)/.test  ## the longest tests: kills, clusters, all of keras.applications
-	KERAS_BACKEND=tensorflow $(PYTEST) tests/slow
+	KERAS_BACKEND=tensorflow $(PYTEST) --full tests/slow
 
 mutants: $(VENV)/.test  ## show which fast test catches each planted fault (ARGS= for names)
 	$(BIN)/python -m tests.mutants $(ARGS)

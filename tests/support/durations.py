@@ -10,7 +10,7 @@ import pytest
 from tests.support import ROOT
 
 TEST_BUDGET, FILE_BUDGET = 5.0, 30.0  # seconds
-# Each worker takes whole files, in this order: the longest must not come last.
+# Each worker takes whole files. Those of the slowest folders come first: none is left last.
 SLOWEST_FIRST = (
     "tests/library/sweep/test_layers",
     "tests/library/sweep",

@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_its_commands_and_files_exist() -> None:
     """Every `make` target, module and file that it names is there."""
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([a-z]+)", README):
+    for target in re.findall(r"\bmake ([a-z-]+)", README):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     for module in re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", README):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module

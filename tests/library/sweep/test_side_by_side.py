@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -27,15 +25,8 @@ from tests.support.sweeps import (
 )
 
 
-def seeds_follow_coupling(cell: Mapping[str, Any]) -> bool:
-    """Each value once: one seed of the penalty, two of decoupled decay."""
-    return len(cell) < 2 or (len(cell["seeds"]) == 1) == (cell["coupling"] == "penalty")
-
-
 @BY_XLA
-@pytest.mark.factorial(
-    seeds=[(0,), (0, 1)], coupling=["penalty", "decoupled"], affordable=seeds_follow_coupling
-)
+@pytest.mark.factorial(seeds=[(0,), (0, 1)], coupling=["penalty", "decoupled"])
 def test_members_of_every_stack_are_trained_as_if_alone(
     two_stacks: set[int], seeds: tuple[int, ...], coupling: str
 ) -> None:
