@@ -8,50 +8,49 @@ from typing import Any
 import pytest
 
 from experiments import upload
-from experiments.outbox import Operation
+from experiments.tracking import Store
+from tests.support.runs import runs_of
 
 LINES = '["tags", {"a": "1"}]\n["status", "FINISHED"]\n'
 
 
-class FakeStore:
-    """A store that takes operations, or is away."""
-
-    def __init__(self, folder: Path, *, is_away: bool) -> None:
-        self.folder, self.is_away = folder, is_away
-        self.written: list[tuple[str, list[Operation]]] = []
-
-    def write(self, run_id: str, operations: Any) -> None:
-        if self.is_away:
-            raise ConnectionError("the server is away")
-        self.written.append((run_id, list(operations)))
-
-
-def unsent(folder: Path) -> Path:
-    path = folder / "unsent" / "run1.jsonl"
-    path.parent.mkdir()
+def unsent(store: Store) -> Path:
+    """The file of a failed run, which the store never got."""
+    run = store.client.create_run(store.experiment_id)
+    path = store.folder / "unsent" / f"{run.info.run_id}.jsonl"
+    path.parent.mkdir(parents=True)
     path.write_text(LINES)
     return path
 
 
-def test_a_file_is_removed_once_the_store_has_it(tmp_path: Path) -> None:
-    store: Any = FakeStore(tmp_path, is_away=False)
-    path = unsent(tmp_path)
+def test_a_file_is_removed_once_the_store_has_it(store: Store) -> None:
+    """The run has its tag and its status."""
+    path = unsent(store)
     upload.send_pending(store)
-    assert store.written == [("run1", [("tags", {"a": "1"}), ("status", "FINISHED")])]
+    [run] = runs_of(store)
+    assert (run.data.tags["a"], run.info.status) == ("1", "FINISHED")
     assert not path.exists()
 
 
-def test_a_file_stays_while_the_store_is_away(tmp_path: Path) -> None:
-    store: Any = FakeStore(tmp_path, is_away=True)
-    path = unsent(tmp_path)
+def test_a_file_stays_while_the_store_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways to send it leave it as it was."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the server is away")
+
+    path = unsent(store)
+    monkeypatch.setattr(store, "_write", away)
     with pytest.raises(ConnectionError):
         upload.upload(store, path)
     upload.send_pending(store)
     assert path.read_text() == LINES
+    assert runs_of(store)[0].info.status == "RUNNING"
 
 
 def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is not there is told, before MLflow is loaded."""
+    """A missing file is an error that names it, before MLflow is loaded."""
     with pytest.raises(SystemExit, match="2"):
         upload.main(["nowhere.jsonl"])
     assert "Received: nowhere.jsonl" in capsys.readouterr().err
@@ -60,13 +59,13 @@ def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_upload_of_what_no_run_has_left(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file of another kind, or of a run that the store does not have, is told, and stays."""
+    """A file of another kind, or of an unknown run, stays, and the error names it."""
     noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
     noise.write_text("noise\n")
     foreign.write_text('["params", {"lam": "0.1"}]\n')
     assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
-    told = capsys.readouterr().err
-    assert f"{noise} is no file that a run has left" in told
-    assert f"{foreign}: The store refuses what is written" in told
+    error = capsys.readouterr().err
+    assert f"{noise} is no file that a run has left" in error
+    assert f"{foreign}: The store refuses what is written" in error
     assert noise.exists()
     assert foreign.exists()
