@@ -13,10 +13,13 @@ from l2keras._audit import audit
 from l2keras._audit.report import AuditReport
 from l2keras._decay import forms
 from l2keras._decay.anchors import Anchors, Toward
+from l2keras._decay.blocks import decayed_block
+from l2keras._decay.groups import Group
 from l2keras._decay.lazy import LazyTables, check_lazy
 from l2keras._decay.rules import DecayRule, Lam, lam_at, rate
-from l2keras._decay.train_function import DecayedTrainFunction, decayed_block
+from l2keras._decay.train_function import DecayedTrainFunction
 from l2keras._keras import optimizers
+from l2keras._keras.backup import backup_of_fit
 from l2keras._keras.variables import is_built
 
 
@@ -76,6 +79,10 @@ class WeightDecay(keras.callbacks.Callback):
             the end of every epoch. Equal to the dense form, and much cheaper for a large table.
             What reads the table in the middle of an epoch beside the step (a checkpoint,
             `evaluate` or `predict` in another callback) needs `settle()` first.
+        optimizer: The optimizer in whose updates the weights decay; by default the one of
+            `model.compile`. For a model with several (a GAN, actor and critic) pass one callback
+            for each, with the optimizer itself or the name of the model's attribute, such as
+            "d_optimizer". Without `include` it decays what that optimizer updates.
         fused: On TensorFlow in graph mode (`jit_compile=False`), whether the optimizer's update
             of a variable and its decay are compiled as one XLA cluster: one pass over the weights
             in the place of some five, equal to the plain form to rounding. By default where it
@@ -87,10 +94,17 @@ class WeightDecay(keras.callbacks.Callback):
             what it has compiled as long as the process lives: for hundreds of models in one, pass
             False. Without effect on JAX, which compiles the whole step, and on torch.
 
+    What changes in mid-fit counts from the next step on: an argument that is set on the callback
+    (`decay.lam = 0.1`), another `model.optimizer`, `compile` followed by `make_train_function`.
+    A changed argument traces the step anew; a schedule does not.
+
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go
             together; when `fit` begins for an optimizer that decays already or cannot take the
-            form, a pattern that matches nothing, and groups that overlap.
+            form, a pattern that matches nothing, and groups that overlap; in `fit` for a learning
+            rate above the peak that was taken from its beginning.
+        RuntimeError: after the first step (in eager mode: the first epoch) for a variable that
+            should decay and that the optimizer does not update.
 
     Adds to the epoch logs, for the last step of the epoch, `weight_decay` (lam) and
     `decay_per_step` (lam times what it is multiplied by: eta_t, eta_t / eta_peak or
@@ -127,6 +141,7 @@ class WeightDecay(keras.callbacks.Callback):
         layer_decay: float = 1.0,
         lazy: bool = False,
         fused: bool | None = None,
+        optimizer: Any = None,
     ) -> None:
         super().__init__()
         self.lam = lam
@@ -139,28 +154,65 @@ class WeightDecay(keras.callbacks.Callback):
         self.toward = toward
         self.lazy = lazy
         self.fused = fused
-        forms.check_lams(lam)
-        forms.check_forms(coupling, vars(self))
-        masks.check_patterns(include, "include")
-        masks.check_patterns(exclude, "exclude")
-        self.layer_decay = forms.check_positive(layer_decay, "layer_decay", "Leave it out.")
-        self.peak_learning_rate = forms.check_peak(peak_learning_rate, coupling, corrected)
-        self._anchors = None if toward is None else Anchors(toward)
-        self._tables = LazyTables() if lazy else None
+        self.layer_decay = layer_decay
+        self.peak_learning_rate = peak_learning_rate
+        self.optimizer = optimizer
+        self._anchors: Anchors | None = None
+        self._tables: LazyTables | None = None
         self.report: AuditReport | None = None
-        self._rule: DecayRule | None = None
         self._train_function: DecayedTrainFunction | None = None
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        """Checks the attributes, which may have been set since the construction."""
+        forms.check_lams(self.lam)
+        forms.check_forms(self.coupling, vars(self))
+        masks.check_patterns(self.include, "include")
+        masks.check_patterns(self.exclude, "exclude")
+        self.layer_decay = forms.check_positive(self.layer_decay, "layer_decay", "Leave it out.")
+        self.peak_learning_rate = forms.check_peak(
+            self.peak_learning_rate, self.coupling, self.corrected
+        )
+        _check_optimizer(self.optimizer)
+        if self.toward is None:
+            self._anchors = None
+        elif self._anchors is None or self._anchors.toward != self.toward:
+            self._anchors = Anchors(self.toward)
+        if not self.lazy:
+            self.settle()
+            self._tables = None
+        elif self._tables is None:
+            self._tables = LazyTables()
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """What was given, to notice what is set in mid-fit; mappings and lists by their items."""
+        values: list[Any] = []
+        for name in forms.ARGUMENTS:
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                values += [item for pair in value.items() for item in pair]
+            elif isinstance(value, list):
+                values += value
+            else:
+                values.append(value)
+        return tuple(values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the arguments and the report, without the model and its step."""
+        return {**vars(self), "_model": None, "_train_function": None}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the decay into the train step of this `fit`."""
         model = self.model
-        self._rule = self._make_rule(model, _optimizer_of(model))
+        self._check_arguments()
+        if self._anchors is not None and is_built(model):
+            self._anchors.begin(model, backup_of_fit())
+        group = Group(self, model)
         installed = model.train_function
         if not isinstance(installed, DecayedTrainFunction):
             installed = DecayedTrainFunction(model, previous=self._train_function)
         self._train_function = installed
-        installed.add(self._rule)
-        installed.callbacks.append(self)
+        installed.add(group)
         self.report = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -168,9 +220,9 @@ class WeightDecay(keras.callbacks.Callback):
         self._audit()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keeps the decay in, whatever another callback did to the train function."""
+        """Keeps the decay in, whatever another callback did to the step or its optimizer."""
         if self._train_function is not None:
-            self._train_function.install_again()
+            self._train_function.refresh()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """After the last batch of an epoch every lazily decayed row is up to date."""
@@ -186,17 +238,16 @@ class WeightDecay(keras.callbacks.Callback):
         """Writes `weight_decay` and `decay_per_step` into the epoch logs."""
         self._audit()  # of a model that got its variables in this epoch
         self.settle()
-        if self._rule is None or self._train_function is None or logs is None:
+        if self._train_function is None or logs is None:
             return
-        optimizer = self.model.optimizer
-        members = optimizers.inner_optimizers(optimizer)
-        if not self._train_function.reached and optimizers.must_have_updated(optimizer):
-            raise RuntimeError(_never_reached(members[0]))
+        self._train_function.check_updates(is_complete=True)
+        group = self._train_function.group_of(self)
+        members = optimizers.inner_optimizers(group.optimizer)
         step = keras.ops.maximum(members[0].iterations - 1, 0)
         fastest = max(members, key=optimizers.last_learning_rate)
         eta = optimizers.last_learning_rate(fastest)
-        per_lam = rate(self._rule, eta, fastest, corrected=bool(self._rule.corrected))
-        for _, lam in self._rule.lams:
+        per_lam = rate(group.rule, eta, fastest, corrected=bool(group.rule.corrected))
+        for _, lam in group.rule.lams:
             suffix, value = _free_suffix(logs), float(lam_at(lam, step))
             logs[f"weight_decay{suffix}"] = value
             logs[f"decay_per_step{suffix}"] = value * per_lam
@@ -216,13 +267,15 @@ class WeightDecay(keras.callbacks.Callback):
     def in_step(self, model: Any, optimizer: Any = None) -> Iterator[None]:
         """Decays in every update of `optimizer` inside the block: for loops without `fit`.
 
-        What is compiled (tf.function, jax.jit) keeps what it was traced with: trace it inside the
-        block, and call it there only. Keras' own train_on_batch is seen to. Several callbacks
-        nest, one block in the other. At the end lazily decayed rows are settled.
+        What you compile (tf.function, jax.jit) keeps what it was traced with: trace it inside the
+        block, and call it there only. The steps that Keras compiles for `fit` and `train_on_batch`
+        are traced anew at both ends, those of every model that holds one of the variables. Several
+        callbacks nest, one block in the other. At the end lazily decayed rows are settled.
 
         Args:
             model: A built Keras model.
-            optimizer: The Keras optimizer; by default the one that `model` is compiled with.
+            optimizer: The Keras optimizer; by default the callback's, or the one that `model` is
+                compiled with.
 
         Raises:
             TypeError, ValueError: as when `fit` begins.
@@ -239,9 +292,9 @@ class WeightDecay(keras.callbacks.Callback):
         >>> float(model.get_weights()[0][0, 0])
         0.75
         """
-        optimizer = _optimizer_of(model) if optimizer is None else optimizer
         if not is_built(model):
             raise ValueError(_not_built("`in_step` needs the variables of the model."))
+        optimizer = self._optimizer_of(model) if optimizer is None else optimizer
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise TypeError(
                 _validation.error(
@@ -250,16 +303,28 @@ class WeightDecay(keras.callbacks.Callback):
                     "Pass the one whose apply your loop calls.",
                 )
             )
-        with decayed_block(self._make_rule(model, optimizer), model, optimizer):
+        self._check_arguments()
+        if self._anchors is not None:
+            self._anchors.begin(model)
+        with decayed_block(Group(self, model, optimizer), model):
             yield
 
     def _audit(self) -> None:
         """Sets `report`: the same for all callbacks of the `fit`, of which the first makes it."""
         if self.report is not None or self._train_function is None:
             return
-        callbacks = self._train_function.callbacks
+        callbacks = [group.callback for group in self._train_function.groups]
         made = (callback.report for callback in callbacks if callback.report is not None)
         self.report = next(made, None) or audit.log_decay(self.model, callbacks)
+
+    def _optimizer_of(self, model: Any) -> Any:
+        """The optimizer of `model` in whose updates this callback acts."""
+        if isinstance(self.optimizer, str):
+            held = optimizers.held_optimizers(model)
+            if self.optimizer not in held:
+                raise ValueError(_no_such_optimizer(self.optimizer, held))
+            return held[self.optimizer]
+        return _optimizer_of(model) if self.optimizer is None else self.optimizer
 
     def _make_rule(self, model: Any, optimizer: Any) -> DecayRule:
         """The rule, after the checks that need the model and its optimizer."""
@@ -280,8 +345,8 @@ class WeightDecay(keras.callbacks.Callback):
     def _rule_for(self, optimizer: Any) -> DecayRule:
         """What is asked for; without an optimizer (None) the peak learning rate may be unknown."""
         members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
-        lams = forms.check_lams(self.lam)  # the attributes may have been set since
-        forms.check_forms(self.coupling, vars(self))
+        self._check_arguments()
+        lams = forms.check_lams(self.lam)
         step = members[0].iterations + 0 if members else 0  # its value, a tensor
         for _, lam in lams:
             remedy = "A callable of the step must return one."
@@ -329,14 +394,26 @@ def _optimizer_of(model: Any) -> Any:
     return model.optimizer
 
 
+def _check_optimizer(optimizer: Any) -> None:
+    if optimizer is None or isinstance(optimizer, (str, keras.optimizers.Optimizer)):
+        return
+    raise TypeError(
+        _validation.error(
+            "`optimizer` must be an optimizer of the model, or the name of its attribute.",
+            f"optimizer={optimizer!r} of type {type(optimizer).__name__}",
+            'Write optimizer=model.d_optimizer or optimizer="d_optimizer".',
+        )
+    )
+
+
+def _no_such_optimizer(name: str, held: Mapping[str, Any]) -> str:
+    return _validation.error(
+        "`optimizer` must name an optimizer that the model holds.",
+        f"optimizer={name!r}",
+        f"The model holds: {', '.join(held) or 'none; compile it first'}.",
+    )
+
+
 def _free_suffix(logs: dict[str, Any]) -> str:
     taken = sum(key == "weight_decay" or key.startswith("weight_decay_") for key in logs)
     return f"_{taken + 1}" if taken else ""
-
-
-def _never_reached(optimizer: Any) -> str:
-    return _validation.error(
-        "`WeightDecay` acts through Keras' own update, which this optimizer never ran.",
-        f"optimizer={type(optimizer).__name__}",
-        "Use an optimizer whose `apply` calls keras.optimizers.Optimizer.apply.",
-    )

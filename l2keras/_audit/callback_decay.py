@@ -41,7 +41,8 @@ def decay_by_callbacks(
 
 
 def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
-    optimizer = getattr(model, "optimizer", None)
+    known = callback.optimizer is not None or getattr(model, "optimizer", None) is not None
+    optimizer = callback._optimizer_of(model) if known else None
     members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
     step = int(members[0].iterations) if members else 0
     rate = max(map(optimizers.current_learning_rate, members)) if members else None
@@ -50,10 +51,13 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     peak = max(rule.peaks.values(), default=callback.peak_learning_rate)
     forms = [name for name in ("cautious", "stable") if getattr(callback, name)]
     forms += [] if callback.toward is None else [f"toward {Path(callback.toward).name}"]
+    is_own = callback.optimizer is not None and callback.include is None
+    updated = optimizers.updated_variables(optimizer) if is_own else None
     values = {id(lam): _values(lam, step) for _, lam in rule.lams}
     return {
         id(target.variable): _decay_of(target, values[id(target.lam)], rate, peak, forms)
         for target in rule.targets(model)
+        if updated is None or id(target.variable) in updated
     }
 
 

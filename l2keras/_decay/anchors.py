@@ -6,7 +6,10 @@ Convolutional Networks (L2-SP), arXiv 1802.01483.
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -15,9 +18,13 @@ import numpy as np
 from keras import ops
 
 from l2keras import _validation
+from l2keras._keras.backup import Backup
+from l2keras._keras.optimizers import inner_optimizers
 from l2keras._keras.variables import model_variables
 
 Toward: TypeAlias = "str | os.PathLike[str]"
+
+_LOGGER = logging.getLogger("l2keras")
 
 _SUFFIXES = (".keras", ".weights.h5")
 
@@ -26,8 +33,30 @@ class Anchors:
     """The starting point of each model, taken once: a later `fit` is pulled to the same one."""
 
     def __init__(self, toward: Toward) -> None:
+        self.toward = toward
         self._path = None if toward == "init" else _check_checkpoint(toward)
         self._taken: WeakKeyDictionary[Any, dict[int, Any]] = WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: a model that the copy meets begins with weights of its own."""
+        return {"toward": self.toward, "_path": self._path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _taken=WeakKeyDictionary())
+
+    def begin(self, model: Any, backup: Backup | None = None) -> None:
+        """Takes the starting point of `model`; with a backup it outlives the process.
+
+        Raises:
+            ValueError: `fit` restores a backup that holds no starting point.
+        """
+        if self._path is not None:
+            return
+        if model not in self._taken:
+            self._take(model, _start(model, backup))
+        if backup is not None and not backup.restores:
+            backup.make_folder()
+            _write(model, backup.path, list(self._taken[model].values()))
 
     def of(self, model: Any) -> dict[int, Any]:
         """For the id of each variable its anchor, a tensor of its shape and dtype.
@@ -35,13 +64,46 @@ class Anchors:
         Called outside a trace: inside one each tensor would become a constant of the graph.
         """
         if model not in self._taken:
-            variables = [entry.variable for entry in model_variables(model)]
-            values = model.get_weights() if self._path is None else _read(model, self._path)
-            self._taken[model] = {
-                id(variable): ops.convert_to_tensor(value, variable.dtype)
-                for variable, value in zip(variables, values, strict=True)
-            }
+            self._take(model, model.get_weights() if not self._path else _read(model, self._path))
         return self._taken[model]
+
+    def _take(self, model: Any, values: Sequence[Any]) -> None:
+        variables = [entry.variable for entry in model_variables(model)]
+        self._taken[model] = {
+            id(variable): ops.convert_to_tensor(value, variable.dtype)
+            for variable, value in zip(variables, values, strict=True)
+        }
+
+
+def _start(model: Any, backup: Backup | None) -> list[np.ndarray]:
+    """The weights W_0: those beside the checkpoint that `fit` goes on from, or those of now."""
+    if backup is not None and backup.restores:
+        if not backup.has_file:
+            raise ValueError(_no_start(backup.folder))
+        return _read(model, backup.path)
+    if _has_trained(model):
+        _LOGGER.warning("%s", _TRAINED)
+    return list(model.get_weights())
+
+
+_TRAINED = (
+    '`toward="init"` takes the weights with which this `fit` begins, but the optimizer has made '
+    "steps before. If the weights were restored, pass toward= a file with the weights W_0, or "
+    "use keras.callbacks.BackupAndRestore: W_0 is then kept beside its checkpoint."
+)
+
+
+def _has_trained(model: Any) -> bool:
+    optimizer = getattr(model, "optimizer", None)
+    return optimizer is not None and int(inner_optimizers(optimizer)[0].iterations) > 0
+
+
+def _no_start(folder: str) -> str:
+    return _validation.error(
+        '`toward="init"` needs the weights W_0 from before the backup.',
+        f"a backup in {folder} that was written without them",
+        "Pass toward= a file with the weights W_0.",
+    )
 
 
 def _check_checkpoint(toward: Any) -> Path:
@@ -63,13 +125,26 @@ def _wrong(toward: Any, why: str) -> str:
     )
 
 
-def _read(model: Any, path: Path) -> list[np.ndarray]:
+def _read(model: Any, path: str | Path) -> list[np.ndarray]:
     """The weights in a checkpoint; the model and its optimizer come out as they went in."""
-    kept, optimizer = model.get_weights(), getattr(model, "optimizer", None)
-    model.optimizer = None  # its state in the checkpoint is not asked for
-    try:
+    with _borrowed(model):
         model.load_weights(path)
         return list(model.get_weights())
+
+
+def _write(model: Any, path: str, values: Sequence[Any]) -> None:
+    with _borrowed(model):
+        model.set_weights([ops.convert_to_numpy(value) for value in values])
+        model.save_weights(path, overwrite=True)
+
+
+@contextmanager
+def _borrowed(model: Any) -> Iterator[None]:
+    """Puts the weights back at the end, and leaves the state of the optimizer out of files."""
+    kept, optimizer = model.get_weights(), getattr(model, "optimizer", None)
+    model.optimizer = None
+    try:
+        yield
     finally:
         model.optimizer = optimizer
         model.set_weights(kept)

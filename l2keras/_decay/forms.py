@@ -139,7 +139,10 @@ _DEFAULTS = {
     "layer_decay": 1.0,
     "lazy": False,
     "fused": None,
+    "optimizer": None,
 }
+
+ARGUMENTS = ("lam", "coupling", *_DEFAULTS)
 
 
 def described(callback: Any) -> str:

@@ -11,6 +11,7 @@ logarithms in float64: one for the table, and for each row how far of it is done
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -31,6 +32,7 @@ class LazyTable:
         import tensorflow as tf
 
         self._layer = layer
+        self._variable = variable
         self._read = False  # by a call of the layer, since the last update
         self._table = variable.value
         self._total = tf.Variable(0.0, dtype="float64", trainable=False)
@@ -55,6 +57,33 @@ class LazyTable:
 
         missed = tf.exp(self._total - self._done)[:, None]
         self._table.assign(self._table * tf.cast(missed, self._table.dtype))
+        self._forget()
+
+    def watch_writes(self) -> None:
+        """Until `stop_watching`, a value that is assigned from outside owes no decay."""
+        methods = vars(self._variable)
+        methods["assign"] = self._assign
+        methods["assign_add"] = functools.partial(self._settle_and, "assign_add")
+        methods["assign_sub"] = functools.partial(self._settle_and, "assign_sub")
+
+    def stop_watching(self) -> None:
+        """Leaves the variable as it was."""
+        for name in ("assign", "assign_add", "assign_sub"):
+            vars(self._variable).pop(name, None)
+
+    def _assign(self, value: Any) -> Any:
+        assigned = type(self._variable).assign(self._variable, value)
+        self._forget()
+        return assigned
+
+    def _settle_and(self, name: str, value: Any) -> Any:
+        self.settle()
+        return getattr(type(self._variable), name)(self._variable, value)
+
+    def _forget(self) -> None:
+        """No row has missed anything."""
+        import tensorflow as tf
+
         self._total.assign(0.0)
         self._done.assign(tf.zeros_like(self._done))
 
@@ -92,6 +121,10 @@ class LazyTables:
         self._tables: WeakKeyDictionary[Any, dict[int, LazyTable]] = WeakKeyDictionary()
         self._settled = True
 
+    def __reduce__(self) -> tuple[type[LazyTables], tuple[()]]:
+        """For pickle and copy: without the tables, which belong to a model of this process."""
+        return LazyTables, ()
+
     def of(self, model: Any, chosen: Sequence[Any]) -> dict[int, LazyTable]:
         """For the id of each chosen variable of an Embedding its table."""
         known = self._tables.setdefault(model, {})
@@ -108,6 +141,9 @@ class LazyTables:
     @contextmanager
     def caught_up_on_read(self) -> Iterator[None]:
         """`LazyTable.caught_up_on_read`, for all of them."""
+        if self._settled:
+            for table in self._all():
+                table.watch_writes()
         self._settled = False
         with ExitStack() as stack:
             for table in self._all():
@@ -118,6 +154,7 @@ class LazyTables:
         """Every row of every table takes what it missed."""
         if not self._settled:
             for table in self._all():
+                table.stop_watching()
                 table.settle()
         self._settled = True
 

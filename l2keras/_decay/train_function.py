@@ -5,68 +5,131 @@ then `on_train_begin`, then `model.train_function(...)` for every batch. `on_tra
 installs a `DecayedTrainFunction` in the place of Keras' own function; the next
 `make_train_function()` takes it out again, whatever happened in between, so that a `fit`
 that ended in an exception leaves nothing behind.
+
+`refresh` follows what other callbacks change in mid-fit: the optimizer, the arguments of a
+WeightDecay, the train function that Keras made.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
-from l2keras import _validation
-from l2keras._decay.rules import DecayRule, Target
+from l2keras._decay.blocks import hooked, resolve
+from l2keras._decay.groups import Group, Updates
+from l2keras._decay.rules import Target
 from l2keras._decay.updates import decayed_update
-from l2keras._keras import optimizers, retrace
+from l2keras._keras import retrace
+from l2keras._keras.optimizers import held_optimizers, inner_optimizers
 from l2keras._keras.variables import is_built
-
-# What the blocks decay that are open now: `WeightDecay.in_step`.
-_BLOCKS: list[Mapping[int, Target]] = []
 
 
 class DecayedTrainFunction:
     """Stands in for `model.train_function` while WeightDecay callbacks train the model."""
 
     def __init__(self, model: Any, previous: DecayedTrainFunction | None) -> None:
-        self.callbacks: list[Any] = []  # those that asked for a rule
-        self.reached = False  # has the optimizer run the hook, at least while tracing?
+        self.groups: list[Group] = []
         self._model = model
-        self._optimizer = model.optimizer
         self._keras_function = model.train_function
         self.keras_reference: Callable[[], Any] = _nothing
         self._make_keras_function = model.make_train_function
         self._previous = previous
-        self._rules: list[DecayRule] = []
-        self._targets: Mapping[int, Target] | None = None
+        self._updates = Updates()
+        self._targets: dict[int, dict[int, Target]] | None = None
         self._compiled: Callable[..., Any] | None = None
+        self._is_checked = False
         self._install()
 
-    def add(self, rule: DecayRule) -> None:
+    def add(self, group: Group) -> None:
         """Adds a group; raises at once where patterns match nothing or groups overlap."""
-        self._rules.append(rule)
+        self.groups.append(group)
         if is_built(self._model):
-            self._targets = resolve(self._rules, self._model)
+            self._targets = resolve(self.groups, self._model)
+
+    def group_of(self, callback: Any) -> Group:
+        """The group of one of the callbacks."""
+        return next(group for group in self.groups if group.callback is callback)
 
     def __call__(self, *args: Any) -> Any:
-        if self._compiled is None:
-            self._compiled = self._reusable() or self._fresh()
-        with hooked(self._rules, self._optimizer, self._hook):
+        self.refresh()
+        with hooked([group.rule for group in self.groups], self._hooked_optimizers(), self._hook):
             try:
-                return self._compiled(*args)
+                assert self._compiled is not None
+                logs = self._compiled(*args)
             except BaseException:  # the end of a dataset of unknown length, or of the training
                 self._settle()
                 raise
+        if not self._is_checked:
+            self.check_updates(is_complete=retrace.is_traced(self._model))
+            self._is_checked = True
+        return logs
+
+    def refresh(self) -> None:
+        """Follows what changed since the last step, and compiles the step where it has to.
+
+        On JAX this has to happen before a step takes the values out of the variables: WeightDecay
+        calls it in `on_train_batch_begin`.
+        """
+        self._install_again()
+        changed = [group.refresh(self._model) for group in self.groups]
+        if any(changed):
+            self._forget()
+        for group in self.groups:
+            group.check_peak()
+        if self._compiled is None:
+            retrace.sync_state(self._model)
+            self._compiled = self._reusable() or self._fresh()
+
+    def check_updates(self, *, is_complete: bool) -> None:
+        """Raises where a variable that is to decay was not updated by the group's optimizer.
+
+        Args:
+            is_complete: True where each variable must have been updated by now; else only what
+                is wrong in any case raises.
+        """
+        if self._targets is None:
+            return
+        for group in self.groups:
+            group.check_updates(self._model, self._targets, self._updates, is_complete)
+
+    def _hooked_optimizers(self) -> list[Any]:
+        """The members of the groups' optimizers, and every other optimizer that can be seen."""
+        held = [group.optimizer for group in self.groups]
+        held += held_optimizers(self._model).values()
+        members = [member for optimizer in held for member in inner_optimizers(optimizer)]
+        return list({id(member): member for member in members}.values())
+
+    def _hook(self, optimizer: Any, grads: Any, variables: Any, rate: Any, update: Any) -> None:
+        self._updates.add(optimizer, variables)
+        if self._targets is None:
+            self._targets = resolve(self.groups, self._model)
+        targets = self._targets.get(id(optimizer))
+        if targets:
+            decayed_update(targets, optimizer, grads, variables, rate, update)
+        else:
+            update(grads, variables, rate)
+
+    def _forget(self) -> None:
+        """The step is to be traced anew."""
+        self._compiled = self._targets = self._previous = None
+        self._updates, self._is_checked = Updates(), False
+        if is_built(self._model):
+            self._targets = resolve(self.groups, self._model)
 
     def _install(self) -> None:
         self._model.train_function = self
         vars(self._model)["make_train_function"] = self._make_train_function
 
-    def install_again(self) -> None:
-        """Takes its place back in mid fit, after a callback's `train_on_batch` took it out."""
+    def _install_again(self) -> None:
+        """Takes its place back after a callback's `train_on_batch` or `compile` took it out."""
         installed = self._model.train_function
-        if installed is not self and installed is not None:
-            self._keras_function = installed
-            self._install()
+        if installed is self or installed is None:
+            return
+        if installed is not self.keras_reference():  # `compile` dropped the one put aside
+            self._forget()
+        self._keras_function = installed
+        self._install()
 
     def uninstall(self) -> None:
         """Puts Keras' own function back, unless `compile` has dropped it since."""
@@ -83,8 +146,10 @@ class DecayedTrainFunction:
         if not force:  # the start of another fit: WeightDecay installs itself again, or is gone
             self.uninstall()
             return self._model.make_train_function()
-        # A callback asks for a retrace in mid-fit, say after unfreezing layers.
-        self._keras_function = self._compiled = self._targets = self._previous = None
+        # A callback asks for a retrace in mid-fit, say after unfreezing layers or `compile`.
+        self._keras_function = None
+        self._forget()
+        self._install()
         return self
 
     def _fresh(self) -> Callable[..., Any]:
@@ -114,24 +179,18 @@ class DecayedTrainFunction:
             return None
         if self._traced_with() != previous._traced_with():
             return None
-        self.reached = previous.reached
+        self._updates = previous._updates
         return previous._compiled
 
     def _traced_with(self) -> tuple[Any, ...]:
         # compile() drops Keras' function, so its identity stands for all else that compile sets.
-        ids = None if self._targets is None else list(self._targets)
-        return self._optimizer, self._rules, ids
+        ids = {key: list(targets) for key, targets in (self._targets or {}).items()}
+        return [group.optimizer for group in self.groups], [g.rule for g in self.groups], ids
 
     def _settle(self) -> None:
-        for rule in self._rules:
-            if rule.tables is not None:
-                rule.tables.settle()
-
-    def _hook(self, *update: Any) -> None:
-        self.reached = True
-        if self._targets is None:
-            self._targets = resolve(self._rules, self._model)
-        decayed_update(self._targets, *update)
+        for group in self.groups:
+            if group.rule.tables is not None:
+                group.rule.tables.settle()
 
 
 def _nothing() -> None:
@@ -144,58 +203,3 @@ def _reference(function: Any) -> Callable[[], Any]:
         return weakref.ref(function)
     except TypeError:
         return _nothing
-
-
-@contextmanager
-def hooked(rules: Sequence[DecayRule], optimizer: Any, hook: optimizers.StepHook) -> Iterator[None]:
-    """Runs `hook` in every update inside the block; lazily decayed rows catch up when read."""
-    with ExitStack() as stack:
-        for rule in rules:
-            if rule.tables is not None:
-                stack.enter_context(rule.tables.caught_up_on_read())
-        inner = optimizers.inner_optimizers(optimizer)
-        stack.enter_context(optimizers.hooked(inner, hook))
-        yield
-
-
-def resolve(rules: Sequence[DecayRule], model: Any) -> dict[int, Target]:
-    """What is decayed, and how, by the id of the variable.
-
-    Raises:
-        ValueError: a variable that two rules claim, or a block around.
-    """
-    targets: dict[int, Target] = {}
-    for rule in rules:
-        found = {id(target.variable): target for target in rule.targets(model)}
-        taken = targets.keys() | {key for block in _BLOCKS for key in block}
-        if overlap := [target.variable.path for key, target in found.items() if key in taken]:
-            raise ValueError(_overlap(overlap))
-        targets |= found
-    return targets
-
-
-@contextmanager
-def decayed_block(rule: DecayRule, model: Any, optimizer: Any) -> Iterator[None]:
-    """Decays in every update of `optimizer` inside the block, traced or executed.
-
-    Steps that Keras has compiled for `train_on_batch` are traced anew at both ends.
-    """
-    targets = resolve([rule], model)
-    _BLOCKS.append(targets)
-    retrace.forget_steps(model)
-    try:
-        with hooked([rule], optimizer, lambda *update: decayed_update(targets, *update)):
-            yield
-    finally:
-        _BLOCKS.remove(targets)
-        retrace.forget_steps(model)
-        if rule.tables is not None:
-            rule.tables.settle()
-
-
-def _overlap(paths: list[str]) -> str:
-    return _validation.error(
-        "Each variable may be decayed by one WeightDecay.",
-        f"two for {', '.join(paths)}",
-        "Separate the groups with include= and exclude=.",
-    )

@@ -24,14 +24,6 @@ def retrace(variables: Sequence[Any]) -> None:
         _clear_shared_traces()
 
 
-def forget_steps(model: Any) -> None:
-    """The training steps that Keras has compiled for `model` are traced anew."""
-    if getattr(model, "train_function", None) is None:
-        return
-    model.make_train_function(force=True)
-    _clear_shared_traces()
-
-
 def _clear_shared_traces() -> None:
     if keras.backend.backend() == "jax":
         import jax
@@ -43,10 +35,26 @@ def _clear_shared_traces() -> None:
 
 def remake_functions(model: Any) -> None:
     """Keras makes the functions again that it has made: those of a running `fit` must exist."""
+    sync_state(model)
     if model.train_function is not None:
         model.make_train_function(force=True)
     if model.test_function is not None:
         model.make_test_function(force=True)
+
+
+def sync_state(model: Any) -> None:
+    """On JAX a running epoch has taken the values out of the variables: puts them back."""
+    sync = getattr(model, "jax_state_sync", None)
+    if sync is not None:
+        sync()
+
+
+def is_traced(model: Any) -> bool:
+    """Whether the train step runs in Python once, while it is traced, and not at every batch."""
+    backend = keras.backend.backend()
+    if model.run_eagerly or backend == "torch":
+        return False
+    return backend == "tensorflow" or bool(model.jit_compile)
 
 
 def _compiled_models() -> list[Any]:

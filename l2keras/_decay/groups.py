@@ -1,0 +1,145 @@
+"""One WeightDecay in a `fit`: its rule, its optimizer, and the variables that were updated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from l2keras import _validation
+from l2keras._decay.rules import DecayRule, Target
+from l2keras._keras import optimizers
+
+
+class Updates:
+    """The variables that each optimizer has updated, at least while the step was traced."""
+
+    def __init__(self) -> None:
+        self._ids: dict[int, set[int]] = {}
+
+    def add(self, optimizer: Any, variables: Sequence[Any]) -> None:
+        """Records one update."""
+        self._ids.setdefault(id(optimizer), set()).update(map(id, variables))
+
+    def by(self, optimizer: Any) -> set[int]:
+        """The ids of the variables that `optimizer`, or a member of it, has updated."""
+        members = optimizers.inner_optimizers(optimizer)
+        return set().union(*(self._ids.get(id(member), set()) for member in members))
+
+
+class Group:
+    """A WeightDecay callback, the optimizer whose updates decay, and the rule made of both."""
+
+    def __init__(self, callback: Any, model: Any, optimizer: Any = None) -> None:
+        self.callback = callback
+        self.optimizer = optimizer or callback._optimizer_of(model)
+        self.rule: DecayRule = callback._make_rule(model, self.optimizer)
+        self._arguments = callback._arguments()
+        self._watched = self._optimizers_without_known_peak()
+
+    def refresh(self, model: Any) -> bool:
+        """Follows the model's present optimizer and arguments; True where something changed."""
+        optimizer = self.callback._optimizer_of(model)
+        arguments = self.callback._arguments()
+        same = len(arguments) == len(self._arguments) and all(
+            new is old for new, old in zip(arguments, self._arguments, strict=True)
+        )
+        if same and optimizer is self.optimizer:
+            return False
+        self.optimizer, self._arguments = optimizer, arguments
+        self.rule = self.callback._make_rule(model, optimizer)
+        self._watched = self._optimizers_without_known_peak()
+        return True
+
+    def _optimizers_without_known_peak(self) -> list[Any]:
+        """Those whose peak was taken from the learning rate that `fit` began with."""
+        if not self.rule.peaks or self.callback.peak_learning_rate is not None:
+            return []
+        members = optimizers.inner_optimizers(self.optimizer)
+        return [member for member in members if not optimizers.has_schedule(member)]
+
+    def check_peak(self) -> None:
+        """Raises where a learning rate was set above what counts as its peak."""
+        for member in self._watched:
+            rate, peak = optimizers.settable_learning_rate(member), self.rule.peaks[id(member)]
+            if rate is not None and rate > peak * (1 + 1e-6):
+                raise ValueError(_above_peak(rate, peak))
+
+    def check_updates(
+        self,
+        model: Any,
+        resolved: Mapping[int, Mapping[int, Target]],
+        updates: Updates,
+        is_complete: bool,
+    ) -> None:
+        """Raises where what is to decay was not updated by the group's optimizer."""
+        members = optimizers.inner_optimizers(self.optimizer)
+        variables = [target.variable for target in _targets_of(self.rule, members, resolved)]
+        own = updates.by(self.optimizer)
+        missing = [variable for variable in variables if id(variable) not in own]
+        if not missing:
+            return
+        is_own = self.callback.optimizer is not None and self.callback.include is None
+        others = {} if is_own else _updated_by_others(model, self.optimizer, missing, updates)
+        if others:
+            raise RuntimeError(_updated_elsewhere(others, self.callback))
+        if len(missing) == len(variables) and optimizers.must_have_updated(self.optimizer):
+            raise RuntimeError(_never_reached(members[0]))
+        if is_complete and not is_own and optimizers.must_have_updated(self.optimizer):
+            raise RuntimeError(_not_updated([variable.path for variable in missing]))
+
+
+def _targets_of(
+    rule: DecayRule, members: Sequence[Any], resolved: Mapping[int, Mapping[int, Target]]
+) -> list[Target]:
+    targets = resolved.get(id(members[0]), {}) if members else {}
+    return [target for target in targets.values() if target.rule is rule]
+
+
+def _updated_by_others(
+    model: Any, optimizer: Any, variables: Sequence[Any], updates: Updates
+) -> dict[str, list[str]]:
+    """The paths of the variables that another optimizer updates, by the optimizer's name."""
+    found = {}
+    for name, other in optimizers.held_optimizers(model).items():
+        if other is not optimizer:
+            ids = updates.by(other)
+            if paths := [variable.path for variable in variables if id(variable) in ids]:
+                found[name] = paths
+    return found
+
+
+def _updated_elsewhere(others: Mapping[str, Sequence[str]], callback: Any) -> str:
+    own = callback.optimizer if isinstance(callback.optimizer, str) else "optimizer"
+    parts = [f"{', '.join(paths)}, which `{name}` updates" for name, paths in others.items()]
+    name = next(iter(others))
+    return _validation.error(
+        f"This `WeightDecay` acts in the updates of the model's `{own}`.",
+        "; ".join(parts),
+        f'Pass one callback for each optimizer: WeightDecay(lam, optimizer="{name}").',
+    )
+
+
+def _never_reached(optimizer: Any) -> str:
+    return _validation.error(
+        "`WeightDecay` acts through Keras' own update, which this optimizer never ran.",
+        f"optimizer={type(optimizer).__name__}",
+        "Use an optimizer whose `apply` calls keras.optimizers.Optimizer.apply; for one that the "
+        "train_step holds elsewhere pass WeightDecay(lam, optimizer=that_optimizer).",
+    )
+
+
+def _not_updated(paths: Sequence[str]) -> str:
+    return _validation.error(
+        "`WeightDecay` decays a variable when the optimizer updates it.",
+        f"{', '.join(paths)}, which no step updated (no gradient, or another optimizer)",
+        f"Leave them out: exclude={list(paths)!r}; or pass the optimizer that updates them: "
+        "optimizer=.",
+    )
+
+
+def _above_peak(rate: float, peak: float) -> str:
+    return _validation.error(
+        'coupling="independent" and `corrected` divide by the peak of the learning rate.',
+        f"learning rate {rate:.6g}, above the {peak:.6g} that `fit` began with",
+        "Pass peak_learning_rate=.",
+    )
