@@ -225,7 +225,9 @@ class WeightDecay(keras.callbacks.Callback):
             self._train_function.refresh()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """After the last batch of an epoch every lazily decayed row is up to date."""
+        """Checks the first step; after the last of an epoch every lazy row is up to date."""
+        if self._train_function is not None:
+            self._train_function.check_first_step()
         steps = (self.params or {}).get("steps")
         if self._tables is not None and steps is not None and batch + 1 >= steps:
             self.settle()
@@ -240,7 +242,7 @@ class WeightDecay(keras.callbacks.Callback):
         self.settle()
         if self._train_function is None or logs is None:
             return
-        self._train_function.check_updates(is_complete=True)
+        self._train_function.check_updates()
         group = self._train_function.group_of(self)
         members = optimizers.inner_optimizers(group.optimizer)
         step = keras.ops.maximum(members[0].iterations - 1, 0)

@@ -56,14 +56,10 @@ class DecayedTrainFunction:
         with hooked([group.rule for group in self.groups], self._hooked_optimizers(), self._hook):
             try:
                 assert self._compiled is not None
-                logs = self._compiled(*args)
+                return self._compiled(*args)
             except BaseException:  # the end of a dataset of unknown length, or of the training
                 self._settle()
                 raise
-        if not self._is_checked:
-            self.check_updates(is_complete=retrace.is_traced(self._model))
-            self._is_checked = True
-        return logs
 
     def refresh(self) -> None:
         """Follows what changed since the last step, and compiles the step where it has to.
@@ -81,7 +77,16 @@ class DecayedTrainFunction:
             retrace.sync_state(self._model)
             self._compiled = self._reusable() or self._fresh()
 
-    def check_updates(self, *, is_complete: bool) -> None:
+    def check_first_step(self) -> None:
+        """Raises after the first step where it shows that something does not decay.
+
+        Not inside of it: on JAX Keras would lose the weights.
+        """
+        if not self._is_checked:
+            self._is_checked = True
+            self.check_updates(is_complete=retrace.is_traced(self._model))
+
+    def check_updates(self, *, is_complete: bool = True) -> None:
         """Raises where a variable that is to decay was not updated by the group's optimizer.
 
         Args:

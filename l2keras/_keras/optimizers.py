@@ -54,8 +54,10 @@ def held_optimizers(model: Any) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for layer in sublayers(model):
         prefix = "" if layer is model else f"{layer.name}."
-        for name, value in vars(layer).items():
-            named |= {prefix + key: one for key, one in _optimizers_in(name, value).items()}
+        attributes = {"optimizer": getattr(layer, "optimizer", None), **vars(layer)}
+        for name, value in attributes.items():
+            if not name.startswith("_"):  # what a backend or Keras tracks by itself
+                named |= {prefix + key: one for key, one in _optimizers_in(name, value).items()}
     seen: dict[int, str] = {}
     return {key: one for key, one in named.items() if seen.setdefault(id(one), key) == key}
 

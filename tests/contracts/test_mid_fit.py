@@ -1,0 +1,238 @@
+"""What changes in the middle of a `fit` is followed from the next step on, or is an error."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from l2keras import WeightDecay
+from tests.support.models import dense_model, fit_zeros, kernel, mse, relative_distance
+
+ETA, LAM = 0.5, 0.5
+FACTOR = 1 - ETA * LAM
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def compiled(eta: float = ETA) -> Any:
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(eta), mse)
+    return model
+
+
+def second_epoch(change: Callable[[Any], Any]) -> Any:
+    """A callback that changes the model when the second epoch begins."""
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                change(self.model)
+
+    return Change()
+
+
+def other_optimizer(model: Any) -> Any:
+    optimizer = keras.optimizers.SGD(ETA / 2)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def compile_with_force(model: Any) -> None:
+    model.compile(other_optimizer(model), mse)
+    model.make_train_function(force=True)
+
+
+def compile_without(model: Any) -> None:
+    model.compile(other_optimizer(model), mse)
+    model.make_train_function()
+
+
+def swap_the_optimizer(model: Any) -> None:
+    model.optimizer = other_optimizer(model)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("change", [compile_with_force, compile_without, swap_the_optimizer])
+def test_another_optimizer_decays_at_its_own_rate(
+    change: Callable[[Any], None], first: bool
+) -> None:
+    """One epoch at the rate of the first optimizer, one at that of the second."""
+    model, decay = compiled(), WeightDecay(LAM)
+    before = kernel(model)
+    callbacks = [second_epoch(change), decay]
+    logs = fit_zeros(model, 2, callbacks if first else callbacks[::-1], epochs=2)
+    expected = before * FACTOR**2 * (1 - ETA / 2 * LAM) ** 2
+    assert relative_distance(kernel(model), expected) < 1e-12
+    assert logs["decay_per_step"] == [0.25, 0.125]
+    before = kernel(model)
+    fit_zeros(model, 1)
+    assert relative_distance(kernel(model), before) == 0.0
+
+
+def test_another_optimizer_with_a_decay_of_its_own_is_refused() -> None:
+    """The checks of the beginning hold for an optimizer that comes later, too."""
+
+    def change(model: Any) -> None:
+        model.compile(keras.optimizers.AdamW(0.1), mse)
+        model.make_train_function(force=True)
+
+    with pytest.raises(ValueError, match="applied twice"):
+        fit_zeros(compiled(), 1, [WeightDecay(LAM), second_epoch(change)], epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "factor"),
+    [
+        ("lam", 1.0, 1 - ETA),
+        ("coupling", "independent", 1 - LAM),
+        ("include", lambda variable: variable.path.endswith("kernel"), FACTOR),
+        ("layer_decay", 0.5, FACTOR),  # of one layer: the last has lam itself
+    ],
+)
+def test_an_argument_that_is_set_counts_from_the_next_step(
+    name: str, value: Any, factor: float
+) -> None:
+    """Setting an argument on the callback in mid-fit is followed."""
+    model, decay = compiled(), WeightDecay(LAM)
+    before = kernel(model)
+    change = second_epoch(lambda model: setattr(decay, name, value))
+    fit_zeros(model, 1, [decay, change], epochs=2)
+    assert relative_distance(kernel(model), before * FACTOR * factor) < 1e-12
+
+
+def test_a_mapping_that_is_changed_in_place_counts_too() -> None:
+    """So does another value in the mapping of lams."""
+    model, lams = compiled(), {"*kernel": LAM}
+    before = kernel(model)
+    change = second_epoch(lambda model: lams.update({"*kernel": 1.0}))
+    fit_zeros(model, 1, [WeightDecay(lams), change], epochs=2)
+    assert relative_distance(kernel(model), before * FACTOR * (1 - ETA)) < 1e-12
+
+
+def test_a_wrong_argument_in_mid_fit_is_refused() -> None:
+    """What construction refuses is refused when it is set."""
+    decay = WeightDecay(LAM)
+    change = second_epoch(lambda model: setattr(decay, "lam", -1.0))
+    with pytest.raises(ValueError, match=r"lam=-1\.0"):
+        fit_zeros(compiled(), 1, [decay, change], epochs=2)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rate_above_the_peak_of_independent_decay_is_an_error(first: bool) -> None:
+    """A warm-up by a callback needs the peak; with it, lam * eta / peak is lost a step."""
+    rates = [0.1, 0.2, 0.4]
+    warm_up = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rates[epoch])
+
+    def callbacks(decay: Any) -> list[Any]:
+        return [warm_up, decay] if first else [decay, warm_up]
+
+    model = compiled(0.01)
+    with pytest.raises(ValueError, match=r"learning rate 0.1, above the 0.01.*peak_learning_rate="):
+        fit_zeros(model, 1, callbacks(WeightDecay(LAM, coupling="independent")), epochs=3)
+    model = compiled(0.01)
+    before = kernel(model)
+    decay = WeightDecay(LAM, coupling="independent", peak_learning_rate=0.4)
+    fit_zeros(model, 1, callbacks(decay), epochs=3)
+    expected = before * (1 - 0.125) * (1 - 0.25) * (1 - 0.5)
+    assert relative_distance(kernel(model), expected) < 1e-6  # Keras keeps the rate in float32
+
+
+def test_a_block_for_a_part_acts_in_the_steps_of_the_whole() -> None:
+    """in_step of a submodel decays where the model around it was compiled, and nowhere later."""
+    part = keras.Sequential([keras.Input((3,)), dense_model().get_layer("dense")], name="part")
+    model = keras.Sequential([keras.Input((3,)), part])
+    model.compile(keras.optimizers.SGD(ETA), mse)
+    zeros = np.zeros((1, 3)), np.zeros((1, 2))
+    model.train_on_batch(*zeros)
+    before = kernel(part)
+    with WeightDecay(LAM).in_step(part, model.optimizer):
+        model.train_on_batch(*zeros)
+        fit_zeros(model, 1)
+    assert relative_distance(kernel(part), before * FACTOR**2) < 1e-12
+    before = kernel(part)
+    model.train_on_batch(*zeros)
+    fit_zeros(model, 1)
+    assert relative_distance(kernel(part), before) == 0.0
+
+
+@pytest.mark.parametrize("copied", [lambda c: pickle.loads(pickle.dumps(c)), copy.deepcopy])
+@pytest.mark.parametrize("arguments", [{}, {"toward": "init"}, {"lazy": True}])
+def test_a_callback_can_be_pickled_and_copied(copied: Any, arguments: dict[str, Any]) -> None:
+    """Before and after a fit; the copy decays as the callback does."""
+    if "lazy" in arguments:
+        assert copied(WeightDecay(LAM, lazy=True)).lazy
+        return
+    decay = copied(WeightDecay(LAM, **arguments))
+    fit_zeros(compiled(), 1, [decay])
+    again, model = copied(decay), compiled()
+    assert again.report == decay.report
+    before = kernel(model)
+    start = before if arguments else 0.0
+    model.get_layer("dense").kernel.assign(before)
+    fit_zeros(model, 1, [again])
+    assert relative_distance(kernel(model), start + (before - start) * FACTOR) < 1e-12
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_start_outlives_the_process_beside_the_backup(tmp_path: Path, first: bool) -> None:
+    """After BackupAndRestore, W - W_0 goes on shrinking toward the W_0 of the first process."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    class Move(keras.callbacks.Callback):
+        """Puts the weights to 3 when training first begins, behind the decay's back."""
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 0:
+                self.model.get_layer("dense").kernel.assign(np.full((3, 2), 3.0))
+
+    def callbacks(*more: Any) -> list[Any]:
+        own = [
+            WeightDecay(LAM, toward="init"),
+            keras.callbacks.BackupAndRestore(str(tmp_path / "backup")),
+        ]
+        return [*(own if first else own[::-1]), *more]
+
+    model = compiled()
+    start = kernel(model)
+    with pytest.raises(KeyboardInterrupt):
+        fit_zeros(model, 2, callbacks(Move(), Stop()), epochs=2)
+    fresh = compiled()
+    fresh.get_layer("dense").kernel.assign(np.full((3, 2), 7.0))  # another initialization
+    fit_zeros(fresh, 2, callbacks(), epochs=2)
+    expected = start + (3.0 - start) * FACTOR**4
+    assert relative_distance(kernel(fresh), expected) < 1e-12
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_backup_without_its_start_is_refused(tmp_path: Path) -> None:
+    """A backup that was written without W_0 is not taken for the start."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+    with pytest.raises(KeyboardInterrupt):
+        fit_zeros(compiled(), 1, [backup, Stop()], epochs=2)
+    with pytest.raises(ValueError, match=r"W_0 from before the backup.*Pass toward="):
+        fit_zeros(compiled(), 1, [backup, WeightDecay(LAM, toward="init")], epochs=2)
+
+
+def test_a_start_taken_from_trained_weights_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Weights that an optimizer has moved before may not be the start: it warns."""
+    model = compiled()
+    fit_zeros(model, 1)
+    fit_zeros(model, 1, [WeightDecay(LAM, toward="init")])
+    assert [r.levelname for r in caplog.records if "the optimizer has made steps" in r.message] == [
+        "WARNING"
+    ]

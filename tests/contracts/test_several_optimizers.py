@@ -1,0 +1,129 @@
+"""WeightDecay in models that train with several optimizers: each variable, or an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from l2keras import WeightDecay
+from tests.support.models import BACKEND, to_numpy
+
+ZEROS = np.zeros((4, 1), "float32")
+ETA_FIRST, ETA_SECOND = 0.5, 0.25
+
+
+class Adversarial(keras.Model):
+    """Two layers with kernel 1: `optimizer` steps the body, `second` the head, with gradient 0."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.body = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", name="body")
+        self.head = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", name="head")
+        self.spare = keras.layers.Dense(1, name="spare")
+        self.spare.trainable = False
+        self.second = keras.optimizers.SGD(ETA_SECOND)
+
+    def build(self, shape: Any) -> None:
+        for part in (self.body, self.head, self.spare):
+            part.build(shape)
+
+    def call(self, inputs: Any) -> Any:
+        return self.head(self.body(inputs))
+
+    def train_step(self, *arguments: Any) -> Any:
+        parts = ((self.optimizer, self.body), (self.second, self.head))
+        if BACKEND == "jax":
+            return self._jax_step(parts, *arguments)
+        for optimizer, part in parts:
+            optimizer.apply([keras.ops.zeros((1, 1))], part.trainable_variables)
+        return {"loss": keras.ops.zeros(())}
+
+    def _jax_step(self, parts: Any, state: Any, data: Any) -> Any:
+        (body, head, *rest), other, of_first, metrics = state
+        (first, _), (second, _) = parts
+        of_second = [variable.value for variable in second.variables]  # not in Keras' state
+        gradient = [keras.ops.zeros((1, 1))]
+        body, of_first = first.stateless_apply(of_first, gradient, [body])
+        head, _ = second.stateless_apply(of_second, gradient, [head])
+        return {"loss": keras.ops.zeros(())}, ([*body, *head, *rest], other, of_first, metrics)
+
+
+def adversarial(**compiled: Any) -> Any:
+    model = Adversarial(name="gan")
+    model.build((None, 1))
+    model.compile(keras.optimizers.SGD(ETA_FIRST), **compiled)
+    model.optimizer.build(model.body.trainable_variables)
+    model.second.build(model.head.trainable_variables)
+    return model
+
+
+def kernels(model: Any) -> list[float]:
+    return [float(to_numpy(part.kernel)[0, 0]) for part in (model.body, model.head)]
+
+
+def train(model: Any, *callbacks: Any) -> dict[str, list[float]]:
+    """Two steps of one epoch."""
+    history = model.fit(ZEROS, batch_size=2, verbose=0, callbacks=list(callbacks))
+    logs: dict[str, list[float]] = history.history
+    return logs
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_each_optimizer_has_a_decay_of_its_own(named: bool) -> None:
+    """One WeightDecay for each optimizer decays what that one updates, at its learning rate."""
+    model = adversarial()
+    second = "second" if named else model.second
+    logs = train(model, WeightDecay(0.5, optimizer="optimizer"), WeightDecay(1.0, optimizer=second))
+    np.testing.assert_allclose(kernels(model), [(1 - 0.5 * 0.5) ** 2, (1 - 0.25 * 1.0) ** 2])
+    assert logs["decay_per_step"] == [0.25]
+    assert logs["decay_per_step_2"] == [0.25]
+    assert logs["weight_decay_2"] == [1.0]
+
+
+def test_without_an_optimizer_the_compiled_one_counts() -> None:
+    """Patterns that select what the compiled optimizer updates need nothing else."""
+    model = adversarial()
+    train(model, WeightDecay(0.5, include="*body*"))
+    np.testing.assert_allclose(kernels(model), [(1 - 0.5 * 0.5) ** 2, 1.0])
+
+
+@pytest.mark.parametrize("include", [None, "*head*", "*"])
+def test_what_another_optimizer_updates_is_an_error(include: str | None) -> None:
+    """The first step raises, with the variable, its optimizer and the remedy, which works."""
+    model, batches = adversarial(), []
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(1))
+    message = r"Received: gan/head/kernel, which `second` updates.*optimizer=\"second\""
+    with pytest.raises(RuntimeError, match=message):
+        train(model, count, WeightDecay(0.5, include=include))
+    assert len(batches) <= 1
+    before = kernels(model)[1]
+    train(model, WeightDecay(0.5, optimizer="second", include="*head*"))
+    np.testing.assert_allclose(kernels(model)[1], before * (1 - 0.25 * 0.5) ** 2)
+
+
+def test_a_variable_that_nothing_updates_is_an_error() -> None:
+    """What is selected and gets no gradient is named, with the pattern that leaves it out."""
+    model = adversarial()
+    model.spare.trainable = True
+    decay = WeightDecay(0.5, include=["*body*", "*spare/kernel"])
+    with pytest.raises(RuntimeError, match=r"spare/kernel, which no step updated.*exclude="):
+        train(model, decay)
+
+
+def test_an_optimizer_that_the_model_does_not_hold_is_named() -> None:
+    """A wrong name lists those that there are; something else is refused at construction."""
+    with pytest.raises(ValueError, match=r"optimizer='secnd'. The model holds: optimizer, second"):
+        train(adversarial(), WeightDecay(0.5, optimizer="secnd"))
+    with pytest.raises(TypeError, match="or the name of its attribute"):
+        WeightDecay(0.5, optimizer=0.1)
+
+
+def test_an_own_weight_decay_of_that_optimizer_is_refused() -> None:
+    """Decay twice is found by the optimizer that updates, not by the compiled one."""
+    model = adversarial()
+    model.second = keras.optimizers.AdamW(0.1, weight_decay=0.1)
+    with pytest.raises(ValueError, match="applied twice"):
+        train(model, WeightDecay(0.5, optimizer="second"))
