@@ -35,7 +35,7 @@ class DecayedTrainFunction:
         self.keras_reference: Callable[[], Any] = _nothing
         self._make_keras_function = model.make_train_function
         self._previous = previous
-        self._updates = Updates()
+        self.updates = Updates()
         self._targets: dict[int, dict[int, Target]] | None = None
         self._compiled: Callable[..., Any] | None = None
         self._is_checked = False
@@ -96,7 +96,7 @@ class DecayedTrainFunction:
         if self._targets is None:
             return
         for group in self.groups:
-            group.check_updates(self._model, self._targets, self._updates, is_complete)
+            group.check_updates(self._model, self._targets, self.updates, is_complete)
 
     def _hooked_optimizers(self) -> list[Any]:
         """The members of the groups' optimizers, and every other optimizer that can be seen."""
@@ -106,7 +106,7 @@ class DecayedTrainFunction:
         return list({id(member): member for member in members}.values())
 
     def _hook(self, optimizer: Any, grads: Any, variables: Any, rate: Any, update: Any) -> None:
-        self._updates.add(optimizer, variables)
+        self.updates.add(optimizer, variables)
         if self._targets is None:
             self._targets = resolve(self.groups, self._model)
         targets = self._targets.get(id(optimizer))
@@ -118,7 +118,7 @@ class DecayedTrainFunction:
     def _forget(self) -> None:
         """The step is to be traced anew."""
         self._compiled = self._targets = self._previous = None
-        self._updates, self._is_checked = Updates(), False
+        self.updates, self._is_checked = Updates(), False
         if is_built(self._model):
             self._targets = resolve(self.groups, self._model)
 
@@ -184,7 +184,7 @@ class DecayedTrainFunction:
             return None
         if self._traced_with() != previous._traced_with():
             return None
-        self._updates = previous._updates
+        self.updates = previous.updates
         return previous._compiled
 
     def _traced_with(self) -> tuple[Any, ...]:

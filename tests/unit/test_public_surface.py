@@ -19,6 +19,7 @@ LAYERS = [
     *("_validation", "_keras.xla", "_squares", "penalties"),
     *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
     *(
+        "_keras.backup",
         "_keras.cluster",
         "_keras.own_decay",
         "_keras.rehearsal",
@@ -32,7 +33,7 @@ LAYERS = [
     *("_convert.catalogue", "_convert.timescales", "__main__"),
     *("_attach.serialized", "_attach.changes", "_attach.attach", "splitting"),
     *("_decay.rounding", "_decay.lazy", "_decay.anchors", "_decay.rules", "_decay.updates"),
-    *("_decay.train_function", "_decay.forms"),
+    *("_decay.groups", "_decay.blocks", "_decay.train_function", "_decay.forms"),
     *("_audit.rows", "_audit.render", "_audit.report", "_audit.callback_decay", "_audit.subject"),
     *("_audit.rules_of_decay", "_audit.rules_of_settings", "_audit.findings", "_audit.audit"),
     "callbacks",

@@ -22,6 +22,7 @@ PRIVATE = {
     "optimizers": {
         *("_learning_rate", "_distribution_strategy", "__internal__"),
         *("_velocities", "_velocity_hats", "_iterations"),
+        *("_trainable_variables", "_value"),  # of an optimizer and of a Keras variable
         "_foreach_mul_",  # torch's, which Keras' optimizers call, too
     },
     "own_decay": {
@@ -48,7 +49,7 @@ OURS = {
     "__traceback__",
     "_fields",
     "_compiled",
-    "_rule_for",
+    *("_arguments", "_make_rule", "_optimizer_of", "_rule_for"),  # of WeightDecay
 }
 MODULES = sorted(Path(l2keras.__file__).parent.rglob("*.py"))
 
