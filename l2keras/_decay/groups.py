@@ -78,13 +78,16 @@ class Group:
         missing = [variable for variable in variables if id(variable) not in own]
         if not missing:
             return
-        is_own = self.callback.optimizer is not None and self.callback.include is None
+        is_named = self.callback.optimizer is not None
+        is_own = is_named and self.callback.include is None  # what that optimizer updates
         others = {} if is_own else _updated_by_others(model, self.optimizer, missing, updates)
         if others:
             raise RuntimeError(_updated_elsewhere(others, self.callback))
-        if len(missing) == len(variables) and optimizers.must_have_updated(self.optimizer):
-            raise RuntimeError(_never_reached(members[0]))
-        if is_complete and not is_own and optimizers.must_have_updated(self.optimizer):
+        if not optimizers.must_have_updated(self.optimizer):
+            return
+        if len(missing) == len(variables) and (is_complete or not is_named):
+            raise RuntimeError(_never_reached(self.callback.optimizer, members[0]))
+        if is_complete and not is_own:
             raise RuntimeError(_not_updated([variable.path for variable in missing]))
 
 
@@ -119,10 +122,11 @@ def _updated_elsewhere(others: Mapping[str, Sequence[str]], callback: Any) -> st
     )
 
 
-def _never_reached(optimizer: Any) -> str:
+def _never_reached(name: Any, optimizer: Any) -> str:
+    shown = f"{name!r}, a {type(optimizer).__name__}" if isinstance(name, str) else ""
     return _validation.error(
         "`WeightDecay` acts through Keras' own update, which this optimizer never ran.",
-        f"optimizer={type(optimizer).__name__}",
+        f"optimizer={shown or type(optimizer).__name__}",
         "Use an optimizer whose `apply` calls keras.optimizers.Optimizer.apply; for one that the "
         "train_step holds elsewhere pass WeightDecay(lam, optimizer=that_optimizer).",
     )

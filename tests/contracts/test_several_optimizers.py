@@ -127,3 +127,25 @@ def test_an_own_weight_decay_of_that_optimizer_is_refused() -> None:
     model.second = keras.optimizers.AdamW(0.1, weight_decay=0.1)
     with pytest.raises(ValueError, match="applied twice"):
         train(model, WeightDecay(0.5, optimizer="second"))
+
+
+def test_an_optimizer_that_steps_now_and_then_is_no_error() -> None:
+    """In eager mode the second optimizer may update for the first time in a later step."""
+    if BACKEND == "jax":
+        pytest.skip("on JAX the step of this test is traced")
+
+    class NowAndThen(Adversarial):
+        steps = 0
+
+        def train_step(self, *arguments: Any) -> Any:
+            self.steps += 1
+            optimizer, part = (self.optimizer, self.body), (self.second, self.head)
+            for one, layer in (optimizer, part)[: self.steps]:
+                one.apply([keras.ops.zeros((1, 1))], layer.trainable_variables)
+            return {"loss": keras.ops.zeros(())}
+
+    model = NowAndThen()
+    model.build((None, 1))
+    model.compile(keras.optimizers.SGD(ETA_FIRST), run_eagerly=True)
+    train(model, WeightDecay(0.5, optimizer="optimizer"), WeightDecay(0.5, optimizer="second"))
+    np.testing.assert_allclose(kernels(model), [(1 - 0.5 * 0.5) ** 2, 1 - 0.25 * 0.5])
