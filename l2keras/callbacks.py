@@ -18,7 +18,7 @@ from l2keras._decay.groups import Group
 from l2keras._decay.lazy import LazyTables, check_lazy
 from l2keras._decay.rules import DecayRule, Lam, lam_at, rate
 from l2keras._decay.train_function import DecayedTrainFunction
-from l2keras._keras import optimizers
+from l2keras._keras import held, optimizers
 from l2keras._keras.backup import backup_of_fit
 from l2keras._keras.variables import is_built
 
@@ -322,10 +322,11 @@ class WeightDecay(keras.callbacks.Callback):
     def _optimizer_of(self, model: Any) -> Any:
         """The optimizer of `model` in whose updates this callback acts."""
         if isinstance(self.optimizer, str):
-            held = optimizers.held_optimizers(model)
-            if self.optimizer not in held:
-                raise ValueError(_no_such_optimizer(self.optimizer, held))
-            return held[self.optimizer]
+            named = held.optimizer_named(model, self.optimizer)
+            if named is None:
+                known = held.held_optimizers(model)
+                raise ValueError(_no_such_optimizer(self.optimizer, known))
+            return named
         return _optimizer_of(model) if self.optimizer is None else self.optimizer
 
     def _make_rule(self, model: Any, optimizer: Any) -> DecayRule:

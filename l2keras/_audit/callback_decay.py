@@ -12,7 +12,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras._audit.rows import CallbackDecay, Finding
 from l2keras._decay.rules import Lam, Target, lam_at
-from l2keras._keras import optimizers
+from l2keras._keras import held, optimizers
 
 # A callable has no description but its values: these steps tell most of them apart.
 _PROBED_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
@@ -52,7 +52,7 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     forms = [name for name in ("cautious", "stable") if getattr(callback, name)]
     forms += [] if callback.toward is None else [f"toward {Path(callback.toward).name}"]
     is_own = callback.optimizer is not None and callback.include is None
-    updated = optimizers.updated_variables(optimizer) if is_own else None
+    updated = held.updated_variables(optimizer) if is_own else None
     values = {id(lam): _values(lam, step) for _, lam in rule.lams}
     return {
         id(target.variable): _decay_of(target, values[id(target.lam)], rate, peak, forms)

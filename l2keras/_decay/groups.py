@@ -7,7 +7,7 @@ from typing import Any
 
 from l2keras import _validation
 from l2keras._decay.rules import DecayRule, Target
-from l2keras._keras import optimizers
+from l2keras._keras import held, optimizers
 
 
 class Updates:
@@ -103,7 +103,7 @@ def _updated_by_others(
 ) -> dict[str, list[str]]:
     """The paths of the variables that another optimizer updates, by the optimizer's name."""
     found = {}
-    for name, other in optimizers.held_optimizers(model).items():
+    for name, other in held.held_optimizers(model).items():
         if other is not optimizer:
             ids = updates.by(other)
             if paths := [variable.path for variable in variables if id(variable) in ids]:

@@ -21,7 +21,8 @@ from l2keras._decay.groups import Group, Updates
 from l2keras._decay.rules import Target
 from l2keras._decay.updates import decayed_update
 from l2keras._keras import retrace
-from l2keras._keras.optimizers import held_optimizers, inner_optimizers
+from l2keras._keras.held import held_optimizers
+from l2keras._keras.optimizers import inner_optimizers
 from l2keras._keras.variables import is_built
 
 
@@ -37,6 +38,7 @@ class DecayedTrainFunction:
         self._previous = previous
         self.updates = Updates()
         self._targets: dict[int, dict[int, Target]] | None = None
+        self._others: list[Any] = []
         self._compiled: Callable[..., Any] | None = None
         self._is_checked = False
         self._install()
@@ -75,6 +77,7 @@ class DecayedTrainFunction:
             group.check_peak()
         if self._compiled is None:
             retrace.sync_state(self._model)
+            self._find_others()
             self._compiled = self._reusable() or self._fresh()
 
     def check_first_step(self) -> None:
@@ -98,12 +101,14 @@ class DecayedTrainFunction:
         for group in self.groups:
             group.check_updates(self._model, self._targets, self.updates, is_complete)
 
+    def _find_others(self) -> None:
+        """The members of every optimizer that the model holds beside those of the groups."""
+        held = held_optimizers(self._model).values()
+        self._others = [member for one in held for member in inner_optimizers(one)]
+
     def _hooked_optimizers(self) -> list[Any]:
-        """The members of the groups' optimizers, and every other optimizer that can be seen."""
-        held = [group.optimizer for group in self.groups]
-        held += held_optimizers(self._model).values()
-        members = [member for optimizer in held for member in inner_optimizers(optimizer)]
-        return list({id(member): member for member in members}.values())
+        own = [member for group in self.groups for member in inner_optimizers(group.optimizer)]
+        return list({id(member): member for member in [*own, *self._others]}.values())
 
     def _hook(self, optimizer: Any, grads: Any, variables: Any, rate: Any, update: Any) -> None:
         self.updates.add(optimizer, variables)

@@ -8,7 +8,7 @@ unscaled, accumulated and clipped, and the variables still at W_t.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,7 +16,6 @@ import keras
 from keras.optimizers import schedules
 
 from l2keras import _validation, penalties
-from l2keras._keras.variables import sublayers
 
 # (optimizer, grads, variables, learning_rate, update), in the place of
 # update(grads, variables, learning_rate); called while the step is traced.
@@ -43,43 +42,6 @@ def inner_optimizers(optimizer: Any) -> list[Any]:
     if hasattr(optimizer, "optimizers"):
         return list(optimizer.optimizers)
     return [optimizer]
-
-
-def held_optimizers(model: Any) -> dict[str, Any]:
-    """The optimizers that `model` and its layers hold, by the name that finds them.
-
-    `optimizer` is the one of `compile`; others have the name of their attribute: `d_optimizer`,
-    `optimizers[0]`, `optimizers['d']`, and below a layer `discriminator.optimizer`.
-    """
-    named: dict[str, Any] = {}
-    for layer in sublayers(model):
-        prefix = "" if layer is model else f"{layer.name}."
-        attributes = {"optimizer": getattr(layer, "optimizer", None), **vars(layer)}
-        for name, value in attributes.items():
-            if not name.startswith("_"):  # what a backend or Keras tracks by itself
-                named |= {prefix + key: one for key, one in _optimizers_in(name, value).items()}
-    seen: dict[int, str] = {}
-    return {key: one for key, one in named.items() if seen.setdefault(id(one), key) == key}
-
-
-def _optimizers_in(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, keras.optimizers.Optimizer):
-        return {name: value}
-    if isinstance(value, Mapping):
-        parts = [(f"{name}[{key!r}]", part) for key, part in value.items()]
-    elif isinstance(value, (list, tuple)):
-        parts = [(f"{name}[{index}]", part) for index, part in enumerate(value)]
-    else:
-        return {}
-    return {key: one for key, one in parts if isinstance(one, keras.optimizers.Optimizer)}
-
-
-def updated_variables(optimizer: Any) -> set[int] | None:
-    """The ids of the variables that the optimizer was built for; None before."""
-    members = [member for member in inner_optimizers(optimizer) if member.built]
-    if not members:
-        return None
-    return {id(variable) for member in members for variable in member._trainable_variables}
 
 
 def has_schedule(optimizer: Any) -> bool:

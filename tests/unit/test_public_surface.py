@@ -21,6 +21,7 @@ LAYERS = [
     *(
         "_keras.backup",
         "_keras.cluster",
+        "_keras.held",
         "_keras.own_decay",
         "_keras.rehearsal",
         "_keras.retrace",

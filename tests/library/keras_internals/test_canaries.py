@@ -22,9 +22,10 @@ PRIVATE = {
     "optimizers": {
         *("_learning_rate", "_distribution_strategy", "__internal__"),
         *("_velocities", "_velocity_hats", "_iterations"),
-        *("_trainable_variables", "_value"),  # of an optimizer and of a Keras variable
+        "_value",  # of a Keras variable: None while JAX has taken it out
         "_foreach_mul_",  # torch's, which Keras' optimizers call, too
     },
+    "held": {"_trainable_variables"},
     "own_decay": {
         *("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"),
         *("_should_use_adamw", "_use_weight_decay", "_var_key"),
