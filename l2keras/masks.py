@@ -1,8 +1,8 @@
 """Which variables are decayed: one rule for every feature of the library.
 
-By default the trainable variables of rank >= 2 outside normalization layers, biases left
-out whatever their rank: kernels and embeddings, no bias, gamma or beta. The rule of timm's
-`param_groups_weight_decay`, with Keras' biases of rank 2 (GRU, MultiHeadAttention) added.
+By default kernels and embeddings, of trainable layers: no bias, normalization parameter, gain or
+slope, whatever its rank, and nothing of rank < 2. `_roles.py` tells them apart, by the name of the
+variable, the class of its layer and its shape; `audit` says for each which it was, and why.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from typing import Any, TypeAlias
 
 from l2keras import _validation
 from l2keras._keras.variables import ModelVariable, model_variables
+from l2keras._roles import role_of
 
 Patterns: TypeAlias = str | Callable[[Any], bool] | Sequence[str] | None
 
 
 def is_decayed_by_default(entry: ModelVariable) -> bool:
     """True for kernels and embeddings."""
-    return (
-        len(entry.variable.shape) >= 2
-        and not entry.role.endswith("bias")
-        and not entry.in_normalization
-    )
+    return role_of(entry).decays
 
 
 def select(model: Any, include: Patterns = None, exclude: Patterns = None) -> list[Any]:

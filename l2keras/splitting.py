@@ -23,7 +23,7 @@ from l2keras._keras.losses import (
     remove_metrics,
 )
 from l2keras._keras.retrace import remake_functions
-from l2keras._keras.variables import sublayers
+from l2keras._keras.variables import has_variables
 
 
 def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) -> Any:
@@ -62,7 +62,7 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
     """
     values = trainable_variables
     variables = model.trainable_variables
-    if not _has_its_weights(model):
+    if not has_variables(model):
         raise ValueError(_not_built(model))
     if values is not None and len(values) != len(variables):
         raise ValueError(_wrong_length(len(values), len(variables)))
@@ -71,12 +71,6 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
     with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext():
         losses = [variable.regularizer(variable) for variable in penalized(model)]
         return _sum(losses) / optimizers.num_replicas()
-
-
-def _has_its_weights(model: Any) -> bool:
-    """Forgives a layer that is never called, and a model that only calls built ones itself."""
-    unbuilt = [layer for layer in sublayers(model) if not layer.built]
-    return not unbuilt or bool(model.weights and (model.built or unbuilt == [model]))
 
 
 def _sum(losses: Sequence[Any]) -> Any:

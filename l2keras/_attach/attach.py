@@ -13,7 +13,7 @@ from l2keras import _validation, masks
 from l2keras._attach.changes import Attachment, Change, Setting, describe, inherited
 from l2keras._attach.serialized import slots_for
 from l2keras._keras.retrace import retrace
-from l2keras._keras.variables import is_built, model_variables
+from l2keras._keras.variables import has_variables, model_variables
 
 # Kept outside the models, so that saving, cloning and pickling one never meets it.
 _ATTACHED: weakref.WeakKeyDictionary[Any, list[Attachment]] = weakref.WeakKeyDictionary()
@@ -48,7 +48,7 @@ def attach(
         regularizer: A `keras.regularizers.Regularizer`, or what `keras.regularizers.get` makes
             one of: a name, a config.
         include: Glob pattern(s) on `variable.path`, or a predicate on the variable. By default
-            the trainable variables of rank >= 2 outside normalization layers, as `WeightDecay`.
+            kernels and embeddings, as `WeightDecay`.
         exclude: The same, taken away from what is included.
 
     Returns:
@@ -156,7 +156,7 @@ def _check_model(model: Any) -> None:
         raise TypeError(
             _validation.error(expected, repr(model), "For one layer pass include= patterns.")
         )
-    if not is_built(model):
+    if not has_variables(model):
         raise ValueError(
             _validation.error(
                 expected, "a model without variables", "Call model.build, or fit it, first."

@@ -19,7 +19,8 @@ from l2keras._audit.report import AuditReport
 from l2keras._audit.rows import SEVERITIES, CallbackDecay, Finding, Row
 from l2keras._audit.subject import Item, Subject
 from l2keras._keras import optimizers, own_decay
-from l2keras._keras.variables import ModelVariable, is_built, model_variables
+from l2keras._keras.variables import ModelVariable, has_variables, model_variables
+from l2keras._roles import role_of
 from l2keras.regularizers import Terms, terms_of
 
 _LOGGER = logging.getLogger("l2keras")
@@ -84,6 +85,8 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
 def log_decay(model: Any, callbacks: Sequence[Any]) -> AuditReport | None:
     """Audits the model of a `fit` and logs the digest (INFO) and the table (DEBUG).
 
+    Each finding of severity "error" is logged as a WARNING, with its code and remedy.
+
     Returns:
         The report; None where the model has no variables yet.
     """
@@ -92,12 +95,10 @@ def log_decay(model: Any, callbacks: Sequence[Any]) -> AuditReport | None:
     report = audit(model, callbacks)
     _LOGGER.info("%s", report.summary())
     _LOGGER.debug("%s", report)  # made into text only where somebody listens
+    for finding in report.findings:
+        if finding.severity == "error":
+            _LOGGER.warning("%s", finding)
     return report
-
-
-def has_variables(model: Any) -> bool:
-    """True once the model can be audited; a layer that it never calls may stay without."""
-    return bool(model.built) and (bool(model.weights) or is_built(model))
 
 
 def _check_model(model: Any) -> None:
@@ -184,7 +185,7 @@ def _items(
         regularizer = variable.regularizer
         if id(regularizer) not in known:
             known[id(regularizer)] = terms_of(regularizer)
-        row = _row(model, entry, trainer, known[id(regularizer)], decays.get(id(variable), []))
+        row = _row(model, entry, trainer, known[id(regularizer)], decays)
         yield Item(row, variable, entry.owner, trainer.optimizer if trainer else None)
 
 
@@ -193,12 +194,12 @@ def _row(
     entry: ModelVariable,
     trainer: _Trainer | None,
     terms: Terms,
-    callbacks: list[CallbackDecay],
+    decays: dict[int, list[CallbackDecay]],
 ) -> Row:
-    variable = entry.variable
+    variable, role = entry.variable, role_of(entry)
     trainable = _is_updated(model, variable)
     lam_optimizer = own_decay.own_decay(trainer.optimizer, variable) if trainer else 0.0
-    acting = tuple(callbacks) if trainable else ()
+    acting = tuple(decays.get(id(variable), [])) if trainable else ()
     lam_regularizer = terms.lam if trainable else 0.0
     coupled = _sum([lam_regularizer, *(d.effective for d in acting if d.coupling == "coupled")])
     others = _sum([lam_optimizer, *(d.effective for d in acting if d.coupling != "coupled")])
@@ -207,9 +208,11 @@ def _row(
         shape=tuple(int(size) for size in variable.shape),
         dtype=str(variable.dtype),
         role=entry.role,
-        kind=entry.kind,
+        kind=role.kind,
         layer=type(entry.owner).__name__,
         trainable=trainable,
+        reason=role.decision(bool(acting) if decays else None) if trainable else "not trained",
+        is_guess=role.is_guess,
         regularizer=terms.text,
         lam_regularizer=lam_regularizer,
         l1=terms.l1 if trainable else 0.0,

@@ -16,6 +16,7 @@ RULES: tuple[Rule, ...] = (
     rules_of_settings.exclusions_without_effect,
     rules_of_decay.small_parameters_decayed,
     rules_of_decay.kernels_left_out,
+    rules_of_decay.roles_guessed,
     rules_of_settings.exclusions_without_match,
     rules_of_settings.exclusions_and_saving,
     rules_of_settings.regularizer_mismatch,

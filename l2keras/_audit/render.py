@@ -88,7 +88,7 @@ def summary(report: Audited) -> str:
     )
 
 
-def text(report: Audited, width: int | None = None) -> str:
+def text(report: Audited, width: int | None = None, *, reasons: bool = False) -> str:
     """The whole report, at most `width` columns wide where the numbers leave a choice."""
     width = width or min(shutil.get_terminal_size().columns, _MAX_WIDTH)
     lines = [f"Decay of {report.model!r}   digest {report.digest}"]
@@ -96,6 +96,7 @@ def text(report: Audited, width: int | None = None) -> str:
     shown = columns(report)
     cells = [[show(row) for _, show in shown] for row in report.rows]
     lines += ["", *_table([name for name, _ in shown], cells, width)]
+    lines += ["", *_reasons(report, width)] if reasons else []
     lines += [
         "",
         *_notes(report, width),
@@ -121,6 +122,12 @@ def notes(report: Audited) -> list[str]:
 
 def _notes(report: Audited, width: int) -> list[str]:
     return [line for note in notes(report) for line in textwrap.wrap(note, width)] + [""]
+
+
+def _reasons(report: Audited, width: int) -> list[str]:
+    """What is decayed by default, and why: a line for each variable."""
+    lines = (f"{row.path}  {row.reason}" for row in report.rows)
+    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
 
 
 def _table(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -39,9 +39,12 @@ class AuditReport(Audited):
         """One line for a log: the digest, the totals, the number of findings."""
         return render.summary(self)
 
-    def to_text(self, width: int | None = None) -> str:
-        """The table for a terminal of `width` columns; by default those of the terminal."""
-        return render.text(self, width)
+    def to_text(self, width: int | None = None, *, reasons: bool = False) -> str:
+        """The table for a terminal of `width` columns; by default those of the terminal.
+
+        With `reasons` it also says for each variable whether decay applies by default, and why.
+        """
+        return render.text(self, width, reasons=reasons)
 
     def __str__(self) -> str:
         return self.to_text()

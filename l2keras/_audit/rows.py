@@ -54,10 +54,14 @@ class Row:
         shape: Of the variable; () for a scalar.
         dtype: That it is stored in.
         role: The last part of the path: `kernel`, `bias`, `gamma`, ...
-        kind: `kernel`, `bias`, `norm`, `positional`, or `vector` for any other of rank < 2.
+        kind: `kernel` (embeddings too), `bias`, `norm`, `positional`, `scale` (gains, slopes), or
+            `vector` for any other of rank < 2.
         layer: The class of the layer that owns it.
         trainable: Whether the optimizer steps it: False for frozen variables and for the scales of
             float8, which are overwritten. Nothing decays what it does not step.
+        reason: Whether decay applies by default, and why: "decays: named kernel", "left out: of
+            LayerNormalization". It also says where a WeightDecay selects otherwise.
+        is_guess: True where neither name nor layer, but only the shape, says what it is for.
         regularizer: The regularizer on the variable, as one writes it; None without.
         lam_regularizer: What the regularizer adds to lam; None where that is not known, 0.0
             for a frozen variable, which Keras leaves out of the loss.
@@ -79,6 +83,8 @@ class Row:
     kind: str
     layer: str
     trainable: bool
+    reason: str = ""
+    is_guess: bool = False
     regularizer: str | None = None
     lam_regularizer: float | None = 0.0
     l1: float = 0.0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
+from l2keras._audit.callback_decay import is_weight_decay
 from l2keras._audit.rows import Finding
-from l2keras._audit.subject import Item, Subject, paths, sources
-from l2keras._keras import optimizers
+from l2keras._audit.subject import Item, Subject, paths, peak_or_current, sources
 
 # The gap between 1 and the next number: W * (1 - s) rounds back to W for every W where
 # s < gap / 4, and for some where s < gap / 2.
@@ -50,6 +49,7 @@ _KINDS = {
     "bias": "Biases",
     "norm": "Normalization parameters",
     "positional": "Positional parameters or tokens",
+    "scale": "Gains and slopes",
     "vector": "Gains and other vectors",
 }
 
@@ -64,13 +64,45 @@ _LEAVE_OUT = {
 def small_parameters_decayed(subject: Subject) -> Iterator[Finding]:
     """Biases, norm and positional parameters with a lam of their own."""
     for kind, name in _KINDS.items():
-        items = [i for i in subject.items if i.row.kind == kind and sources(i.row)]
+        items = [
+            item
+            for item in subject.items
+            if item.row.kind == kind and sources(item.row) and not item.row.is_guess
+        ]
         if not items:
             continue
         found = {source for item in items for source in sources(item.row)}
         remedy = " ".join(text for source, text in _LEAVE_OUT.items() if source in found)
         message = f"{name} are decayed, by {' and '.join(sorted(found))}: {paths(items)}."
         yield Finding("warning", f"{kind}-decayed", message, remedy)
+
+
+def roles_guessed(subject: Subject) -> Iterator[Finding]:
+    """Variables of which only the shape says whether they decay, where that decides or matters."""
+    by_rule = any(
+        is_weight_decay(callback) and callback.include is None for callback in subject.callbacks
+    )
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in subject.items:
+        row = item.row
+        if not (row.is_guess and row.trainable):
+            continue
+        if row.kind == "kernel":
+            if by_rule and row.callbacks:
+                groups["decayed, as kernels are"].append(item)
+        elif {"optimizer", "callback"} & set(sources(row)):
+            groups["decayed, though gains or biases by their shape"].append(item)
+        elif by_rule:
+            groups["not decayed, as gains and biases are not"].append(item)
+    for decision, items in groups.items():
+        yield Finding(
+            "info",
+            "role-guessed",
+            f"Neither name nor layer says clearly what these are; they are {decision}: "
+            f"{paths(items)}.",
+            'Name them "kernel", "gamma" or "bias", or choose with include= and exclude=; '
+            "report.to_text(reasons=True) says why.",
+        )
 
 
 def kernels_left_out(subject: Subject) -> Iterator[Finding]:
@@ -98,7 +130,7 @@ def decay_lost_to_rounding(subject: Subject) -> Iterator[Finding]:
     penalty is added to the gradient: alone it would be lost, and is told of in 16 bits only.
     WeightDecay sees to its own precision.
     """
-    peaks = {id(optimizer): _peak(optimizer) for optimizer in subject.optimizers}
+    peaks = {id(optimizer): peak_or_current(optimizer) for optimizer in subject.optimizers}
     groups: dict[tuple[str, str, bool], list[Item]] = defaultdict(list)
     for item in subject.items:
         peak = peaks.get(id(item.optimizer), 0.0)
@@ -125,14 +157,6 @@ def _shrinks(item: Item, peak: float) -> dict[str, float]:
         gain = 1 / (1 - item.optimizer.momentum)
         found["regularizer"] = (row.lam_regularizer or 0.0) * peak * gain
     return found
-
-
-def _peak(optimizer: Any) -> float:
-    """The largest learning rate where it is known; else the present one."""
-    try:
-        return optimizers.peak_learning_rate(optimizer)
-    except ValueError:
-        return optimizers.current_learning_rate(optimizer)
 
 
 def frozen_with_penalty(subject: Subject) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def exclusions_and_saving(subject: Subject) -> Iterator[Finding]:
     for optimizer in subject.optimizers:
         mine = [item for item in subject.items if item.optimizer is optimizer]
         excluded = [item for item in mine if own_decay.excludes(optimizer, item.variable)]
-        small = [i for i in mine if i.row.lam_optimizer and i.row.kind in ("bias", "norm")]
+        small = [i for i in mine if i.row.lam_optimizer and i.row.kind in ("bias", "norm", "scale")]
         if excluded and any(own_decay.coefficients(optimizer)):
             rule = _all_excluded if len(excluded) == len(mine) else _not_saved
             yield rule(type(optimizer).__name__, excluded)

@@ -39,6 +39,14 @@ class Subject:
         return [] if optimizer is None else optimizers.inner_optimizers(optimizer)
 
 
+def peak_or_current(optimizer: Any) -> float:
+    """The largest learning rate where it is known; else the present one."""
+    try:
+        return optimizers.peak_learning_rate(optimizer)
+    except ValueError:
+        return optimizers.current_learning_rate(optimizer)
+
+
 def listed(names: Iterable[str], count: int = 3) -> str:
     """`4 variables (a, b, c, ...)`; in full up to three."""
     names = list(names)

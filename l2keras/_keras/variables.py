@@ -22,14 +22,8 @@ NORMALIZATION_LAYERS = tuple(
     if hasattr(keras.layers, name)
 )
 
-# Names of learned positions and tokens; `position_wise`, `pos_tag_embedding` are none of them.
-_POSITIONAL_NAME = re.compile(
-    r"(?<!and_)(?<![a-z])(pos|position|positional)_?(emb|embs|embed|embedding|embeddings|encoding)"
-    r"(_?\d+)?(_|$)"
-    r"|(?<![a-z])rel(ative)?_pos(ition)?(_|$)"
-    r"|(?<![a-z])(cls|class|dist|distillation|register|mask)_tokens?(_|$)"
-)
-_POSITIONAL_CLASS = re.compile(r"(?<!And)Position(al)?(Emb|Encod)")
+# What Keras names a variable that was given no name.
+_AUTOMATIC = re.compile(r"variable(_\d+)?")
 
 
 @dataclass(frozen=True)
@@ -54,25 +48,27 @@ class ModelVariable:
         return isinstance(self.owner, NORMALIZATION_LAYERS)
 
     @property
-    def is_positional(self) -> bool:
-        """True for learned positions and class tokens, by the names of variable and layer."""
-        if self.role.endswith("kernel"):
+    def names(self) -> list[str]:
+        """Its own name, unless automatic, and that of the owner's attribute that holds it."""
+        own = [] if _AUTOMATIC.fullmatch(self.role) else [self.role]
+        return own + [key for key, value in vars(self.owner).items() if self._is_in(key, value)]
+
+    def _is_in(self, key: str, value: Any) -> bool:
+        if key in _TRACKED:
             return False
-        names = [part.lower() for part in self.path.split("/")[-2:]]
-        by_name = any(_POSITIONAL_NAME.search(name) for name in names)
-        return by_name or bool(_POSITIONAL_CLASS.search(type(self.owner).__name__))
+        held = value.values() if isinstance(value, dict) else value
+        is_several = isinstance(value, (dict, list, tuple))
+        return any(one is self.variable for one in (held if is_several else [value]))
 
     @property
-    def kind(self) -> str:
-        """`norm`, `bias`, `positional`, `vector` (any other of rank < 2) or `kernel`."""
-        rank = len(self.variable.shape)
-        if self.in_normalization or (rank < 2 and "Norm" in type(self.owner).__name__):
-            return "norm"
-        if self.role.endswith("bias"):
-            return "bias"
-        if self.is_positional:
-            return "positional"
-        return "vector" if rank < 2 else "kernel"
+    def input_shapes(self) -> list[tuple[int | None, ...]]:
+        """The shapes that the owner was built with, the batch included; none where not known."""
+        shapes = (self.owner._build_shapes_dict or {}).values()
+        return [tuple(shape) for shape in shapes if isinstance(shape, (tuple, list))]
+
+
+# Where Keras lists the variables of a layer.
+_TRACKED = ("_trainable_variables", "_non_trainable_variables")
 
 
 def model_variables(model: Any) -> list[ModelVariable]:
@@ -82,8 +78,30 @@ def model_variables(model: Any) -> list[ModelVariable]:
 
 
 def is_built(model: Any) -> bool:
-    """True once every layer has its variables; a model without shapes gets them in `fit`."""
-    return all(layer.built for layer in model._flatten_layers())
+    """True once every layer has its variables; a model without shapes gets them in `fit`.
+
+    A model of built layers that is never called itself, as one with a `train_step` and no
+    `call`, has them all, though Keras never calls it built. A layer without a `build` of its
+    own makes none.
+    """
+    exist = model.built or model.weights
+    return bool(exist) and not any(map(_may_get_variables, model._flatten_layers()))
+
+
+def has_variables(model: Any) -> bool:
+    """True once the variables exist that the model uses: a layer never called has none."""
+    return is_built(model) or bool(model.built and model.weights)
+
+
+def _may_get_variables(layer: Any) -> bool:
+    return not (layer.built or _is_container(layer))
+
+
+def _is_container(layer: Any) -> bool:
+    """True for what has no variables but those of the layers inside: it is never built itself."""
+    builds_nothing = type(layer).build in (keras.Layer.build, keras.Model.build)
+    never_called = isinstance(layer, keras.Model) and type(layer).call is keras.Model.call
+    return builds_nothing or never_called or isinstance(layer, keras.Sequential)
 
 
 def sublayers(layer: Any) -> list[Any]:

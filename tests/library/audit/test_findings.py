@@ -10,6 +10,7 @@ import pytest
 
 import l2keras
 from l2keras._keras.variables import ModelVariable
+from l2keras._roles import role_of
 from tests.support.models import BACKEND, compiled, dense_model, find, fit_zeros, to_numpy
 
 SGD = keras.optimizers.SGD
@@ -111,7 +112,7 @@ def test_positions_by_name(name: str, is_positional: bool) -> None:
     """Names of learned positions and class tokens are known, and those that only look like it."""
     layer = keras.layers.Layer(name="block")
     variable = layer.add_weight(name=name, shape=(4, 8))
-    kind = ModelVariable(variable, layer).kind
+    kind = role_of(ModelVariable(variable, layer)).kind
     assert kind == ("positional" if is_positional else "kernel")
 
 

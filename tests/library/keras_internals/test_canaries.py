@@ -34,6 +34,7 @@ PRIVATE = {
     "variables": {
         *("_flatten_layers", "_trainable_variables", "_non_trainable_variables"),
         "_value",  # of a Keras variable: the TensorFlow variable
+        "_build_shapes_dict",
     },
     "graph": {"_keras_history", "_inbound_nodes"},
     "losses": {"_losses_override", "_metrics"},
