@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _validation
 from l2keras._audit import callback_decay, findings
 from l2keras._audit.report import AuditReport
 from l2keras._audit.rows import SEVERITIES, CallbackDecay, Finding, Row
 from l2keras._audit.subject import Item, Subject
-from l2keras._keras import optimizers, own_decay
+from l2keras._audit.trainers import Trainer, trainers_of
+from l2keras._keras import own_decay
 from l2keras._keras.variables import ModelVariable, has_variables, model_variables
 from l2keras._roles import role_of
 from l2keras.regularizers import Terms, terms_of
@@ -70,7 +69,7 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
     _check_model(model)
     callbacks = _callback_list(callbacks)
     decays, failures = callback_decay.decay_by_callbacks(model, callbacks)
-    trainers = _trainers(model)
+    trainers = trainers_of(model)
     items = list(_items(model, trainers, decays))
     subject = Subject(model, tuple(callbacks), tuple(items))
     found: list[Finding] = [*failures, *findings.examine(subject)]
@@ -136,44 +135,8 @@ def _callback_list(callbacks: Any) -> list[Any]:
     )
 
 
-@dataclass(frozen=True)
-class _Trainer:
-    """One optimizer, asked once.
-
-    Attributes:
-        optimizer: The optimizer itself, unwrapped.
-        learning_rate: Now.
-        line: What the report says about it.
-        coupled_gain: What coupled decay is multiplied by in the long run: 1 / (1 - momentum)
-            under SGD; None under optimizers that rescale gradients.
-    """
-
-    optimizer: Any
-    learning_rate: float
-    line: str
-    coupled_gain: float | None
-
-
-def _trainers(model: Any) -> dict[int, _Trainer]:
-    optimizer = getattr(model, "optimizer", None)
-    members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
-    return {id(member): _trainer(member) for member in members}
-
-
-def _trainer(optimizer: Any) -> _Trainer:
-    rate = optimizers.current_learning_rate(optimizer)
-    line = f"{type(optimizer).__name__}, learning rate {rate:.7g}"
-    schedule = optimizers.learning_rate_source(optimizer)
-    if isinstance(schedule, LearningRateSchedule):
-        line += f" ({type(schedule).__name__} at step {int(optimizer.iterations)})"
-    gain = None
-    if isinstance(optimizer, keras.optimizers.SGD):
-        gain = 1 / (1 - optimizer.momentum)
-    return _Trainer(optimizer, rate, line, gain)
-
-
 def _items(
-    model: Any, trainers: dict[int, _Trainer], decays: dict[int, list[CallbackDecay]]
+    model: Any, trainers: dict[int, Trainer], decays: dict[int, list[CallbackDecay]]
 ) -> Iterable[Item]:
     optimizer = getattr(model, "optimizer", None)
     known: dict[int, Terms] = {}
@@ -192,13 +155,13 @@ def _items(
 def _row(
     model: Any,
     entry: ModelVariable,
-    trainer: _Trainer | None,
+    trainer: Trainer | None,
     terms: Terms,
     decays: dict[int, list[CallbackDecay]],
 ) -> Row:
     variable, role = entry.variable, role_of(entry)
     trainable = _is_updated(model, variable)
-    lam_optimizer = own_decay.own_decay(trainer.optimizer, variable) if trainer else 0.0
+    lam_optimizer = trainer.own_decay(variable) if trainer else 0.0
     acting = tuple(decays.get(id(variable), [])) if trainable else ()
     lam_regularizer = terms.lam if trainable else 0.0
     coupled = _sum([lam_regularizer, *(d.effective for d in acting if d.coupling == "coupled")])
@@ -236,7 +199,7 @@ def _sum(parts: Iterable[float | None]) -> float | None:
     return None if None in known else float(sum(part for part in known if part is not None))
 
 
-def _shrink(trainer: _Trainer | None, coupled: float | None, others: float | None) -> float | None:
+def _shrink(trainer: Trainer | None, coupled: float | None, others: float | None) -> float | None:
     """The fraction of W lost per step, where the coefficients alone determine it."""
     if trainer is None or coupled is None or others is None:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras._audit.rows import CallbackDecay, Finding
+from l2keras._audit.subject import peak_or_current
 from l2keras._decay.rules import Lam, Target, lam_at
 from l2keras._keras import held, optimizers
 
@@ -46,6 +47,7 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
     step = int(members[0].iterations) if members else 0
     rate = max(map(optimizers.current_learning_rate, members)) if members else None
+    top = max(map(peak_or_current, members)) if members else None
     # Anchors and tables are state of the callback, which a report is not to create.
     rule = replace(callback._rule_for(optimizer), anchors=None, tables=None)
     peak = max(rule.peaks.values(), default=callback.peak_learning_rate)
@@ -55,7 +57,7 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     updated = held.updated_variables(optimizer) if is_own else None
     values = {id(lam): _values(lam, step) for _, lam in rule.lams}
     return {
-        id(target.variable): _decay_of(target, values[id(target.lam)], rate, peak, forms)
+        id(target.variable): _decay_of(target, values[id(target.lam)], (rate, top, peak), forms)
         for target in rule.targets(model)
         if updated is None or id(target.variable) in updated
     }
@@ -66,6 +68,7 @@ class _Values:
     """What a lam comes to: evaluated once, however many variables it is for."""
 
     now: float
+    largest: float
     config: str | None = None  # of a schedule
     probed: tuple[float, ...] = ()  # of a callable
 
@@ -74,28 +77,44 @@ def _values(lam: Lam, step: int) -> _Values:
     now = float(lam_at(lam, step))
     if isinstance(lam, LearningRateSchedule):
         config = json.dumps(lam.get_config(), sort_keys=True, default=str)
-        return _Values(now, config=f"{type(lam).__name__} {config}")
+        return _Values(now, _largest(lam, now), config=f"{type(lam).__name__} {config}")
     if callable(lam):
-        return _Values(now, probed=tuple(float(lam_at(lam, probe)) for probe in _PROBED_STEPS))
-    return _Values(now)
+        return _Values(now, now, probed=tuple(float(lam_at(lam, one)) for one in _PROBED_STEPS))
+    return _Values(now, now)
+
+
+def _largest(schedule: Any, now: float) -> float:
+    try:
+        return optimizers.peak_of_schedule(schedule)
+    except ValueError:
+        return now
 
 
 def _decay_of(
-    target: Target, values: _Values, rate: float | None, peak: float | None, forms: list[str]
+    target: Target,
+    values: _Values,
+    rates: tuple[float | None, float | None, float | None],
+    forms: list[str],
 ) -> CallbackDecay:
+    """`rates`: the learning rate now, the largest one, and the peak that lam is relative to."""
+    rate, top, peak = rates
+    counts_for: float | None = 1.0
+    at_top: float | None = 1.0
     if target.rule.coupling == "independent":
-        counts_for = None if peak is None else 1 / peak
+        counts_for = at_top = None if peak is None else 1 / peak
     elif target.corrected:
         forms = ["corrected", *forms]
         counts_for = None if peak is None or rate is None else rate / peak
-    else:
-        counts_for = 1.0
+        at_top = None if peak is None or top is None else top / peak
+    if target.rule.stable:  # it depends on the gradients
+        at_top = None
     return CallbackDecay(
         lam=target.scale * values.now,
         coupling=target.rule.coupling,
         counts_for=counts_for,
         schedule=_schedule(values, target.scale),
         form=", ".join(forms),
+        strongest=None if at_top is None else target.scale * values.largest * at_top,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from l2keras._audit import rules_of_decay, rules_of_settings
+from l2keras._audit import rules_of_decay, rules_of_settings, rules_of_size, rules_of_steps
 from l2keras._audit.rows import Finding
 from l2keras._audit.subject import Subject
 
@@ -12,6 +12,7 @@ Rule = Callable[[Subject], Iterable[Finding]]
 
 RULES: tuple[Rule, ...] = (
     rules_of_decay.decayed_twice,
+    rules_of_size.decay_too_large,
     rules_of_settings.refused_optimizer,
     rules_of_settings.exclusions_without_effect,
     rules_of_decay.small_parameters_decayed,
@@ -24,6 +25,9 @@ RULES: tuple[Rule, ...] = (
     rules_of_decay.frozen_with_penalty,
     rules_of_decay.embeddings_made_dense,
     rules_of_settings.penalty_in_monitor,
+    rules_of_steps.losses_of_ones_own,
+    rules_of_steps.optimizers_of_ones_own,
+    rules_of_steps.compiled_before,
     rules_of_settings.not_known_yet,
 )
 

@@ -26,6 +26,8 @@ class CallbackDecay:
             independent, eta / peak where corrected, else 1; None where that is not known yet.
         schedule: A description of the schedule of `lam`, the same at every step; None for a float.
         form: "corrected", "cautious", "stable", "toward init", several of them, or "".
+        strongest: lambda in the half convention where lam and the learning rate are largest, as
+            far as that is known; None where it is not, as of `stable`.
     """
 
     lam: float
@@ -33,6 +35,7 @@ class CallbackDecay:
     counts_for: float | None = 1.0
     schedule: str | None = None
     form: str = ""
+    strongest: float | None = None
 
     @property
     def effective(self) -> float | None:

@@ -10,7 +10,7 @@ import keras
 
 from l2keras._audit.callback_decay import is_weight_decay
 from l2keras._audit.rows import Finding, Row
-from l2keras._audit.subject import Item, Subject, paths, sources
+from l2keras._audit.subject import Item, Subject, is_traced, paths, sources
 from l2keras._keras import optimizers, own_decay
 from l2keras._keras.variables import is_built
 from l2keras.regularizers import terms_of
@@ -29,7 +29,7 @@ def exclusions_without_effect(subject: Subject) -> Iterator[Finding]:
                 "wraps around the optimizer and which does nothing with it.",
                 "Set it on model.optimizer.inner_optimizer, or on each of .optimizers.",
             )
-    if not _is_traced(subject.model):
+    if not is_traced(subject.model):
         return
     for optimizer in filter(own_decay.excluded_too_late, subject.optimizers):
         yield Finding(
@@ -39,12 +39,6 @@ def exclusions_without_effect(subject: Subject) -> Iterator[Finding]:
             "which does not look at them again.",
             "Call model.compile again, and exclude_from_weight_decay before fit.",
         )
-
-
-def _is_traced(model: Any) -> bool:
-    """True where a compiled step is kept; torch and run_eagerly go through Python every time."""
-    compiled = getattr(model, "train_function", None) is not None and not model.run_eagerly
-    return compiled and keras.backend.backend() != "torch"
 
 
 def exclusions_without_match(subject: Subject) -> Iterator[Finding]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from l2keras._audit.rows import Row
 from l2keras._keras import optimizers
 
@@ -37,6 +39,14 @@ class Subject:
         """The optimizers that update variables, unwrapped."""
         optimizer = getattr(self.model, "optimizer", None)
         return [] if optimizer is None else optimizers.inner_optimizers(optimizer)
+
+
+def is_traced(model: Any) -> bool:
+    """True where Keras keeps a compiled step; torch and run_eagerly run Python every time."""
+    function = getattr(model, "train_function", None)
+    if function is None or model.run_eagerly or keras.backend.backend() == "torch":
+        return False
+    return type(function).__module__.split(".")[0] != "l2keras"  # in a `fit` with WeightDecay
 
 
 def peak_or_current(optimizer: Any) -> float:

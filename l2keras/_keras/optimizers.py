@@ -315,13 +315,14 @@ def peak_learning_rate(optimizer: Any) -> float:
     if not isinstance(rate, schedules.LearningRateSchedule):
         peak = last_learning_rate(optimizer)
     else:
-        peak = _peak_of_schedule(rate)
+        peak = peak_of_schedule(rate)
     if not peak > 0:
         raise ValueError(_unknown_peak(rate, "has no positive peak"))
     return peak
 
 
-def _peak_of_schedule(schedule: Any) -> float:
+def peak_of_schedule(schedule: Any) -> float:
+    """The largest value of a schedule of Keras; raises ValueError where it is not known."""
     if type(schedule).__module__.split(".")[0] != "keras":
         raise ValueError(_unknown_peak(schedule, "is not one of keras.optimizers.schedules"))
     config = schedule.get_config()

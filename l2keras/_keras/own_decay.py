@@ -117,3 +117,21 @@ def excluded_too_late(optimizer: Any) -> bool:
     """
     asked = vars(optimizer).get(_CACHE)
     return has_exclusions(optimizer) and not asked and int(optimizer.iterations) > 0
+
+
+def decay_set_too_late(optimizer: Any) -> bool:
+    """True where weight_decay was set after the last step was traced, which then has none.
+
+    A step that decays asks about every variable, and Keras remembers the answers.
+    """
+    asked = vars(optimizer).get(_CACHE) or has_exclusions(optimizer)
+    return any(coefficients(optimizer)) and not asked and int(optimizer.iterations) > 0
+
+
+def decay_may_go_on(optimizer: Any) -> bool:
+    """True where a step was traced with a weight_decay, and the optimizer has none now.
+
+    Muon asks in any case.
+    """
+    asked = vars(optimizer).get(_CACHE) and not _is_muon(optimizer)
+    return bool(asked) and optimizer.weight_decay is None
