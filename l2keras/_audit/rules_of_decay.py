@@ -90,9 +90,9 @@ def roles_guessed(subject: Subject) -> Iterator[Finding]:
         if row.kind == "kernel":
             if by_rule and row.callbacks:
                 groups["decayed, as kernels are"].append(item)
-        elif {"optimizer", "callback"} & set(sources(row)):
+        elif "optimizer" in sources(row):
             groups["decayed, though gains or biases by their shape"].append(item)
-        elif by_rule:
+        elif by_rule and not row.callbacks:
             groups["not decayed, as gains and biases are not"].append(item)
     for decision, items in groups.items():
         yield Finding(

@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import pytest
 
+import l2keras
 from l2keras import masks
+from tests.support.models import to_numpy
 
 # layers, the shape of their input, the roles that decay applies to
 DEFAULTS: dict[str, tuple[Callable[[], Any], tuple[int | None, ...], list[str]]] = {
@@ -32,7 +34,7 @@ DEFAULTS: dict[str, tuple[Callable[[], Any], tuple[int | None, ...], list[str]]]
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_kernels_and_embeddings_decay_and_biases_do_not(name: str) -> None:
-    """Without patterns the trainable variables of rank >= 2 that are not biases are chosen."""
+    """Without patterns kernels and embeddings are chosen, of whatever rank a bias is."""
     make_layer, shape, roles = DEFAULTS[name]
     model = keras.Sequential([keras.Input(shape), make_layer()])
     assert [_role(variable) for variable in masks.select(model)] == roles
@@ -63,6 +65,80 @@ def test_attention_biases_of_rank_two_do_not_decay() -> None:
     chosen = masks.select(model)
     assert [_role(variable) for variable in chosen] == ["kernel"] * 4
     assert sum(len(variable.shape) == 2 for variable in model.weights) == 3  # q, k and v biases
+
+
+class Own(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
+    """A layer of a user's own with one weight, that an attribute of it holds."""
+
+    def __init__(self, attribute: str, shape: tuple[int, ...], name: str | None = None) -> None:
+        super().__init__()
+        self.given = attribute, shape, name
+
+    def build(self, input_shape: Any) -> None:
+        attribute, shape, name = self.given
+        setattr(self, attribute, self.add_weight(shape=shape, name=name, initializer="ones"))
+
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+
+class InstanceNorm(Own):
+    """A normalization by its name."""
+
+
+class Scale(Own):
+    """A gain by its name."""
+
+
+# On inputs of shape (4, 6): the layer, and whether its weight decays. Keras calls a weight without
+# a name `variable`: the attribute tells what it is.
+OWN: dict[str, tuple[Any, bool]] = {
+    "gamma of rank 3": (Own("v", (1, 1, 6), "gamma"), False),
+    "beta of the shape of an example": (Own("v", (4, 6), "beta"), False),
+    "a bias of rank 2": (Own("v", (4, 6), "bias"), False),
+    "b1": (Own("b1", (4, 6)), False),
+    "a bias as PyTorch names it": (Own("v", (3, 5), "bias_ih"), False),
+    "a slope by its attribute": (Own("slopes", (4, 6)), False),
+    "a temperature in camel case": (Own("v", (2, 1), "logTemperature"), False),
+    "the weight of a normalization": (InstanceNorm("weight", (4, 6), "weight"), False),
+    "the weight of a gain": (Scale("w", (3, 6), "w"), False),
+    "what broadcasts": (Own("v", (1, 1, 6)), False),
+    "what meets each element": (Own("w", (4, 6)), False),
+    "a class token": (Own("v", (1, 1, 6), "cls_token"), False),
+    "a kernel of rank 2 to one unit": (Own("w", (6, 1)), True),
+    "a kernel of one row": (Own("v", (1, 6), "kernel"), True),
+    "a convolution of size 1": (Own("v", (1, 1, 6, 3), "filters"), True),
+    "a kernel within a normalization": (InstanceNorm("v", (4, 6), "kernel"), True),
+    "a kernel of scales": (Own("v", (4, 6), "scale_kernel"), True),
+    "LoRA's second matrix": (Own("v", (2, 6), "lora_b"), True),
+    "an embedding of one row": (Own("v", (1, 6), "embeddings"), True),
+    "a position": (Own("v", (4, 6), "pos_embed"), True),
+    "a matrix without a name": (Own("v", (6, 3)), True),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_role_and_not_rank_decides_in_layers_of_ones_own(case: str) -> None:
+    """Names, the class of the layer and the shape tell kernels from gains, slopes and biases."""
+    layer, decays = OWN[case]
+    model = keras.Sequential([keras.Input((4, 6)), layer, keras.layers.Dense(1, name="head")])
+    assert masks.select(model) == [*(layer.weights if decays else []), model.layers[-1].kernel]
+
+
+def test_gains_and_slopes_of_rank_three_keep_their_values() -> None:
+    """With learning rate 0.5 and lam 0.5 the kernel falls to 0.75; gamma and alpha stay 1."""
+    gamma, alpha = Own("gamma", (1, 1, 6)), keras.layers.PReLU(alpha_initializer="ones")
+    kernel = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    model = keras.Sequential([keras.Input((4, 6)), gamma, alpha, kernel])
+    optimizer = keras.optimizers.SGD(0.5)
+    with l2keras.WeightDecay(0.5).in_step(model, optimizer):
+        zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
+        optimizer.apply(zeros, model.trainable_variables)
+    means = [float(to_numpy(v).mean()) for v in model.trainable_variables]
+    assert means == pytest.approx([1.0, 1.0, 0.75])
+    with l2keras.WeightDecay(0.5, include="*alpha").in_step(model, optimizer):
+        optimizer.apply(zeros, model.trainable_variables)
+    assert float(to_numpy(alpha.alpha).mean()) == pytest.approx(0.75)
 
 
 def test_frozen_layers_do_not_decay() -> None:
