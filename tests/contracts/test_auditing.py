@@ -287,3 +287,73 @@ def test_lam_by_depth_is_in_the_rows() -> None:
     report = l2keras.audit(model, [l2keras.WeightDecay(0.25, layer_decay=0.5)])
     assert report.row("mlp/first/kernel").lam == 0.125
     assert report.row("mlp/second/kernel").lam == 0.25
+
+
+class NeverCalled(keras.Model):  # type: ignore[misc, unused-ignore]
+    """Built submodels and no `call`, as a VAE or GAN may have: Keras never calls it built."""
+
+    def __init__(self, name: str = "pair") -> None:
+        super().__init__(name=name)
+        layer = keras.layers.Dense
+        self.encoder = keras.Sequential([keras.Input((3,)), layer(2, name="encoder")])
+        self.decoder = keras.Sequential([keras.Input((2,)), layer(3, name="decoder")])
+        self.sampling = keras.layers.Lambda(lambda x: x)  # not called before fit
+
+    def train_step(self, *args: Any) -> dict[str, Any]:
+        zeros = [keras.ops.zeros(v.shape) for v in self.trainable_variables]
+        self.optimizer.apply(zeros, self.trainable_variables)
+        return {}
+
+
+class PartlyCalled(keras.Model):  # type: ignore[misc, unused-ignore]
+    """A layer that `call` never reaches has no variables, and never will."""
+
+    def __init__(self) -> None:
+        super().__init__(name="partly")
+        self.used = keras.layers.Dense(2)
+        self.unused = keras.layers.Dense(2)
+
+    def call(self, inputs: Any) -> Any:
+        return self.used(inputs)
+
+
+def _partly_called() -> Any:
+    model = PartlyCalled()
+    model(np.zeros((1, 3), "float32"))
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:`build..` was called on layer")  # of the unused layer
+@pytest.mark.filterwarnings("ignore:The penalty counts now")  # a subclassed model is not copied
+@pytest.mark.parametrize("make", [NeverCalled, _partly_called])
+def test_a_model_that_has_its_variables_though_keras_does_not_call_all_built(make: Any) -> None:
+    """Everything that needs variables works: 1 - 0.5 * 0.5 of W is left, and of W - W_0 here."""
+    model = make()
+    kernels = [variable for variable in model.trainable_variables if len(variable.shape) == 2]
+    model.compile(optimizer := keras.optimizers.SGD(0.5))
+    decay = l2keras.WeightDecay(0.5)
+    rows = l2keras.audit(model, [decay]).rows
+    assert [row.path for row in rows if row.decayed] == [v.path for v in kernels]
+    attachment = l2keras.attach(model, l2keras.HalfL2(0.5))
+    squares = sum(float((to_numpy(v) ** 2).sum()) for v in kernels)
+    assert float(to_numpy(l2keras.model_penalty(model))) == pytest.approx(0.25 * squares)
+    l2keras.detach(attachment)
+    before = [to_numpy(v) for v in kernels]
+    zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
+    with decay.in_step(model, optimizer):
+        optimizer.apply(zeros, model.trainable_variables)
+    after = [0.75 * value for value in before]
+    for variable, value in zip(kernels, after, strict=True):
+        np.testing.assert_allclose(to_numpy(variable), value, rtol=1e-6)
+    with l2keras.WeightDecay(0.5, toward="init").in_step(model, optimizer):
+        optimizer.apply(zeros, model.trainable_variables)
+    for variable, value in zip(kernels, after, strict=True):
+        np.testing.assert_allclose(to_numpy(variable), value, rtol=1e-6)
+
+
+def test_a_model_without_variables_is_none_that_is_never_called() -> None:
+    """Unbuilt layers are waited for, inside a model without `call` too."""
+    model = NeverCalled()
+    model.encoder = keras.Sequential([keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="which is not built"):
+        l2keras.audit(model)
