@@ -11,9 +11,10 @@ from typing import Any
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras._audit.rows import CallbackDecay, Finding
+from l2keras._audit.strength import Strength, strength_of
 from l2keras._audit.subject import peak_or_current
 from l2keras._decay.rules import Lam, Target, lam_at
-from l2keras._keras import held, optimizers
+from l2keras._keras import held, optimizers, own_decay
 
 # A callable has no description but its values: these steps tell most of them apart.
 _PROBED_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
@@ -47,7 +48,6 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
     step = int(members[0].iterations) if members else 0
     rate = max(map(optimizers.current_learning_rate, members)) if members else None
-    top = max(map(peak_or_current, members)) if members else None
     # Anchors and tables are state of the callback, which a report is not to create.
     rule = replace(callback._rule_for(optimizer), anchors=None, tables=None)
     peak = max(rule.peaks.values(), default=callback.peak_learning_rate)
@@ -56,11 +56,14 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     is_own = callback.optimizer is not None and callback.include is None
     updated = held.updated_variables(optimizer) if is_own else None
     values = {id(lam): _values(lam, step) for _, lam in rule.lams}
-    return {
-        id(target.variable): _decay_of(target, values[id(target.lam)], (rate, top, peak), forms)
-        for target in rule.targets(model)
-        if updated is None or id(target.variable) in updated
-    }
+    found = {}
+    for target in rule.targets(model):
+        if updated is None or id(target.variable) in updated:
+            value = values[id(target.lam)]
+            decay = _decay_of(target, value, rate, peak, forms)
+            strength = _strength(target, value, optimizer, peak)
+            found[id(target.variable)] = replace(decay, taken=strength.taken, load=strength.load)
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,31 +94,35 @@ def _largest(schedule: Any, now: float) -> float:
 
 
 def _decay_of(
-    target: Target,
-    values: _Values,
-    rates: tuple[float | None, float | None, float | None],
-    forms: list[str],
+    target: Target, values: _Values, rate: float | None, peak: float | None, forms: list[str]
 ) -> CallbackDecay:
-    """`rates`: the learning rate now, the largest one, and the peak that lam is relative to."""
-    rate, top, peak = rates
-    counts_for: float | None = 1.0
-    at_top: float | None = 1.0
     if target.rule.coupling == "independent":
-        counts_for = at_top = None if peak is None else 1 / peak
+        counts_for = None if peak is None else 1 / peak
     elif target.corrected:
         forms = ["corrected", *forms]
         counts_for = None if peak is None or rate is None else rate / peak
-        at_top = None if peak is None or top is None else top / peak
-    if target.rule.stable:  # it depends on the gradients
-        at_top = None
+    else:
+        counts_for = 1.0
     return CallbackDecay(
         lam=target.scale * values.now,
         coupling=target.rule.coupling,
         counts_for=counts_for,
         schedule=_schedule(values, target.scale),
         form=", ".join(forms),
-        strongest=None if at_top is None else target.scale * values.largest * at_top,
     )
+
+
+def _strength(target: Target, values: _Values, optimizer: Any, peak: float | None) -> Strength:
+    """What the decay does where lam and the learning rate are largest; `stable` cannot be known."""
+    if optimizer is None or target.rule.stable:
+        return Strength()
+    member = own_decay.member_of(optimizer, target.variable)
+    lam = target.scale * values.largest
+    if peak is not None and target.rule.coupling == "independent":
+        lam /= peak
+    elif peak is not None and target.corrected and member is not None:
+        lam *= peak_or_current(member) / peak
+    return strength_of(member, lam, coupled=target.rule.coupling == "coupled")
 
 
 def _schedule(values: _Values, scale: float) -> str | None:

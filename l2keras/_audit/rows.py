@@ -26,8 +26,9 @@ class CallbackDecay:
             independent, eta / peak where corrected, else 1; None where that is not known yet.
         schedule: A description of the schedule of `lam`, the same at every step; None for a float.
         form: "corrected", "cautious", "stable", "toward init", several of them, or "".
-        strongest: lambda in the half convention where lam and the learning rate are largest, as
-            far as that is known; None where it is not, as of `stable`.
+        taken: The part of W that it takes away in the first step where lam and the learning rate
+            are largest; 0.0 where that is not known, as of `stable` and under adaptive optimizers.
+        load: Above 1 the weights grow without bound; several sources add up.
     """
 
     lam: float
@@ -35,7 +36,8 @@ class CallbackDecay:
     counts_for: float | None = 1.0
     schedule: str | None = None
     form: str = ""
-    strongest: float | None = None
+    taken: float = 0.0
+    load: float = 0.0
 
     @property
     def effective(self) -> float | None:
