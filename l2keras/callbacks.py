@@ -20,7 +20,7 @@ from l2keras._decay.rules import DecayRule, Lam, lam_at, rate
 from l2keras._decay.train_function import DecayedTrainFunction
 from l2keras._keras import held, optimizers
 from l2keras._keras.backup import backup_of_fit
-from l2keras._keras.variables import is_built
+from l2keras._keras.variables import has_variables
 
 
 class WeightDecay(keras.callbacks.Callback):
@@ -59,8 +59,8 @@ class WeightDecay(keras.callbacks.Callback):
             peak learning rate.
         coupling: "decoupled", "coupled" or "independent".
         include: Glob pattern(s) on `variable.path`, or a predicate on the variable: what is
-            decayed. By default the trainable variables of rank >= 2 outside normalization
-            layers: kernels and embeddings; no bias, gamma or beta.
+            decayed. By default kernels and embeddings; no bias, normalization parameter, gain or
+            slope, of whatever rank. `report` says for each variable which it is, and why.
         exclude: The same, taken away from what is included.
         peak_learning_rate: eta_peak for "independent" and `corrected`. By default the peak of
             the optimizer's schedule, or its learning rate when `fit` begins.
@@ -111,7 +111,8 @@ class WeightDecay(keras.callbacks.Callback):
     eta_t ** 2 / eta_peak). Several groups log `weight_decay_2` and so on.
 
     When `fit` begins, `report` becomes the `AuditReport` of the model and of all WeightDecay
-    callbacks (None before); its digest goes to the logger "l2keras" (INFO), its table too (DEBUG).
+    callbacks (None before); its digest goes to the logger "l2keras" (INFO), its table too (DEBUG),
+    and each finding of severity "error" (WARNING).
 
     Example:
 
@@ -205,7 +206,7 @@ class WeightDecay(keras.callbacks.Callback):
         """Puts the decay into the train step of this `fit`."""
         model = self.model
         self._check_arguments()
-        if self._anchors is not None and is_built(model):
+        if self._anchors is not None and has_variables(model):
             self._anchors.begin(model, backup_of_fit())
         group = Group(self, model)
         installed = model.train_function
@@ -294,7 +295,7 @@ class WeightDecay(keras.callbacks.Callback):
         >>> float(model.get_weights()[0][0, 0])
         0.75
         """
-        if not is_built(model):
+        if not has_variables(model):
             raise ValueError(_not_built("`in_step` needs the variables of the model."))
         optimizer = self._optimizer_of(model) if optimizer is None else optimizer
         if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -333,7 +334,7 @@ class WeightDecay(keras.callbacks.Callback):
         """The rule, after the checks that need the model and its optimizer."""
         optimizers.find_members(optimizer, model)
         optimizers.check_supported(optimizer, self.coupling)
-        if (self.lazy or self.toward) and not is_built(model):
+        if (self.lazy or self.toward) and not has_variables(model):
             raise ValueError(_not_built("`toward` and `lazy` need the variables when fit begins."))
         for member in optimizers.inner_optimizers(optimizer):
             if self.stable:

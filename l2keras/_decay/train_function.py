@@ -23,7 +23,8 @@ from l2keras._decay.updates import decayed_update
 from l2keras._keras import retrace
 from l2keras._keras.held import held_optimizers
 from l2keras._keras.optimizers import inner_optimizers
-from l2keras._keras.variables import is_built
+from l2keras._keras.variables import has_variables, is_built
+from l2keras.regularizers import terms_of
 
 
 class DecayedTrainFunction:
@@ -39,6 +40,8 @@ class DecayedTrainFunction:
         self.updates = Updates()
         self._targets: dict[int, dict[int, Target]] | None = None
         self._others: list[Any] = []
+        self._is_resolved = False
+        self._penalties: list[Any] = []
         self._compiled: Callable[..., Any] | None = None
         self._is_checked = False
         self._install()
@@ -46,7 +49,12 @@ class DecayedTrainFunction:
     def add(self, group: Group) -> None:
         """Adds a group; raises at once where patterns match nothing or groups overlap."""
         self.groups.append(group)
-        if is_built(self._model):
+        self._resolve()
+
+    def _resolve(self) -> None:
+        """Resolves the groups as far as there are variables; a step may build other layers."""
+        self._is_resolved = is_built(self._model)
+        if has_variables(self._model):
             self._targets = resolve(self.groups, self._model)
 
     def group_of(self, callback: Any) -> Group:
@@ -78,6 +86,7 @@ class DecayedTrainFunction:
         if self._compiled is None:
             retrace.sync_state(self._model)
             self._find_others()
+            self._penalties = _penalties(self._model)
             self._compiled = self._reusable() or self._fresh()
 
     def check_first_step(self) -> None:
@@ -112,8 +121,8 @@ class DecayedTrainFunction:
 
     def _hook(self, optimizer: Any, grads: Any, variables: Any, rate: Any, update: Any) -> None:
         self.updates.add(optimizer, variables)
-        if self._targets is None:
-            self._targets = resolve(self.groups, self._model)
+        if self._targets is None or not self._is_resolved:  # every layer that the step calls has been built by now
+            self._targets, self._is_resolved = resolve(self.groups, self._model), True
         targets = self._targets.get(id(optimizer))
         if targets:
             decayed_update(targets, optimizer, grads, variables, rate, update)
@@ -124,8 +133,7 @@ class DecayedTrainFunction:
         """The step is to be traced anew."""
         self._compiled = self._targets = self._previous = None
         self.updates, self._is_checked = Updates(), False
-        if is_built(self._model):
-            self._targets = resolve(self.groups, self._model)
+        self._resolve()
 
     def _install(self) -> None:
         self._model.train_function = self
@@ -195,12 +203,19 @@ class DecayedTrainFunction:
     def _traced_with(self) -> tuple[Any, ...]:
         # compile() drops Keras' function, so its identity stands for all else that compile sets.
         ids = {key: list(targets) for key, targets in (self._targets or {}).items()}
-        return [group.optimizer for group in self.groups], [g.rule for g in self.groups], ids
+        optimizers = [group.optimizer for group in self.groups]
+        return optimizers, [group.rule for group in self.groups], ids, self._penalties
 
     def _settle(self) -> None:
         for group in self.groups:
             if group.rule.tables is not None:
                 group.rule.tables.settle()
+
+
+def _penalties(model: Any) -> list[Any]:
+    """The regularizers and their coefficients, which a compiled step does not read again."""
+    regularizers = [variable.regularizer for variable in model.trainable_variables]
+    return [(regularizer, terms_of(regularizer)) for regularizer in regularizers]
 
 
 def _nothing() -> None:

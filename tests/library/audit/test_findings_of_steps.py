@@ -96,6 +96,18 @@ def test_the_report_of_a_fit_with_weight_decay_is_of_its_own_step() -> None:
     assert decay.report.codes() == []
 
 
+def test_a_regularizer_set_between_two_fits_with_weight_decay_acts_as_reported() -> None:
+    """The second fit traces its step anew: 1 - 0.5 * (0.5 + 0.5) of W is left."""
+    model, decay = compiled(dense_model(), SGD(0.5)), l2keras.WeightDecay(0.5)
+    start = kernel(model)
+    fit_zeros(model, 1, [decay])
+    model.get_layer("dense").kernel.regularizer = HalfL2(0.5)
+    fit_zeros(model, 1, [decay])
+    assert decay.report is not None
+    assert decay.report.rows[0].lam == 1.0
+    assert kernel(model) == pytest.approx(0.75 * 0.5 * start)
+
+
 class OwnLoss(keras.Sequential):  # type: ignore[misc, unused-ignore]
     """Leaves the penalties of regularizers out and adds one of its own: 0.5 * sum(W ** 2)."""
 
