@@ -121,7 +121,7 @@ class DecayedTrainFunction:
 
     def _hook(self, optimizer: Any, grads: Any, variables: Any, rate: Any, update: Any) -> None:
         self.updates.add(optimizer, variables)
-        if self._targets is None or not self._is_resolved:  # every layer that the step calls has been built by now
+        if self._targets is None or not self._is_resolved:  # what is called is built by now
             self._targets, self._is_resolved = resolve(self.groups, self._model), True
         targets = self._targets.get(id(optimizer))
         if targets:
