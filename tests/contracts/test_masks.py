@@ -98,7 +98,7 @@ OWN: dict[str, tuple[Any, bool]] = {
     "a bias of rank 2": (Own("v", (4, 6), "bias"), False),
     "b1": (Own("b1", (4, 6)), False),
     "a bias as PyTorch names it": (Own("v", (3, 5), "bias_ih"), False),
-    "a slope by its attribute": (Own("slopes", (4, 6)), False),
+    "slopes by their attribute": (Own("slopes", (7, 3)), False),
     "a temperature in camel case": (Own("v", (2, 1), "logTemperature"), False),
     "the weight of a normalization": (InstanceNorm("weight", (4, 6), "weight"), False),
     "the weight of a gain": (Scale("w", (3, 6), "w"), False),
