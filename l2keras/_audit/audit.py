@@ -16,8 +16,7 @@ from l2keras._audit import callback_decay, findings
 from l2keras._audit.report import AuditReport
 from l2keras._audit.rows import SEVERITIES, CallbackDecay, Finding, Row
 from l2keras._audit.subject import Item, Subject
-from l2keras._audit.trainers import Trainer, trainers_of
-from l2keras._keras import own_decay
+from l2keras._audit.trainers import Trainer, Trainers
 from l2keras._keras.variables import ModelVariable, has_variables, model_variables
 from l2keras._roles import role_of
 from l2keras.regularizers import Terms, terms_of
@@ -37,7 +36,12 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
         WeightDecay(lam)                lam        by its coupling; independent: lam / eta_peak
 
     Frozen variables are not decayed: Keras leaves their penalty out of the loss. Not seen are a
-    penalty that a layer adds with `add_loss` or on its activity, and the l2 arguments of Ftrl.
+    penalty that a layer adds with `add_loss` or on its activity, that a `compute_loss` of one's own
+    adds or leaves out, and the l2 arguments of Ftrl; nor what a step was traced with that has been
+    compiled before. Findings say where that may be so.
+
+    By default decay applies to kernels and embeddings, and not to biases, normalization
+    parameters, gains or slopes. `row.reason` says for each variable which it is, and why.
     Nothing is changed, neither the model nor its optimizer. Source: keras/src/layers/layer.py
     and keras/src/optimizers/base_optimizer.py.
 
@@ -69,13 +73,13 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
     _check_model(model)
     callbacks = _callback_list(callbacks)
     decays, failures = callback_decay.decay_by_callbacks(model, callbacks)
-    trainers = trainers_of(model)
+    trainers = Trainers(model)
     items = list(_items(model, trainers, decays))
     subject = Subject(model, tuple(callbacks), tuple(items))
     found: list[Finding] = [*failures, *findings.examine(subject)]
     return AuditReport(
         model=str(model.name),
-        optimizers=tuple(trainer.line for trainer in trainers.values()),
+        optimizers=trainers.lines,
         rows=tuple(item.row for item in items),
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
     )
@@ -136,15 +140,12 @@ def _callback_list(callbacks: Any) -> list[Any]:
 
 
 def _items(
-    model: Any, trainers: dict[int, Trainer], decays: dict[int, list[CallbackDecay]]
+    model: Any, trainers: Trainers, decays: dict[int, list[CallbackDecay]]
 ) -> Iterable[Item]:
-    optimizer = getattr(model, "optimizer", None)
     known: dict[int, Terms] = {}
     for entry in model_variables(model):
         variable = entry.variable
-        trainer = None
-        if optimizer is not None and _is_updated(model, variable):
-            trainer = trainers.get(id(own_decay.member_of(optimizer, variable)))
+        trainer = trainers.of(variable) if _is_updated(model, variable) else None
         regularizer = variable.regularizer
         if id(regularizer) not in known:
             known[id(regularizer)] = terms_of(regularizer)

@@ -12,6 +12,7 @@ from l2keras._audit.callback_decay import is_weight_decay
 from l2keras._audit.rows import Finding, Row
 from l2keras._audit.subject import Item, Subject, is_traced, paths, sources
 from l2keras._keras import optimizers, own_decay
+from l2keras._keras.held import own_optimizers, updated_variables
 from l2keras._keras.variables import is_built
 from l2keras.regularizers import terms_of
 
@@ -190,10 +191,11 @@ def _penalties(row: Row) -> list[str]:
 
 def refused_optimizer(subject: Subject) -> Iterator[Finding]:
     """WeightDecay with an optimizer that decays already, or whose step undoes the decay."""
-    optimizer = getattr(subject.model, "optimizer", None)
-    if optimizer is None:
-        return
     for callback in filter(is_weight_decay, subject.callbacks):
+        try:
+            optimizer = callback._optimizer_of(subject.model)
+        except ValueError:  # no such optimizer: the report leaves the callback out
+            continue
         try:
             optimizers.check_supported(optimizer, callback.coupling)
         except ValueError as error:
@@ -218,4 +220,18 @@ def not_known_yet(subject: Subject) -> Iterator[Finding]:
             "A MultiOptimizer with a function chooses its members when it is built; not known "
             f"yet: {paths(unknown)}.",
             "Call model.optimizer.build(model.trainable_variables) first.",
+        )
+    others = [
+        name
+        for name, optimizer in own_optimizers(subject.model).items()
+        if optimizer is not getattr(subject.model, "optimizer", None)
+        and updated_variables(optimizer) is None
+    ]
+    if others:
+        yield Finding(
+            "info",
+            "optimizer-not-built",
+            f"The variables that {', '.join(others)} updates are not known before its first step; "
+            "they are reported as those of the optimizer of compile.",
+            "Audit the model again after a step, or call the optimizer's build.",
         )

@@ -75,7 +75,8 @@ def _is_own(model: Any, name: str) -> bool:
     if getattr(type(model), name) is not getattr(keras.Model, name):
         return True
     replaced = vars(model).get(name)  # by l2keras.PenaltySplit it stays what it is
-    return replaced is not None and type(replaced).__module__.split(".")[0] != "l2keras"
+    module = str(getattr(replaced, "__module__", ""))
+    return replaced is not None and module.split(".")[0] != "l2keras"
 
 
 def _adds_losses(layer: Any) -> bool:

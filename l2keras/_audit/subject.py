@@ -10,6 +10,7 @@ import keras
 
 from l2keras._audit.rows import Row
 from l2keras._keras import optimizers
+from l2keras._keras.held import own_optimizers
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Subject:
     @property
     def optimizers(self) -> list[Any]:
         """The optimizers that update variables, unwrapped."""
-        optimizer = getattr(self.model, "optimizer", None)
-        return [] if optimizer is None else optimizers.inner_optimizers(optimizer)
+        held = own_optimizers(self.model).values()
+        members = [member for one in held for member in optimizers.inner_optimizers(one)]
+        return list({id(member): member for member in members}.values())
 
 
 def is_traced(model: Any) -> bool:

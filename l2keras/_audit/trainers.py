@@ -10,6 +10,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras._audit.subject import is_traced
 from l2keras._keras import optimizers, own_decay
+from l2keras._keras.held import own_optimizers, updated_variables
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,43 @@ class Trainer:
         return own_decay.own_decay(self.optimizer, variable) if self.decays else 0.0
 
 
-def trainers_of(model: Any) -> dict[int, Trainer]:
-    """The optimizers that update the variables of `model`, by id."""
-    optimizer = getattr(model, "optimizer", None)
-    members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
-    traced = is_traced(model)
-    return {
-        id(member): _trainer(member, not (traced and own_decay.decay_set_too_late(member)))
-        for member in members
-    }
+class Trainers:
+    """The optimizers of a model, and which of them updates a variable."""
+
+    def __init__(self, model: Any) -> None:
+        self._main = getattr(model, "optimizer", None)
+        self._others: list[tuple[Any, set[int]]] = []
+        self._members: dict[int, Trainer] = {}
+        traced = is_traced(model)
+        for name, optimizer in own_optimizers(model).items():
+            for member in optimizers.inner_optimizers(optimizer):
+                decays = not (traced and own_decay.decay_set_too_late(member))
+                prefix = "" if optimizer is self._main else f"{name}: "
+                self._members.setdefault(id(member), _trainer(member, decays, prefix))
+            if optimizer is not self._main:
+                self._others.append((optimizer, updated_variables(optimizer) or set()))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the report says about each optimizer."""
+        return tuple(trainer.line for trainer in self._members.values())
+
+    def of(self, variable: Any) -> Trainer | None:
+        """The one that updates `variable`; None where that is not known.
+
+        Keras builds the optimizer of `compile` for every variable, so that another one that was
+        built for this one is it.
+        """
+        others = [one for one, updated in self._others if id(variable) in updated]
+        optimizer = others[0] if others else self._main
+        if optimizer is None:
+            return None
+        return self._members.get(id(own_decay.member_of(optimizer, variable)))
 
 
-def _trainer(optimizer: Any, decays: bool) -> Trainer:
+def _trainer(optimizer: Any, decays: bool, prefix: str) -> Trainer:
     rate = optimizers.current_learning_rate(optimizer)
-    line = f"{type(optimizer).__name__}, learning rate {rate:.7g}"
+    line = f"{prefix}{type(optimizer).__name__}, learning rate {rate:.7g}"
     schedule = optimizers.learning_rate_source(optimizer)
     if isinstance(schedule, LearningRateSchedule):
         line += f" ({type(schedule).__name__} at step {int(optimizer.iterations)})"

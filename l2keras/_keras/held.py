@@ -20,10 +20,25 @@ def held_optimizers(model: Any) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for layer in sublayers(model):
         prefix = "" if layer is model else f"{layer.name}."
-        attributes = {"optimizer": getattr(layer, "optimizer", None), **vars(layer)}
-        for name, value in attributes.items():
-            if not name.startswith("_"):  # what a backend or Keras tracks by itself
-                named |= {prefix + key: one for key, one in _optimizers_in(name, value).items()}
+        named |= {prefix + name: optimizer for name, optimizer in _held_by(layer).items()}
+    return _each_once(named)
+
+
+def own_optimizers(model: Any) -> dict[str, Any]:
+    """The same without those of its layers, which may be of another training, as when loaded."""
+    return _each_once(_held_by(model))
+
+
+def _held_by(layer: Any) -> dict[str, Any]:
+    attributes = {"optimizer": getattr(layer, "optimizer", None), **vars(layer)}
+    named: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if not name.startswith("_"):  # what a backend or Keras tracks by itself
+            named |= _optimizers_in(name, value)
+    return named
+
+
+def _each_once(named: dict[str, Any]) -> dict[str, Any]:
     seen: dict[int, str] = {}
     return {key: one for key, one in named.items() if seen.setdefault(id(one), key) == key}
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -47,18 +48,17 @@ class ModelVariable:
     def in_normalization(self) -> bool:
         return isinstance(self.owner, NORMALIZATION_LAYERS)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Its own name, unless automatic, and that of the owner's attribute that holds it."""
         own = [] if _AUTOMATIC.fullmatch(self.role) else [self.role]
         return own + [key for key, value in vars(self.owner).items() if self._is_in(key, value)]
 
     def _is_in(self, key: str, value: Any) -> bool:
-        if key in _TRACKED:
-            return False
+        if not isinstance(value, (dict, list, tuple)):
+            return value is self.variable
         held = value.values() if isinstance(value, dict) else value
-        is_several = isinstance(value, (dict, list, tuple))
-        return any(one is self.variable for one in (held if is_several else [value]))
+        return key not in _TRACKED and any(one is self.variable for one in held)
 
     @property
     def input_shapes(self) -> list[tuple[int | None, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from tests.support.models import dense_model, excluding, fit_zeros, mixed_model, to_numpy
+from tests.support.models import BACKEND, dense_model, excluding, fit_zeros, mixed_model, to_numpy
 
 
 def multi_optimizer() -> Any:
@@ -302,7 +302,7 @@ class NeverCalled(keras.Model):  # type: ignore[misc, unused-ignore]
     def train_step(self, *args: Any) -> dict[str, Any]:
         zeros = [keras.ops.zeros(v.shape) for v in self.trainable_variables]
         self.optimizer.apply(zeros, self.trainable_variables)
-        return {}
+        return {"loss": keras.ops.zeros(())}
 
 
 class PartlyCalled(keras.Model):  # type: ignore[misc, unused-ignore]
@@ -349,6 +349,23 @@ def test_a_model_that_has_its_variables_though_keras_does_not_call_all_built(mak
         optimizer.apply(zeros, model.trainable_variables)
     for variable, value in zip(kernels, after, strict=True):
         np.testing.assert_allclose(to_numpy(variable), value, rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras fits no other without a `call`")
+@pytest.mark.parametrize("toward", [None, "init"])
+def test_fit_of_a_model_that_is_never_called(toward: str | None) -> None:
+    """It decays by 0.25 in a step, or stays where it began, and has its report."""
+    model = NeverCalled()
+    model.compile(keras.optimizers.SGD(0.5))
+    kernels = [variable for variable in model.trainable_variables if len(variable.shape) == 2]
+    before = [to_numpy(variable).copy() for variable in kernels]
+    decay = l2keras.WeightDecay(0.5, toward=toward)
+    model.fit(np.zeros((1, 3)), verbose=0, callbacks=[decay])
+    assert decay.report is not None
+    assert [row.path for row in decay.report.rows if row.decayed] == [v.path for v in kernels]
+    factor = 0.75 if toward is None else 1.0
+    for variable, value in zip(kernels, before, strict=True):
+        np.testing.assert_allclose(to_numpy(variable), factor * value, rtol=1e-6)
 
 
 def test_a_model_without_variables_is_none_that_is_never_called() -> None:

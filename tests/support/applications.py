@@ -11,7 +11,7 @@ import l2keras
 
 
 def check_application(name: str, **options: Any) -> None:
-    """Asserts that the audit has Keras' own counts, and that the optimizer decays all it trains."""
+    """Asserts that the audit has Keras' counts, and what optimizer and default rule decay."""
     model = getattr(keras.applications, name)(weights=None, classes=7, **options)
     model.compile(keras.optimizers.SGD(0.5, weight_decay=0.1), "mse")
     report = l2keras.audit(model)
@@ -21,4 +21,7 @@ def check_application(name: str, **options: Any) -> None:
     assert report.totals["decayed"]["parameters"] == trainable
     by_callback = l2keras.audit(model, [l2keras.WeightDecay(0.1)])
     assert "decayed-twice" in by_callback.codes()
+    assert "role-guessed" not in by_callback.codes()
+    selected = [row.path for row in by_callback.rows if row.callbacks]
+    assert selected == [row.path for row in report.rows if row.role.endswith("kernel")]
     assert str(report)

@@ -209,3 +209,42 @@ def test_under_a_strategy() -> None:
     lams = {row.path: row.lam for row in l2keras.audit(model).rows}
     assert lams["mixed/first/kernel"] == 0.2
     assert lams["mixed/first/bias"] == 0.0
+
+
+def test_each_variable_is_reported_with_the_optimizer_that_updates_it() -> None:
+    """A second optimizer that is built for a part has its lam, learning rate and strength."""
+    sgd, model = keras.optimizers.SGD, mixed_model(keras.optimizers.SGD(0.5, weight_decay=0.2))
+    model.d_optimizer = sgd(0.25, weight_decay=12.0)
+    assert "optimizer-not-built" in l2keras.audit(model).codes()
+    model.d_optimizer.build(model.get_layer("last").trainable_variables)
+    report = l2keras.audit(model)
+    first, last = report.row("mixed/first/kernel"), report.row("mixed/last/kernel")
+    assert [first.lam, first.learning_rate] == [0.2, 0.5]
+    assert first.shrink == pytest.approx(0.5 * 0.2)
+    assert [last.lam, last.learning_rate] == [12.0, 0.25]
+    assert last.shrink == pytest.approx(0.25 * 12.0)
+    assert report.optimizers[1] == "d_optimizer: SGD, learning rate 0.25"
+    [found] = [f for f in report.findings if f.code == "decay-diverges"]
+    assert "3 times the weights away" in found.message
+    assert "2 variables (mixed/last/kernel, mixed/last/bias)" in found.message
+
+
+def test_the_optimizer_of_a_layer_that_was_trained_before_is_another_one() -> None:
+    """A model inside, compiled and built for another training, decays nothing in this one."""
+    inner = dense_model()
+    inner.compile(keras.optimizers.SGD(0.25, weight_decay=0.2))
+    inner.optimizer.build(inner.trainable_variables)
+    model = keras.Sequential([keras.Input((3,)), inner])
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    row = l2keras.audit(model).rows[0]
+    assert (row.lam, row.learning_rate) == (0.0, 0.5)
+
+
+def test_a_callback_of_another_optimizer_is_checked_with_that_one() -> None:
+    """WeightDecay(optimizer=) does not conflict with the weight_decay of compile's optimizer."""
+    model = mixed_model(keras.optimizers.AdamW(0.5))
+    model.d_optimizer = keras.optimizers.SGD(0.25)
+    named = l2keras.WeightDecay(0.1, optimizer="d_optimizer")
+    assert "callback-refused" not in l2keras.audit(model, [named]).codes()
+    model.d_optimizer = keras.optimizers.SGD(0.25, weight_decay=0.1)
+    assert "callback-refused" in l2keras.audit(model, [named]).codes()
