@@ -330,8 +330,7 @@ def test_a_model_that_has_its_variables_though_keras_does_not_call_all_built(mak
     """Everything that needs variables works: 1 - 0.5 * 0.5 of W is left, and of W - W_0 here."""
     model = make()
     kernels = [variable for variable in model.trainable_variables if len(variable.shape) == 2]
-    model.compile(optimizer := keras.optimizers.SGD(0.5))
-    decay = l2keras.WeightDecay(0.5)
+    optimizer, decay = keras.optimizers.SGD(0.5), l2keras.WeightDecay(0.5)
     rows = l2keras.audit(model, [decay]).rows
     assert [row.path for row in rows if row.decayed] == [v.path for v in kernels]
     attachment = l2keras.attach(model, l2keras.HalfL2(0.5))
