@@ -30,7 +30,7 @@ _WORDS = {
     "kernel": "kernel kernels filter filters matrix projection proj lora "
     "embedding embeddings embed emb table codebook",
     "bias": "bias biases offset offsets shift shifts intercept",
-    "norm": "gamma gammas beta betas",
+    "norm": "gamma gammas beta betas norm norms",
     "scale": "scale scales gain gains alpha alphas slope slopes temperature temperatures tau "
     "multiplier magnitude layerscale",
 }

@@ -50,9 +50,21 @@ class ModelVariable:
 
     @cached_property
     def names(self) -> list[str]:
-        """Its own name, unless automatic, and that of the owner's attribute that holds it."""
+        """Its own name, unless automatic, and that of the owner's attribute that holds it.
+
+        Of a TorchModuleWrapper the name in the module, after the class: `LayerNorm.weight`.
+        """
         own = [] if _AUTOMATIC.fullmatch(self.role) else [self.role]
+        own += self._names_in_torch()
         return own + [key for key, value in vars(self.owner).items() if self._is_in(key, value)]
+
+    def _names_in_torch(self) -> list[str]:
+        module: Any = getattr(self.owner, "module", None)
+        if not hasattr(module, "named_parameters"):
+            return []
+        paths = [path for path, one in module.named_parameters() if one is self.variable.value]
+        parts = [path.rpartition(".") for path in paths]
+        return [f"{type(module.get_submodule(at)).__name__}.{name}" for at, _, name in parts]
 
     def _is_in(self, key: str, value: Any) -> bool:
         if not isinstance(value, (dict, list, tuple)):

@@ -10,7 +10,7 @@ import pytest
 
 import l2keras
 from l2keras import masks
-from tests.support.models import to_numpy
+from tests.support.models import BACKEND, to_numpy
 
 # layers, the shape of their input, the roles that decay applies to
 DEFAULTS: dict[str, tuple[Callable[[], Any], tuple[int | None, ...], list[str]]] = {
@@ -123,6 +123,18 @@ def test_role_and_not_rank_decides_in_layers_of_ones_own(case: str) -> None:
     layer, decays = OWN[case]
     model = keras.Sequential([keras.Input((4, 6)), layer, keras.layers.Dense(1, name="head")])
     assert masks.select(model) == [*(layer.weights if decays else []), model.layers[-1].kernel]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="about a module of PyTorch")
+def test_the_parameters_of_a_torch_module_have_their_names_there() -> None:
+    """The weight of Linear decays; bias, and weight and bias of a LayerNorm of rank 2, do not."""
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Linear(6, 3), torch.nn.LayerNorm([4, 3]))
+    layer = keras.layers.TorchModuleWrapper(module)
+    model = keras.Sequential([keras.Input((4, 6)), layer])
+    [chosen] = masks.select(model)
+    assert chosen.value is module[0].weight
 
 
 def test_gains_and_slopes_of_rank_three_keep_their_values() -> None:
