@@ -8,9 +8,11 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import NoReturn
 
 from l2keras._convert.catalogue import conventions
 from l2keras._convert.conversion import convert
+from l2keras._validation import error, nearest, shown
 
 _EXAMPLES = """\
 examples:
@@ -36,14 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     On stdout the number is the first line. That it is not exact is said on stderr.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    options = vars(_parser().parse_args([_shielded(word) for word in words]))
+    try:
+        options = vars(_parser().parse_args([_shielded(word) for word in words]))
+    except _WrongArgumentsError as wrong:
+        received = shown(" ".join(words)) if words else "no arguments"
+        print(error(str(wrong), received, _help(words)), file=sys.stderr)
+        return 2
     if options.pop("command") == "conventions":
         print(conventions())
         return 0
     try:
         result = convert(**options)
-    except (TypeError, ValueError) as error:
-        print(f"python -m l2keras convert: {_reworded(str(error))}", file=sys.stderr)
+    except (TypeError, ValueError) as problem:
+        print(f"python -m l2keras convert: {_reworded(str(problem))}", file=sys.stderr)
         return 2
     print(result.value)
     label, stream = ("exact", sys.stdout) if result.exact else ("warning: not exact", sys.stderr)
@@ -67,8 +74,38 @@ def _reworded(text: str) -> str:
     return re.sub(rf"\b({names})(?=[`=])", lambda found: _SAID_HERE[found[0]], text)
 
 
+class _WrongArgumentsError(Exception):
+    """What argparse has to say about the words of the command line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises, in the place of printing its usage and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _WrongArgumentsError(f"{self.prog}: {message}.")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no number") from None
+
+
+def _help(words: Sequence[str]) -> str:
+    """Names the option that a slip, or a name of `convert`, stands for; and the list of all."""
+    options = {f"--{name}": option for name, option in _SAID_HERE.items()}
+    options |= {option: option for option in _SAID_HERE.values()} | {"--lr": "--learning-rate"}
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in _SAID_HERE.values():
+            for meant in nearest(name, options, count=1, cutoff=0.6):
+                return f"Did you mean {options[meant]}?"
+    return "`python -m l2keras convert --help` lists the arguments."
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m l2keras",
         description="What a coefficient of weight decay is in another system.",
         epilog=_EXAMPLES,
@@ -76,14 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     one = commands.add_parser("convert", help="convert a coefficient from one system to another")
-    one.add_argument("value", type=float, help="the coefficient in the system --from")
+    one.add_argument("value", type=_number, help="the coefficient in the system --from")
     one.add_argument("--from", dest="source", required=True, metavar="SYSTEM")
     one.add_argument("--to", dest="target", required=True, metavar="SYSTEM")
-    one.add_argument("--learning-rate", type=float, help="the constant one, or the initial one")
+    one.add_argument("--learning-rate", type=_number, help="the constant one, or the initial one")
     one.add_argument("--optimizer", help="sgd (declares plain SGD), momentum, nesterov, adam, ...")
-    one.add_argument("--num-samples", type=float, help="samples in the training set")
-    one.add_argument("--batch-size", type=float, help="samples in a batch")
-    one.add_argument("--num-steps", type=float, help="updates in the whole training")
+    one.add_argument("--num-samples", type=_number, help="samples in the training set")
+    one.add_argument("--batch-size", type=_number, help="samples in a batch")
+    one.add_argument("--num-steps", type=_number, help="updates in the whole training")
     commands.add_parser("conventions", help="list the systems: update rule, lam, source")
     return parser
 

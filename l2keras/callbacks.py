@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from l2keras import _validation, masks
+from l2keras import _calls, _validation, masks
 from l2keras._audit import audit
 from l2keras._audit.report import AuditReport
 from l2keras._decay import forms
@@ -21,6 +21,14 @@ from l2keras._decay.train_function import DecayedTrainFunction
 from l2keras._keras import held, optimizers
 from l2keras._keras.backup import backup_of_fit
 from l2keras._keras.variables import has_variables
+
+_MADE = "Pass a callback that is made: callbacks=[WeightDecay(lam=1e-4)]."
+_RATE = "Leave it out: the optimizer has the learning rate."
+_INSTEAD = {
+    "lr": _RATE,
+    "learning_rate": _RATE,
+    "decoupled": 'Write coupling="decoupled", which is the default.',
+}
 
 
 class WeightDecay(keras.callbacks.Callback):
@@ -127,6 +135,7 @@ class WeightDecay(keras.callbacks.Callback):
     [0.25]
     """
 
+    @_calls.explained("WeightDecay", _INSTEAD)
     def __init__(
         self,
         lam: Lam | Mapping[str, Lam],
@@ -170,7 +179,9 @@ class WeightDecay(keras.callbacks.Callback):
         forms.check_forms(self.coupling, vars(self))
         masks.check_patterns(self.include, "include")
         masks.check_patterns(self.exclude, "exclude")
-        self.layer_decay = forms.check_positive(self.layer_decay, "layer_decay", "Leave it out.")
+        self.layer_decay = _validation.check_positive(
+            self.layer_decay, "layer_decay", "Leave it out."
+        )
         self.peak_learning_rate = forms.check_peak(
             self.peak_learning_rate, self.coupling, self.corrected
         )
@@ -201,6 +212,11 @@ class WeightDecay(keras.callbacks.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: the arguments and the report, without the model and its step."""
         return {**vars(self), "_model": None, "_train_function": None}
+
+    @_calls.explained("WeightDecay.set_model", remedy=_MADE)
+    def set_model(self, model: Any) -> None:
+        """Takes the model from `fit`; raises where `callbacks` holds the class."""
+        super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the decay into the train step of this `fit`."""
@@ -266,6 +282,7 @@ class WeightDecay(keras.callbacks.Callback):
         if self._tables is not None:
             self._tables.settle()
 
+    @_calls.explained("in_step")
     @contextmanager
     def in_step(self, model: Any, optimizer: Any = None) -> Iterator[None]:
         """Decays in every update of `optimizer` inside the block: for loops without `fit`.
@@ -295,6 +312,7 @@ class WeightDecay(keras.callbacks.Callback):
         >>> float(model.get_weights()[0][0, 0])
         0.75
         """
+        forms.check_model(model, "in_step")
         if not has_variables(model):
             raise ValueError(_not_built("`in_step` needs the variables of the model."))
         optimizer = self._optimizer_of(model) if optimizer is None else optimizer
@@ -302,7 +320,7 @@ class WeightDecay(keras.callbacks.Callback):
             raise TypeError(
                 _validation.error(
                     "`optimizer` must be a Keras optimizer.",
-                    f"optimizer={optimizer!r} of type {type(optimizer).__name__}",
+                    f"optimizer={_validation.shown(optimizer)} of type {type(optimizer).__name__}",
                     "Pass the one whose apply your loop calls.",
                 )
             )
@@ -353,8 +371,7 @@ class WeightDecay(keras.callbacks.Callback):
         lams = forms.check_lams(self.lam)
         step = members[0].iterations + 0 if members else 0  # its value, a tensor
         for _, lam in lams:
-            remedy = "A callable of the step must return one."
-            _validation.check_lam(lam_at(lam, step), remedy=remedy)
+            forms.check_value(lam, step)
         peaks: dict[int, float] = {}
         if self.coupling == "independent" or self.corrected:
             own = self.peak_learning_rate
@@ -373,6 +390,10 @@ class WeightDecay(keras.callbacks.Callback):
             tables=self._tables,
             fused=self.fused,
         )
+
+    def __str__(self) -> str:
+        """What Keras writes where it expects a regularizer, an optimizer or a loss."""
+        return f"{self!r}, a callback: pass it to fit(callbacks=[...]), and HalfL2(lam) to layers"
 
     def __repr__(self) -> str:
         return f"WeightDecay({self.lam!r}, coupling={self.coupling!r}{forms.described(self)})"
@@ -404,7 +425,7 @@ def _check_optimizer(optimizer: Any) -> None:
     raise TypeError(
         _validation.error(
             "`optimizer` must be an optimizer of the model, or the name of its attribute.",
-            f"optimizer={optimizer!r} of type {type(optimizer).__name__}",
+            f"optimizer={_validation.shown(optimizer)} of type {type(optimizer).__name__}",
             'Write optimizer=model.d_optimizer or optimizer="d_optimizer".',
         )
     )
@@ -413,7 +434,7 @@ def _check_optimizer(optimizer: Any) -> None:
 def _no_such_optimizer(name: str, held: Mapping[str, Any]) -> str:
     return _validation.error(
         "`optimizer` must name an optimizer that the model holds.",
-        f"optimizer={name!r}",
+        f"optimizer={_validation.shown(name)}",
         f"The model holds: {', '.join(held) or 'none; compile it first'}.",
     )
 

@@ -11,9 +11,14 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
+import keras
+
 from l2keras import _validation
 from l2keras._keras.variables import ModelVariable, model_variables
 from l2keras._roles import role_of
+
+# Callable, but not as predicates on a variable.
+_NO_PREDICATES = (type, keras.Layer, keras.regularizers.Regularizer)
 
 Patterns: TypeAlias = str | Callable[[Any], bool] | Sequence[str] | None
 
@@ -46,17 +51,23 @@ def select(model: Any, include: Patterns = None, exclude: Patterns = None) -> li
     >>> [variable.path for variable in select(model)]
     ['mlp/head/kernel']
     """
+    if not isinstance(model, keras.Layer):
+        received = f"model={_validation.shown(model)} of type {type(model).__name__}"
+        remedy = "Pass the model whose variables they are."
+        raise TypeError(_validation.error("`select` needs a Keras model.", received, remedy))
+    check_patterns(include, "include")
+    check_patterns(exclude, "exclude")
     entries = model_variables(model)
     included = _matcher(include, "include", entries) or is_decayed_by_default
     excluded = _matcher(exclude, "exclude", entries) or _nothing
     trainable = [entry for entry in entries if entry.variable.trainable]
     chosen = [entry.variable for entry in trainable if included(entry) and not excluded(entry)]
     if not chosen:
-        paths = ", ".join(entry.path for entry in trainable) or "none"
+        paths = _validation.listed([entry.path for entry in trainable]) or "none"
         raise ValueError(
             _validation.error(
                 "At least one trainable variable must be selected.",
-                f"include={include!r}, exclude={exclude!r}",
+                f"include={_validation.shown(include)}, exclude={_validation.shown(exclude)}",
                 f"Choose among the trainable variables of the model: {paths}.",
             )
         )
@@ -80,14 +91,16 @@ def _nothing(entry: ModelVariable) -> bool:
 
 def check_patterns(patterns: Patterns, name: str) -> None:
     """Raises TypeError unless `patterns` is None, a glob, a sequence of globs or a predicate."""
-    if patterns is None or callable(patterns) or isinstance(patterns, str):
+    if patterns is None or isinstance(patterns, str):
         return
-    if isinstance(patterns, Sequence) and all(isinstance(p, str) for p in patterns):
+    if callable(patterns) and not isinstance(patterns, _NO_PREDICATES):
+        return
+    if isinstance(patterns, (list, tuple)) and all(isinstance(p, str) for p in patterns):
         return
     raise TypeError(
         _validation.error(
             f"`{name}` must be a glob pattern on variable.path, a list of them, or a predicate.",
-            f"{name}={patterns!r}",
+            f"{name}={_validation.shown(patterns)}",
             f'Write {name}=["*/embeddings"] or {name}=lambda v: "head" in v.path.',
         )
     )
@@ -99,21 +112,33 @@ def _matcher(
     if patterns is None:
         return None
     if callable(patterns):
-        return lambda entry: bool(patterns(entry.variable))
+        return lambda entry: _answer(patterns, name, entry)
     globs = [patterns] if isinstance(patterns, str) else list(patterns)
     for glob in globs:
         _check_matches(glob, name, [entry.path for entry in entries])
     return lambda entry: any(fnmatchcase(entry.path, glob) for glob in globs)
 
 
+def _answer(predicate: Callable[[Any], bool], name: str, entry: ModelVariable) -> bool:
+    try:
+        return bool(predicate(entry.variable))
+    except Exception as problem:  # whatever the predicate raises
+        raise ValueError(
+            _validation.error(
+                f"`{name}` must be a predicate that answers True or False for every variable.",
+                f"{_validation.brief(problem)}, for {entry.path}",
+                f'Write {name}=lambda v: "head" in v.path.',
+            )
+        ) from problem
+
+
 def _check_matches(glob: str, name: str, paths: list[str]) -> None:
     if any(fnmatchcase(path, glob) for path in paths):
         return
-    near = ", ".join(_validation.nearest(glob, paths))
     raise ValueError(
         _validation.error(
             f"Each pattern in `{name}` must match a variable.path of the model.",
-            f"{name}={glob!r}, which matches none",
-            f"The nearest paths are: {near}.",
+            f"{name}={_validation.shown(glob)}, which matches none",
+            _validation.pattern_remedy(glob, paths),
         )
     )

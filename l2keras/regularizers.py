@@ -1,15 +1,18 @@
 """HalfL2: the L2 penalty in the textbook convention, wherever Keras takes a regularizer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from l2keras import _validation, penalties
+from l2keras import _calls, _validation, penalties
 
-_NOT_GIVEN: Any = object()
+_PLACE = "Pass it to a layer, as kernel_regularizer=HalfL2(lam): it is no loss and no callback."
+_VARIABLE = "Pass float(lam), or WeightDecay with a schedule for a coefficient that changes."
+
+
+class _NoCallbackError(AttributeError, TypeError):
+    """A wrong argument, found where an attribute is missing: `hasattr` still answers False."""
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -30,7 +33,7 @@ class HalfL2(keras.regularizers.Regularizer):
         lam: Finite, non-negative Python float, in units of loss per squared weight.
 
     Raises:
-        TypeError: `lam` is missing or not a real scalar, or `l2=` was pasted.
+        TypeError: `lam` is missing or not a real scalar, is a variable, or `l2=` was pasted.
         ValueError: `lam` is nan, infinite or negative.
 
     Example:
@@ -41,14 +44,27 @@ class HalfL2(keras.regularizers.Regularizer):
     >>> layer = keras.layers.Dense(10, kernel_regularizer=HalfL2(1e-4))
     """
 
-    def __init__(self, lam: float = _NOT_GIVEN, **pasted: Any) -> None:
-        if pasted or lam is _NOT_GIVEN:
-            raise TypeError(_wrong_arguments(pasted))
+    @_calls.explained("HalfL2", {"l1": "For an L1 penalty use keras.regularizers.L1."})
+    def __init__(self, lam: float) -> None:
+        _validation.check_constant(lam, "lam", _VARIABLE)
         self.lam = _validation.check_lam(lam, remedy="For no penalty pass kernel_regularizer=None.")
 
+    @_calls.explained("HalfL2(lam)", remedy=_PLACE)
     def __call__(self, x: Any) -> Any:
         """Returns the penalty of `x` (any shape, float dtype) as a scalar tensor."""
         return penalties.penalty(x, self.lam)
+
+    def __getattr__(self, name: str) -> Any:
+        """Raises: in `fit(callbacks=[HalfL2(lam)])` it is asked for what a callback has."""
+        if name.startswith("_") or not hasattr(keras.callbacks.Callback, name):
+            raise AttributeError(f"'HalfL2' object has no attribute {name!r}", name=name, obj=self)
+        raise _NoCallbackError(
+            _validation.error(
+                "`callbacks` must hold Keras callbacks.",
+                repr(self),
+                f"{_PLACE} The callback is WeightDecay(lam={self.lam!r}).",
+            )
+        )
 
     def get_config(self) -> dict[str, float]:
         """Returns `{"lam": lam}`, a plain Python float."""
@@ -110,23 +126,3 @@ def _as_written(regularizer: Any) -> str:
     }
     arguments = ", ".join(f"{key}={value!r}" for key, value in shown.items())
     return f"{type(regularizer).__name__}({arguments})"
-
-
-def _wrong_arguments(pasted: dict[str, Any]) -> str:
-    if "l2" not in pasted:
-        received = ", ".join(f"{key}={value!r}" for key, value in pasted.items()) or "no `lam`"
-        return _validation.error(
-            "`HalfL2` takes one argument, `lam`.",
-            received,
-            "Write HalfL2(lam=1e-4); from a config pass "
-            '{"class_name": "l2keras>HalfL2", "config": {"lam": 1e-4}}.',
-        )
-    l2 = pasted["l2"]
-    is_number = isinstance(l2, (int, float)) and not isinstance(l2, bool)
-    doubled = repr(2 * l2) if is_number else "2 * l2"
-    return _validation.error(
-        "`HalfL2` takes `lam`, the coefficient of W in the gradient, not `l2`.",
-        f"l2={l2!r}",
-        f"keras.regularizers.L2(l2={l2!r}) has the gradient 2 * {l2!r} * W: "
-        f"write HalfL2(lam={doubled}) for the same penalty.",
-    )

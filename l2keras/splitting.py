@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras import _validation
+from l2keras import _calls, _validation
 from l2keras._keras import optimizers
 from l2keras._keras.losses import (
     add_metrics,
@@ -25,7 +25,10 @@ from l2keras._keras.losses import (
 from l2keras._keras.retrace import remake_functions
 from l2keras._keras.variables import has_variables
 
+_MADE = "Pass a callback that is made: callbacks=[PenaltySplit()]."
 
+
+@_calls.explained("model_penalty")
 def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) -> Any:
     """The penalty of a model's weights, for the loss of a custom training loop.
 
@@ -48,7 +51,8 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
         nothing is penalized.
 
     Raises:
-        ValueError: the model is not built, or the number of values is not that of its variables.
+        TypeError: `model` is no Keras model, or `trainable_variables` no sequence.
+        ValueError: the model is not built, or the values are not those of its variables.
 
     Example:
 
@@ -60,17 +64,46 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
     >>> print(keras.ops.convert_to_numpy(model_penalty(model)))  # 0.5 / 2 * 2 ** 2
     1.0
     """
-    values = trainable_variables
-    variables = model.trainable_variables
+    if not isinstance(model, keras.Layer):
+        raise TypeError(_no_model(model))
+    values, variables = _listed(trainable_variables), model.trainable_variables
     if not has_variables(model):
         raise ValueError(_not_built(model))
     if values is not None and len(values) != len(variables):
         raise ValueError(_wrong_length(len(values), len(variables)))
-    mapping = [] if values is None else list(zip(variables, values, strict=True))
+    mapping = [] if values is None else _paired(variables, values)
     note_read(model)
     with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext():
         losses = [variable.regularizer(variable) for variable in penalized(model)]
         return _sum(losses) / optimizers.num_replicas()
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """The values as a list, None where there are none; a dict or a single tensor is no list."""
+    if values is None or isinstance(values, (list, tuple)):
+        return values if values is None else list(values)
+    raise TypeError(
+        _validation.error(
+            "`trainable_variables` must be a list of values.",
+            f"trainable_variables={_validation.shown(values)} of type {type(values).__name__}",
+            "Pass the list that `model.stateless_call` takes.",
+        )
+    )
+
+
+def _paired(variables: Sequence[Any], values: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Each variable with its value as a tensor."""
+    pairs = []
+    for variable, value in zip(variables, values, strict=True):
+        try:
+            tensor = ops.convert_to_tensor(value, variable.dtype)
+            fits = tuple(tensor.shape) == tuple(variable.shape)
+        except Exception:  # of the backend, for what is no tensor
+            fits = False
+        if not fits:
+            raise ValueError(_wrong_value(variable, value))
+        pairs.append((variable, tensor))
+    return pairs
 
 
 def _sum(losses: Sequence[Any]) -> Any:
@@ -119,10 +152,16 @@ class PenaltySplit(keras.callbacks.Callback):
     ([1.25], [1.0], [0.25])
     """
 
+    @_calls.explained("PenaltySplit")
     def __init__(self) -> None:
         super().__init__()
         self._split: _Split | None = None
         self._in_fit = False
+
+    @_calls.explained("PenaltySplit.set_model", remedy=_MADE)
+    def set_model(self, model: Any) -> None:
+        """Takes the model from `fit`; raises where `callbacks` holds the class."""
+        super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the loss apart in every step of this `fit`."""
@@ -244,6 +283,23 @@ def _is_running(run: FrameType | None) -> bool:
     while frame is not None and frame is not run:
         frame = frame.f_back
     return frame is not None
+
+
+def _no_model(model: Any) -> str:
+    return _validation.error(
+        "`model_penalty` needs a Keras model.",
+        f"model={_validation.shown(model)} of type {type(model).__name__}",
+        "Pass the keras.Model whose loss it belongs to.",
+    )
+
+
+def _wrong_value(variable: Any, value: Any) -> str:
+    return _validation.error(
+        f"`trainable_variables` must have a value of shape {tuple(variable.shape)} for "
+        f"{variable.path}.",
+        _validation.shown(value),
+        "Pass the values in the order of `model.trainable_variables`.",
+    )
 
 
 def _not_built(model: Any) -> str:

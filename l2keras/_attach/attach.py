@@ -5,20 +5,23 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
 import keras
 
-from l2keras import _validation, masks
+from l2keras import _calls, _validation, masks
 from l2keras._attach.changes import Attachment, Change, Setting, describe, inherited
 from l2keras._attach.serialized import slots_for
 from l2keras._keras.retrace import retrace
 from l2keras._keras.variables import has_variables, model_variables
 
 # Kept outside the models, so that saving, cloning and pickling one never meets it.
+_CONVENTION = "A bare number has no convention."
+_WRITE = f"{_CONVENTION} Write attach(model, HalfL2(lam=1e-4))."
 _ATTACHED: weakref.WeakKeyDictionary[Any, list[Attachment]] = weakref.WeakKeyDictionary()
 
 
+@_calls.explained("attach", dict.fromkeys(("lam", "l2", "weight_decay"), _WRITE))
 def attach(
     model: Any,
     regularizer: Any,
@@ -81,10 +84,11 @@ def attach(
     _ATTACHED.setdefault(model, []).append(attachment)
     retrace(chosen)
     if not attachment.persistent:
-        warnings.warn(_not_persistent(attachment), stacklevel=2)
+        warnings.warn(_not_persistent(attachment), stacklevel=3)
     return attachment
 
 
+@_calls.explained("detach")
 def detach(attached: Any) -> tuple[Change, ...]:
     """Takes off what `attach` put on, and restores exactly what was there.
 
@@ -154,7 +158,9 @@ def _check_model(model: Any) -> None:
     expected = "`attach` needs a built keras.Model."
     if not isinstance(model, keras.Model):
         raise TypeError(
-            _validation.error(expected, repr(model), "For one layer pass include= patterns.")
+            _validation.error(
+                expected, _validation.shown(model), "For one layer pass include= patterns."
+            )
         )
     if not has_variables(model):
         raise ValueError(
@@ -166,11 +172,11 @@ def _check_model(model: Any) -> None:
 
 def _check_regularizer(regularizer: Any) -> Any:
     expected = "`regularizer` must be a keras.regularizers.Regularizer, or a name or config of one."
-    received = f"regularizer={regularizer!r}"
+    received = f"regularizer={_validation.shown(regularizer)}"
     if regularizer is None:
         raise TypeError(_validation.error(expected, received, "To remove one call l2keras.detach."))
-    if isinstance(regularizer, SupportsFloat):
-        remedy = f"A bare number has no convention: write HalfL2(lam={regularizer!r})."
+    if hasattr(type(regularizer), "__float__"):
+        remedy = f"{_CONVENTION[:-1]}: write HalfL2(lam={_validation.shown(regularizer)})."
         raise TypeError(_validation.error(expected, received, remedy))
     try:
         found = keras.regularizers.get(regularizer)
@@ -182,9 +188,9 @@ def _check_regularizer(regularizer: Any) -> Any:
         raise TypeError(_validation.error(expected, received, remedy))
     try:
         found.get_config()
-    except NotImplementedError:  # of keras.regularizers.Regularizer, where a subclass has none
+    except Exception as error:  # NotImplementedError of Keras where there is none; its own
         remedy = "Give it a get_config, or the model cannot be saved."
-        raise TypeError(_validation.error(expected, received, remedy)) from None
+        raise TypeError(_validation.error(expected, received, remedy)) from error
     return found
 
 
@@ -221,7 +227,7 @@ def _not_persistent(attachment: Attachment) -> str:
 def _nothing_attached(attached: Any) -> str:
     return _validation.error(
         "`detach` needs a model, or an Attachment, that `attach` has changed in this process.",
-        f"{attached!r}, which has none left",
+        f"{_validation.shown(attached)}, which has none left",
         "A regularizer that was loaded with a model is the model's own: "
         "set it with `attach`, or on the layers.",
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from l2keras import _validation
+from l2keras import _calls, _validation
 from l2keras._audit import callback_decay, findings
 from l2keras._audit.report import AuditReport
 from l2keras._audit.rows import SEVERITIES, CallbackDecay, Finding, Row
@@ -24,6 +24,7 @@ from l2keras.regularizers import Terms, terms_of
 _LOGGER = logging.getLogger("l2keras")
 
 
+@_calls.explained("audit")
 def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
     """Reports, for each variable of `model`, what decays it, and what looks wrong about that.
 
@@ -109,7 +110,7 @@ def _check_model(model: Any) -> None:
         raise TypeError(
             _validation.error(
                 "`audit` takes a Keras model.",
-                f"model={model!r} of type {type(model).__name__}",
+                f"model={_validation.shown(model)} of type {type(model).__name__}",
                 "Pass a keras.Model: audit(model, callbacks).",
             )
         )
@@ -127,13 +128,16 @@ def _callback_list(callbacks: Any) -> list[Any]:
     """The callbacks one by one; None, a CallbackList and a single callback are taken too."""
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = getattr(callbacks, "callbacks", [callbacks])
-    found = list(callbacks or ()) if isinstance(callbacks, Iterable | None) else [callbacks]
+    try:
+        found = [] if callbacks is None else list(callbacks)
+    except Exception:  # no iterable, or one that raises
+        found = [callbacks]
     if all(isinstance(callback, keras.callbacks.Callback) for callback in found):
         return found
     raise TypeError(
         _validation.error(
             "`callbacks` must hold Keras callbacks.",
-            f"callbacks={callbacks!r}",
+            f"callbacks={_validation.shown(callbacks)}",
             "Pass those that fit will get.",
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from l2keras import _calls, _validation
 from l2keras._audit import render
 from l2keras._audit.rows import Audited
 
@@ -39,11 +40,14 @@ class AuditReport(Audited):
         """One line for a log: the digest, the totals, the number of findings."""
         return render.summary(self)
 
+    @_calls.explained("to_text")
     def to_text(self, width: int | None = None, *, reasons: bool = False) -> str:
         """The table for a terminal of `width` columns; by default those of the terminal.
 
         With `reasons` it also says for each variable whether decay applies by default, and why.
         """
+        if width is not None:
+            width = _validation.check_count(width, "width", "Pass a number of columns.")
         return render.text(self, width, reasons=reasons)
 
     def __str__(self) -> str:

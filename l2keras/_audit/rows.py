@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from l2keras import _validation
+from l2keras import _calls, _validation
 
 SEVERITIES = ("error", "warning", "info")
 
@@ -176,15 +176,24 @@ class Audited:
         """
         return _digest(_what_decays(self.model, self.rows))
 
+    @_calls.explained("row")
     def row(self, path: str) -> Row:
         """The row of the variable with this path; a KeyError names the nearest."""
+        if not isinstance(path, str):
+            raise TypeError(
+                _validation.error(
+                    "`path` must be the path of a variable, a string.",
+                    f"path={_validation.shown(path)}",
+                    "Pass row(variable.path).",
+                )
+            )
         rows = {row.path: row for row in self.rows}
         if path not in rows:
             near = ", ".join(_validation.nearest(path, rows))
             raise KeyError(
                 _validation.error(
                     "`path` must be the path of a variable of the model.",
-                    f"path={path!r}",
+                    f"path={_validation.shown(path)}",
                     f"The nearest are: {near}.",
                 )
             )

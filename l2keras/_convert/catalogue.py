@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from l2keras import _calls
 from l2keras._convert.systems import SYSTEMS
 
 LEGEND = (
@@ -43,6 +44,7 @@ class ConventionTable(tuple[Convention, ...]):
         return f"{table}\n\n{legend}"
 
 
+@_calls.explained("conventions")
 def conventions() -> ConventionTable:
     """Lists the systems that `l2keras.convert` knows, with update rule and source.
 

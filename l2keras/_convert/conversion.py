@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from l2keras import _validation
+from l2keras import _calls, _validation
 from l2keras._convert import equivalence
 from l2keras._convert.system import System
 from l2keras._convert.systems import SYSTEMS
@@ -71,6 +71,7 @@ class InexactConversion:
 Conversion: TypeAlias = ExactConversion | InexactConversion
 
 
+@_calls.explained("convert")
 def convert(
     value: float,
     source: str,
@@ -151,12 +152,13 @@ def _find(name: object, argument: str) -> System:
     if isinstance(name, str) and name in _BY_NAME:
         return _BY_NAME[name]
     lowered = {known.lower(): known for known in _BY_NAME}
-    near = _validation.nearest(str(name).lower(), lowered, count=1, cutoff=_validation.LIKE)
+    text = name.lower() if isinstance(name, str) else ""
+    near = _validation.nearest(text, lowered, count=1, cutoff=_validation.LIKE)
     hint = f'Did you mean "{lowered[near[0]]}"? ' if near else ""
     raise ValueError(
         _validation.error(
             f"`{argument}` must be the name of a system.",
-            f"{argument}={name!r}",
+            f"{argument}={_validation.shown(name)}",
             f"{hint}l2keras.conventions() lists them.",
         )
     )
@@ -188,7 +190,7 @@ def _check_range(result: float, value: float, what: str) -> float:
     raise ValueError(
         _validation.error(
             f"The {what} must be a float from 2.3e-308 to 1.7e308.",
-            f"value={value!r}, which makes it {result!r}",
+            f"value={_validation.shown(value)}, which makes it {result!r}",
             "Pass a value nearer to 1.",
         )
     )

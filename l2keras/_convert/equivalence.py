@@ -77,8 +77,11 @@ def _is_schedule(value: Any) -> bool:
     """True for Keras' and optax' schedules, torch's schedulers, and rates in a row."""
     if isinstance(value, (str, bytes)):
         return False
-    in_a_row = isinstance(value, Sequence) or len(getattr(value, "shape", ())) > 0
-    return in_a_row or callable(value) or hasattr(value, "get_last_lr")
+    try:
+        in_a_row = isinstance(value, Sequence) or len(getattr(value, "shape", ())) > 0
+        return in_a_row or callable(value) or hasattr(value, "get_last_lr")
+    except Exception:  # whatever the code of the value raises
+        return False
 
 
 def divisor(system: System, setting: Setting) -> float:
@@ -119,7 +122,9 @@ def _learning_rate(system: System, setting: Setting) -> float:
         "Defined are a constant rate (pass it as a float), and `mosaicml.DecoupledAdamW` or "
         "`WeightDecay.independent`, which follow a schedule.",
     }
-    return refuse(expected, f"learning_rate={setting.schedule!r}", remedies[system.kind])
+    return refuse(
+        expected, f"learning_rate={_validation.shown(setting.schedule)}", remedies[system.kind]
+    )
 
 
 def remarks(start: System, end: System, setting: Setting) -> Iterator[Remark]:

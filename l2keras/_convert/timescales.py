@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from l2keras import _validation
+from l2keras import _calls, _validation
 
 _RATE = "Pass the constant learning rate, or the peak of a schedule."
 
 
+@_calls.explained("lam_from_timescale")
 def lam_from_timescale(*, epochs: float, steps_per_epoch: int, learning_rate: float) -> float:
     """The lam whose decay averages the weights over that many epochs.
 
@@ -42,13 +43,15 @@ def lam_from_timescale(*, epochs: float, steps_per_epoch: int, learning_rate: fl
         raise ValueError(
             _validation.error(
                 "The timescale must be one step or more.",
-                f"epochs={epochs!r} with steps_per_epoch={steps_per_epoch!r}, {steps!r} steps",
+                f"epochs={_validation.shown(epochs)} with "
+                f"steps_per_epoch={_validation.shown(steps_per_epoch)}, {steps!r} steps",
                 "Below it eta*lam is above 1, and every step changes the sign of the weights.",
             )
         )
     return 1.0 / (rate * steps)
 
 
+@_calls.explained("timescale")
 def timescale(lam: float, *, steps_per_epoch: int, learning_rate: float) -> float:
     """Over how many epochs decay with `lam` averages the weights: the inverse.
 
@@ -74,6 +77,7 @@ def timescale(lam: float, *, steps_per_epoch: int, learning_rate: float) -> floa
     return 1.0 / decay / steps_per_epoch if decay else math.inf
 
 
+@_calls.explained("lam_from_half_life")
 def lam_from_half_life(*, epochs: float, steps_per_epoch: int, learning_rate: float) -> float:
     """The lam whose decay alone halves a weight in that many epochs.
 
@@ -102,6 +106,7 @@ def lam_from_half_life(*, epochs: float, steps_per_epoch: int, learning_rate: fl
     return -math.expm1(-math.log(2.0) / steps) / rate
 
 
+@_calls.explained("half_life")
 def half_life(lam: float, *, steps_per_epoch: int, learning_rate: float) -> float:
     """In how many epochs decay with `lam` alone halves a weight: the inverse.
 

@@ -34,7 +34,7 @@ class Anchors:
 
     def __init__(self, toward: Toward) -> None:
         self.toward = toward
-        self._path = None if toward == "init" else _check_checkpoint(toward)
+        self._path = _check_checkpoint(toward)
         self._taken: WeakKeyDictionary[Any, dict[int, Any]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,21 +106,33 @@ def _no_start(folder: str) -> str:
     )
 
 
-def _check_checkpoint(toward: Any) -> Path:
-    if not isinstance(toward, (str, os.PathLike)):
-        raise TypeError(_wrong(toward, f"of type {type(toward).__name__}"))
+def _check_checkpoint(toward: Any) -> Path | None:
+    """The path of a checkpoint; None for "init"."""
+    check_toward(toward)
+    if isinstance(toward, str) and toward == "init":
+        return None
     path = Path(toward)
     if not path.name.endswith(_SUFFIXES):
         raise ValueError(_wrong(toward, "which is neither"))
-    if not path.exists():
-        raise ValueError(_wrong(toward, "which does not exist"))
+    if not os.path.isfile(path):
+        raise ValueError(_wrong(toward, "which does not exist, or is a folder"))
     return path
+
+
+def check_toward(toward: Any) -> None:
+    """Raises TypeError unless `toward` is a string or a path."""
+    try:
+        is_path = isinstance(os.fspath(toward), str)
+    except Exception:  # TypeError for what is no path; whatever the code of a path raises
+        is_path = False
+    if not is_path:
+        raise TypeError(_wrong(toward, f"of type {type(toward).__name__}"))
 
 
 def _wrong(toward: Any, why: str) -> str:
     return _validation.error(
         '`toward` must be "init" or a checkpoint, a .keras or .weights.h5 file.',
-        f"toward={toward!r}, {why}",
+        f"toward={_validation.shown(toward)}, {why}",
         'Save one with model.save_weights("start.weights.h5").',
     )
 

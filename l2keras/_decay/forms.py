@@ -9,10 +9,14 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _validation, masks
-from l2keras._decay.rules import Lam
+from l2keras._decay.anchors import check_toward
+from l2keras._decay.rules import Lam, lam_at
 
 COUPLINGS = ("decoupled", "coupled", "independent")
 
+_VARIABLE = (
+    "Pass a schedule or a callable of the step; or assign the callback's lam between epochs."
+)
 _SWITCHES: dict[str, tuple[bool | None, ...]] = {
     "cautious": (True, False),
     "stable": (True, False),
@@ -44,7 +48,7 @@ def check_lams(lam: Any) -> tuple[tuple[str, Lam], ...]:
         raise TypeError(
             _validation.error(
                 "A mapping `lam` must have glob patterns on variable.path as its keys.",
-                f"lam={lam!r}",
+                f"lam={_validation.shown(lam)}",
                 'Write lam={"encoder/*": 1e-2, "*": 1e-4}; the first pattern that matches counts.',
             )
         )
@@ -52,18 +56,17 @@ def check_lams(lam: Any) -> tuple[tuple[str, Lam], ...]:
 
 
 def _check_one(lam: Any) -> Lam:
-    if isinstance(lam, (keras.regularizers.Regularizer, type)):
-        raise TypeError(
-            _validation.error(
-                "`lam` must be a float, a LearningRateSchedule or a callable of the step.",
-                f"lam={lam!r}",
-                "Pass the coefficient itself: HalfL2(0.1) is WeightDecay(0.1), and "
-                "keras.regularizers.L2(0.1) is WeightDecay(0.2).",
-            )
+    if isinstance(lam, (keras.regularizers.Regularizer, keras.Layer, type)):
+        remedy = (
+            "Pass the coefficient itself: HalfL2(0.1) is WeightDecay(0.1), and "
+            "keras.regularizers.L2(0.1) is WeightDecay(0.2)."
         )
+        expected = "`lam` must be a float, a LearningRateSchedule or a callable of the step."
+        raise TypeError(_validation.error(expected, f"lam={_validation.shown(lam)}", remedy))
     if isinstance(lam, LearningRateSchedule) or callable(lam):
         schedule: Lam = lam
         return schedule
+    _validation.check_constant(lam, "lam", _VARIABLE)
     return _validation.check_lam(lam, remedy="For no decay leave the callback out.")
 
 
@@ -76,11 +79,13 @@ def check_forms(coupling: str, given: Mapping[str, Any]) -> None:
     """
     _validation.check_choice(coupling, "coupling", COUPLINGS)
     for name, values in _SWITCHES.items():
-        if not any(given[name] is value for value in values):
-            expected = f"`{name}` must be {' or '.join(map(str, values))}."
-            raise TypeError(_validation.error(expected, f"{name}={given[name]!r}", "Leave it out."))
+        _validation.check_one_of(given[name], name, values)
+    if not isinstance(given["corrected"], bool):
+        masks.check_patterns(given["corrected"], "corrected")
+    if given["toward"] is not None:
+        check_toward(given["toward"])
     for name, couplings in _COUPLINGS_OF.items():
-        if given[name] and coupling not in couplings:
+        if _is_set(given[name]) and coupling not in couplings:
             allowed = " or ".join(f'"{one}"' for one in couplings)
             raise ValueError(
                 _validation.error(
@@ -90,41 +95,60 @@ def check_forms(coupling: str, given: Mapping[str, Any]) -> None:
                 )
             )
     for first, second in _EXCLUSIVE:
-        if given[first] and given[second]:
+        if _is_set(given[first]) and _is_set(given[second]):
             raise ValueError(
                 _validation.error(
                     f"`{first}` and `{second}` do not go together.",
-                    f"{first}={given[first]!r}, {second}={given[second]!r}",
+                    ", ".join(f"{one}={_validation.shown(given[one])}" for one in (first, second)),
                     "Choose one of them.",
                 )
             )
-    if not isinstance(given["corrected"], bool):
-        masks.check_patterns(given["corrected"], "corrected")
 
 
-def check_positive(value: Any, name: str, remedy: str) -> float:
-    """Returns `value` as a float greater than zero, or says why it is none."""
-    number = _validation.check_lam(value, name=name, remedy=remedy)
-    if number == 0:
+def _is_set(value: Any) -> bool:
+    return callable(value) or bool(value)
+
+
+def check_value(lam: Lam, step: Any) -> None:
+    """Raises unless `lam` has a value at `step`, the count of updates, and it is a coefficient."""
+    try:
+        value = lam_at(lam, step)
+    except Exception as problem:  # whatever a callable raises
         raise ValueError(
-            _validation.error(f"`{name}` must be positive.", f"{name}={value!r}", remedy)
+            _validation.error(
+                "`lam` must be a callable of the step, a float tensor of rank 0.",
+                f"lam={_validation.shown(lam)}, which raised {_validation.brief(problem)}",
+                "Write lam=lambda step: 1e-4 * 0.5 ** (step / 1000).",
+            )
+        ) from problem
+    _validation.check_lam(value, remedy="A callable of the step must return one.")
+
+
+def check_model(model: Any, name: str) -> None:
+    """Raises TypeError unless `model` is a Keras model; `name` is what takes it."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            _validation.error(
+                f"`{name}` needs a Keras model.",
+                f"model={_validation.shown(model)} of type {type(model).__name__}",
+                "Pass a keras.Model that is built.",
+            )
         )
-    return number
 
 
 def check_peak(peak: Any, coupling: str, corrected: Any) -> float | None:
     """`peak_learning_rate`, which independent and corrected decay alone have a use for."""
     if peak is None:
         return None
-    if coupling != "independent" and not corrected:
+    if coupling != "independent" and not _is_set(corrected):
         raise ValueError(
             _validation.error(
                 '`peak_learning_rate` belongs to coupling="independent" and to `corrected`.',
-                f"peak_learning_rate={peak!r} with coupling={coupling!r}",
+                f"peak_learning_rate={_validation.shown(peak)} with coupling={coupling!r}",
                 "Leave it out.",
             )
         )
-    return check_positive(peak, "peak_learning_rate", "Leave it out.")
+    return _validation.check_positive(peak, "peak_learning_rate", "Leave it out.")
 
 
 # The arguments that a repr leaves out where they are as here.

@@ -180,7 +180,7 @@ def lam_at(lam: Lam, step: Any) -> Any:
 
 def _no_lam_for(glob: str, matched: Sequence[Any], paths: Sequence[str]) -> str:
     if matched:
-        received = f"{glob!r}, whose variables all match a pattern before it"
+        received = f"{_validation.shown(glob)}, whose variables all match a pattern before it"
         return _validation.error(
             "Each pattern in `lam` must be the first to match some variable.",
             received,
@@ -188,8 +188,8 @@ def _no_lam_for(glob: str, matched: Sequence[Any], paths: Sequence[str]) -> str:
         )
     return _validation.error(
         "Each pattern in `lam` must match the variable.path of a variable that is decayed.",
-        f"{glob!r}, which matches none",
-        f"The nearest paths are: {', '.join(_validation.nearest(glob, paths))}.",
+        f"{_validation.shown(glob)}, which matches none",
+        _validation.pattern_remedy(glob, paths),
     )
 
 

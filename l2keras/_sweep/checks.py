@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from typing import Any
 
 import keras
@@ -31,11 +30,22 @@ def check_builder(build_model: Any) -> None:
 
 def check_optimizer(optimizer: Any, coupling: str) -> Any:
     """The Keras optimizer that is meant, if its members can share a step."""
-    optimizer = keras.optimizers.get(optimizer)
-    check_elementwise(optimizer)
+    try:
+        found = keras.optimizers.get(optimizer)
+    except Exception:  # Keras raises several
+        found = None
+    if not isinstance(found, keras.optimizers.Optimizer):
+        raise TypeError(
+            _validation.error(
+                "`optimizer` must be a Keras optimizer, or a name or config of one.",
+                f"optimizer={_validation.shown(optimizer)}",
+                'Pass keras.optimizers.SGD(learning_rate=0.1), or "sgd".',
+            )
+        )
+    check_elementwise(found)
     _validation.check_choice(coupling, "coupling", COUPLINGS)
-    optimizers.check_supported(optimizer, "coupled" if coupling == "penalty" else coupling)
-    return optimizer
+    optimizers.check_supported(found, "coupled" if coupling == "penalty" else coupling)
+    return found
 
 
 def check_members(
@@ -59,8 +69,12 @@ def check_members(
 
 def _listed(values: Any, name: str) -> list[Any]:
     """The values of a sequence, or the one value."""
-    is_sequence = isinstance(values, (list, tuple, range)) or getattr(values, "shape", ()) != ()
-    listed = list(values) if is_sequence else [values]
+    try:
+        is_array = len(getattr(values, "shape", ())) > 0
+        is_sequence = is_array or isinstance(values, (list, tuple, range))
+        listed = list(values) if is_sequence else [values]
+    except Exception:  # whatever the code of the value raises
+        listed = [values]
     if not listed:
         raise ValueError(
             _validation.error(f"`{name}` must name at least one.", f"{name}=[]", "Pass one.")
@@ -69,14 +83,13 @@ def _listed(values: Any, name: str) -> list[Any]:
 
 
 def _check_seed(seed: Any) -> int:
-    try:
-        number = -1 if isinstance(seed, bool) else operator.index(seed)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**32:
+    number = _validation.as_int(seed)
+    if number is None or not 0 <= number < 2**32:
         raise ValueError(
             _validation.error(
-                "`seeds` must be ints from 0 to 2 ** 32 - 1.", f"{seed!r}", "Pass seeds=(0, 1, 2)."
+                "`seeds` must be ints from 0 to 2 ** 32 - 1.",
+                _validation.shown(seed),
+                "Pass seeds=(0, 1, 2).",
             )
         )
     return number
@@ -90,7 +103,7 @@ def _own_rate(optimizer: Any) -> Any:
         raise ValueError(
             _validation.error(
                 "`sweep` needs a learning rate that is a float or a LearningRateSchedule.",
-                f"learning_rate={source!r}",
+                f"learning_rate={_validation.shown(source)}",
                 "Pass learning_rates=, or a schedule.",
             )
         )
@@ -118,6 +131,38 @@ def check_budget(value: Any) -> int | None:
     return None if value is None else _validation.check_count(value, "memory_budget", remedy)
 
 
+def check_verbose(value: Any) -> int:
+    """How `keras.utils.Progbar` shows progress: 0, 1 or 2; "auto" is 1, as in `fit`."""
+    number = 1 if isinstance(value, str) and value == "auto" else _validation.as_int(value)
+    if value is True or value is False:
+        number = int(value)
+    if number not in (0, 1, 2):
+        raise ValueError(
+            _validation.error(
+                "`verbose` must be 0, 1 or 2.",
+                f"verbose={_validation.shown(value)}",
+                "Pass 1 for a progress bar, 0 for none.",
+            )
+        )
+    return number
+
+
+def check_compiled(value: Any, name: str) -> None:
+    """Raises TypeError for what `compile` takes neither as a loss nor as metrics."""
+    several = isinstance(value, (str, list, tuple, dict))
+    if value is None or callable(value) or (several and (value or name != "loss")):
+        return
+    raise TypeError(
+        _validation.error(
+            f"`{name}` must be as `compile` takes it: a name, a function or an object of Keras.",
+            f"{name}={_validation.shown(value)} of type {type(value).__name__}",
+            f'Pass {name}="mse", or {name}=keras.losses.MeanSquaredError().'
+            if name == "loss"
+            else f'Pass {name}=["mae"], or leave it out.',
+        )
+    )
+
+
 def check_early_stopping(callback: Any) -> None:
     """Raises TypeError for another callback."""
     if callback is None or isinstance(callback, keras.callbacks.EarlyStopping):
@@ -125,7 +170,7 @@ def check_early_stopping(callback: Any) -> None:
     raise TypeError(
         _validation.error(
             "`early_stopping` must be a keras.callbacks.EarlyStopping.",
-            f"early_stopping={callback!r}",
+            f"early_stopping={_validation.shown(callback)}",
             "Other callbacks have no single model to act on here.",
         )
     )
@@ -155,7 +200,7 @@ def check_data(x: Any, y: Any, validation_data: Any) -> None:
 
 def _check_lengths(x: Any, y: Any, of: str = "") -> None:
     for name, part in (("x", x), ("y", y)):
-        leaves = keras.tree.flatten(part)
+        leaves = _leaves(part)
         others = [leaf for leaf in leaves if not _is_array(leaf)]
         if others or not leaves:
             raise TypeError(
@@ -177,16 +222,33 @@ def _check_lengths(x: Any, y: Any, of: str = "") -> None:
         )
 
 
+def _leaves(part: Any) -> list[Any]:
+    try:
+        return list(keras.tree.flatten(part))
+    except Exception:  # for a dict whose keys have no order
+        return [part]
+
+
 def _is_array(value: Any) -> bool:
-    """Of one axis or more; a sparse matrix is none."""
-    dense = hasattr(value, "__array__") or keras.ops.is_tensor(value)
-    return dense and len(getattr(value, "shape", ())) > 0
+    """Of one axis or more, of numbers; neither a sparse matrix nor symbolic."""
+    try:
+        dense = hasattr(value, "__array__") or keras.ops.is_tensor(value)
+        return dense and int(value.shape[0]) >= 0 and _as_array(value[:1]).dtype.kind not in "OSUMm"
+    except Exception:  # whatever the code of the value raises
+        return False
 
 
 def _described(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"{value!r} of type {type(value).__name__}" if value is None else type(value).__name__
+    kind = type(value).__name__
+    if value is None or hasattr(type(value), "__array__"):
+        return f"{_validation.shown(value)} of type {kind}"
+    return kind
+
+
+def _as_array(array: Any) -> Any:
+    return np.asarray(keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else array)
 
 
 def as_arrays(data: Any) -> Any:
@@ -194,8 +256,7 @@ def as_arrays(data: Any) -> Any:
     floatx = keras.config.floatx()
 
     def one(array: Any) -> Any:
-        array = keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else array
-        array = np.asarray(array)
+        array = _as_array(array)
         return array.astype(floatx) if array.dtype.kind == "f" else array
 
     return keras.tree.map_structure(one, data)

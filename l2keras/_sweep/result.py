@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from l2keras import _calls, _validation
 from l2keras._sweep.members import Member
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Trained
@@ -54,9 +55,19 @@ class SweepResult:
     _template: Template
     _states: tuple[tuple[list[np.ndarray], list[np.ndarray]], ...]
 
+    @_calls.explained("member")
     def member(self, i: int) -> Any:
         """An ordinary built Keras model with the weights of member `i`, not compiled."""
-        return self._template.member(self._states[i])
+        number = _validation.as_int(i)
+        if number is None or not -len(self._states) <= number < len(self._states):
+            raise ValueError(
+                _validation.error(
+                    f"`i` must be an int from 0 to {len(self._states) - 1}.",
+                    f"i={_validation.shown(i)}",
+                    "`members` lists what each of them is.",
+                )
+            )
+        return self._template.member(self._states[number])
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each epoch of each member, of plain values: `pandas.DataFrame` takes it.

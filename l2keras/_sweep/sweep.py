@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras import masks
+from l2keras import _calls, masks
 from l2keras._sweep import checks, evaluation, interrupts, stacking
 from l2keras._sweep.feed import Feed, number_of_examples, shuffled
 from l2keras._sweep.group import Group
@@ -19,7 +19,17 @@ from l2keras._sweep.stopping import check_early_stopping
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, train
 
+_WEIGHTS = "Weigh the examples in the loss, as a function of y."
+_INSTEAD = {
+    "sample_weight": _WEIGHTS,
+    "class_weight": _WEIGHTS,
+    "validation_split": "Split the arrays, and pass validation_data=(x, y).",
+    "callbacks": "Pass early_stopping=keras.callbacks.EarlyStopping(...): it is the only one.",
+    "patience": "Pass early_stopping=keras.callbacks.EarlyStopping(patience=...).",
+}
 
+
+@_calls.explained("sweep", _INSTEAD)
 def sweep(
     build_model: Callable[[], Any],
     lam: float | Sequence[float],
@@ -120,6 +130,9 @@ def sweep(
     epochs = checks.check_count(epochs, "epochs")
     batch_size = checks.check_count(batch_size, "batch_size")
     memory_budget = checks.check_budget(memory_budget)
+    verbose = checks.check_verbose(verbose)
+    checks.check_compiled(loss, "loss")
+    checks.check_compiled(metrics, "metrics")
     checks.check_early_stopping(early_stopping)
     checks.check_patterns(include, exclude)
     checks.check_data(x, y, validation_data)
@@ -191,7 +204,7 @@ def _trained(members: Sequence[Trained], plan: Plan) -> list[str]:
             raise
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         note = f"{left} members were not trained to the end: {why}"
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=4)
         return [note]
 
 

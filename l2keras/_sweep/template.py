@@ -38,13 +38,10 @@ class Template:
         self._x = x
         self.rank = len(keras.tree.flatten(x)[0].shape)
         self.model = self.build(seed)
-        self.model.compile(optimizer="sgd", loss=loss, metrics=metrics)
         parameters = inspect.signature(self.model.compute_loss).parameters
         self._knows_training = "training" in parameters  # an older one of the user's may not
-        outputs = self.model(x, training=False)
-        _check_number("the loss", self._loss(x, y, outputs, training=False))
-        self.model.compute_metrics(x, y, outputs)  # they make their variables when first called
-        results = _flat(self.model.get_metrics_result())
+        first_loss, results = self._first_batch(x, y, loss, metrics)
+        _check_number("the loss", first_loss)
         for name, value in results.items():
             _check_number(f"the metric {name}", value)
         self.metric_names = [name for name in results if name != "loss"]
@@ -56,18 +53,35 @@ class Template:
         fresh = [np.array(keras.ops.convert_to_numpy(v)) for v in self.metrics]
         self.fresh_metrics = [keras.ops.convert_to_tensor(value) for value in fresh]
 
+    def _first_batch(self, x: Any, y: Any, loss: Any, metrics: Any) -> tuple[Any, dict[str, Any]]:
+        """The loss and the results of the metrics, which make their variables here."""
+        try:
+            self.model.compile(optimizer="sgd", loss=loss, metrics=metrics)
+            outputs = self.model(x, training=False)
+            value = self._loss(x, y, outputs, training=False)
+            self.model.compute_metrics(x, y, outputs)
+            return value, _flat(self.model.get_metrics_result())
+        except Exception as problem:  # Keras, the backend and the user's own code raise many
+            raise ValueError(
+                _validation.error(
+                    "`loss`, `metrics`, `x` and `y` must go with the model, as in `compile` and "
+                    "`fit`.",
+                    f"loss={_validation.shown(loss)}, metrics={_validation.shown(metrics)}, with "
+                    f"which Keras raises {_validation.brief(problem)}",
+                    "Try model.compile and model.evaluate alone.",
+                )
+            ) from problem
+
     def build(self, seed: int) -> Any:
         """The model as `build_model` makes it after seeding with `seed`, with its variables."""
         keras.utils.set_random_seed(seed)
-        model = self._build_model()
+        try:
+            model = self._build_model()
+        except Exception as problem:  # whatever the function raises
+            raise ValueError(_no_model(_validation.brief(problem))) from problem
         if not isinstance(model, keras.Model):
-            raise TypeError(
-                _validation.error(
-                    "`build_model` must return a Keras model.",
-                    f"{model!r} of type {type(model).__name__}",
-                    "Pass a function without arguments that builds one.",
-                )
-            )
+            received = f"{_validation.shown(model)} of type {type(model).__name__}"
+            raise TypeError(_no_model(received))
         if not is_built(model):
             model(self._x, training=False)
         return model
@@ -176,6 +190,14 @@ class _Scope(keras.StatelessScope):
                     "keras.random.SeedGenerator, and pass it as seed=.",
                 )
             )
+
+
+def _no_model(received: str) -> str:
+    return _validation.error(
+        "`build_model` must return a Keras model.",
+        received,
+        "Pass a function without arguments that builds one.",
+    )
 
 
 def _flat(results: dict[str, Any]) -> dict[str, Any]:

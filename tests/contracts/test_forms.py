@@ -158,7 +158,7 @@ def test_stable_decay_waits_for_the_first_gradient() -> None:
         ({"cautious": True, "coupling": "coupled"}, '"decoupled" or "independent"'),
         ({"lazy": True, "toward": "init"}, "`lazy` and `toward` do not go together"),
         ({"corrected": True, "stable": True}, "`corrected` and `stable` do not go together"),
-        ({"layer_decay": 0.0}, "`layer_decay` must be positive"),
+        ({"layer_decay": 0.0}, "`layer_decay` must be above zero"),
         ({"toward": "model.h5"}, "which is neither"),
         ({"toward": "none.weights.h5"}, "which does not exist"),
         ({"peak_learning_rate": 1.0}, "belongs to"),

@@ -16,7 +16,7 @@ NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in M
 BACKENDS = {"tensorflow", "jax", "torch"}
 # The layers of the library, from below: a module may import those before it.
 LAYERS = [
-    *("_validation", "_keras.xla", "_squares", "penalties"),
+    *("_validation", "_calls", "_keras.xla", "_squares", "penalties"),
     *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
     *(
         "_keras.backup",
@@ -69,26 +69,6 @@ def test_all_is_the_public_surface() -> None:
     modules = {name.split(".")[0] for name in NAMES}
     public = {name for name in dir(l2keras) if not name.startswith("_")} - modules
     assert public == set(l2keras.__all__)
-
-
-def test_type_checkers_and_python_find_the_names_in_the_same_modules() -> None:
-    """What __init__ imports for type checkers is what it loads when a name is asked for."""
-    imported = {
-        alias.name: f"{node.module}"
-        for node in ast.walk(ast.parse(Path(l2keras.__file__).read_text()))
-        if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("l2keras.")
-        for alias in node.names
-    }
-    assert imported == {name: f"l2keras.{home}" for name, home in l2keras._HOMES.items()}
-    assert set(imported) == set(l2keras.__all__)
-
-
-def test_a_name_that_it_has_not_is_an_attribute_error() -> None:
-    """As of any module, with the nearest name for Python's "Did you mean"."""
-    name = "HalfL"
-    with pytest.raises(AttributeError, match="module 'l2keras' has no attribute 'HalfL'") as caught:
-        getattr(l2keras, name)
-    assert (caught.value.name, caught.value.obj) == (name, l2keras)
 
 
 @pytest.mark.parametrize("name", l2keras.__all__)

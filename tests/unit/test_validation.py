@@ -41,7 +41,7 @@ def test_what_is_not_a_real_scalar_is_a_type_error(value: Any) -> None:
     with pytest.raises(TypeError, match="must be a finite, non-negative float") as caught:
         _validation.check_lam(value, remedy="Do this instead.")
     message = str(caught.value)
-    assert f"Received: lam={value!r} of type {type(value).__name__}." in message
+    assert f"Received: lam={_validation.shown(value)} of type {type(value).__name__}." in message
     assert message.endswith("Do this instead.")
 
 
@@ -50,7 +50,7 @@ def test_numbers_out_of_range_are_a_value_error(value: Any) -> None:
     """nan, infinities and negative numbers are refused with the number that came."""
     with pytest.raises(ValueError, match="must be a finite, non-negative float") as caught:
         _validation.check_lam(value, name="c", remedy="Do this instead.")
-    assert f"Received: c={value!r}. Do this instead." in str(caught.value)
+    assert f"Received: c={_validation.shown(value)}. Do this instead." in str(caught.value)
 
 
 def test_an_error_is_one_line_in_keras_idiom() -> None:
