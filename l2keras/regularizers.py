@@ -8,7 +8,7 @@ import keras
 from l2keras import _calls, _validation, penalties
 
 _PLACE = "Pass it to a layer, as kernel_regularizer=HalfL2(lam): it is no loss and no callback."
-_VARIABLE = "Pass float(lam), or WeightDecay with a schedule for a coefficient that changes."
+_VARIABLE = "Pass a float; for a coefficient that changes use WeightDecay with a schedule."
 
 
 class _NoCallbackError(AttributeError, TypeError):

@@ -14,9 +14,7 @@ from l2keras._decay.rules import Lam, lam_at
 
 COUPLINGS = ("decoupled", "coupled", "independent")
 
-_VARIABLE = (
-    "Pass a schedule or a callable of the step; or assign the callback's lam between epochs."
-)
+_VARIABLE = "Pass a schedule or a callable of the step; or assign callback.lam between epochs."
 _SWITCHES: dict[str, tuple[bool | None, ...]] = {
     "cautious": (True, False),
     "stable": (True, False),
@@ -85,7 +83,7 @@ def check_forms(coupling: str, given: Mapping[str, Any]) -> None:
     if given["toward"] is not None:
         check_toward(given["toward"])
     for name, couplings in _COUPLINGS_OF.items():
-        if _is_set(given[name]) and coupling not in couplings:
+        if given[name] and coupling not in couplings:
             allowed = " or ".join(f'"{one}"' for one in couplings)
             raise ValueError(
                 _validation.error(
@@ -95,7 +93,7 @@ def check_forms(coupling: str, given: Mapping[str, Any]) -> None:
                 )
             )
     for first, second in _EXCLUSIVE:
-        if _is_set(given[first]) and _is_set(given[second]):
+        if given[first] and given[second]:
             raise ValueError(
                 _validation.error(
                     f"`{first}` and `{second}` do not go together.",
@@ -103,10 +101,6 @@ def check_forms(coupling: str, given: Mapping[str, Any]) -> None:
                     "Choose one of them.",
                 )
             )
-
-
-def _is_set(value: Any) -> bool:
-    return callable(value) or bool(value)
 
 
 def check_value(lam: Lam, step: Any) -> None:
@@ -140,7 +134,7 @@ def check_peak(peak: Any, coupling: str, corrected: Any) -> float | None:
     """`peak_learning_rate`, which independent and corrected decay alone have a use for."""
     if peak is None:
         return None
-    if coupling != "independent" and not _is_set(corrected):
+    if coupling != "independent" and not corrected:
         raise ValueError(
             _validation.error(
                 '`peak_learning_rate` belongs to coupling="independent" and to `corrected`.',

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import collections
 import datetime
+import functools
 import inspect
 import math
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +34,7 @@ class Hostile:
 
     __repr__ = __str__ = __bool__ = __len__ = __iter__ = __float__ = __int__ = __index__ = _raise
     __array__ = __eq__ = __ne__ = __lt__ = __gt__ = __getitem__ = __contains__ = __fspath__ = _raise
-    __hash__ = __complex__ = __add__ = __mul__ = __call__ = _raise
+    __hash__ = __complex__ = __add__ = __mul__ = _raise
 
 
 class Elusive:
@@ -141,90 +141,67 @@ JUNK: dict[str, Callable[[], Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Target:
-    """A public function with arguments that it takes, and the parameters of its signature."""
-
-    name: str
-    call: Callable[..., Any]
-    arguments: dict[str, Any]
-
-    @property
-    def parameters(self) -> list[str]:
-        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        found = inspect.signature(self.call).parameters.values()
-        return [one.name for one in found if one.kind not in kinds]
-
-
 def make_model() -> Any:
+    """A small model with an optimizer, called mlp, whose layer is called head."""
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="head")], name="mlp")
     model.compile(keras.optimizers.SGD(0.5), "mse")
     return model
 
 
-def TARGETS() -> list[Target]:
-    """Everything public that takes an argument, with right ones for the others."""
-    model = make_model()
-    callback = l2keras.WeightDecay(0.1)
-    x, y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
-    rates = {"steps_per_epoch": 10, "learning_rate": 0.1}
-    report = l2keras.audit(model)
-
-    def in_step(model: Any, optimizer: Any) -> None:
-        with callback.in_step(model, optimizer):
-            pass
-
-    def in_step_of(lam: Any) -> None:
-        with l2keras.WeightDecay(lam).in_step(model):
-            pass
-
-    def result_member(i: Any) -> None:
-        l2keras.SweepResult((), {}, (), (), (), (), mock.Mock(), (([], []),)).member(i)
-
-    return [
-        Target("HalfL2", l2keras.HalfL2, {"lam": 0.1}),
-        Target("WeightDecay", l2keras.WeightDecay, {"lam": 0.1}),
-        Target("WeightDecay.in_step", in_step, {"model": model, "optimizer": model.optimizer}),
-        Target("WeightDecay().in_step", in_step_of, {}),
-        Target("PenaltySplit", l2keras.PenaltySplit, {}),
-        Target("model_penalty", l2keras.model_penalty, {"model": model}),
-        Target("attach", l2keras.attach, {"model": model, "regularizer": "l2"}),
-        Target("detach", l2keras.detach, {}),
-        Target("audit", l2keras.audit, {"model": model}),
-        Target("AuditReport.row", report.row, {}),
-        Target("AuditReport.to_text", report.to_text, {}),
-        Target(
-            "convert",
-            l2keras.convert,
-            {"value": 0.1, "source": "torch.SGD", "target": "tfa.SGDW", "learning_rate": 0.1},
-        ),
-        Target("half_life", l2keras.half_life, {"lam": 0.1, **rates}),
-        Target("timescale", l2keras.timescale, {"lam": 0.1, **rates}),
-        Target("lam_from_half_life", l2keras.lam_from_half_life, {"epochs": 1, **rates}),
-        Target("lam_from_timescale", l2keras.lam_from_timescale, {"epochs": 1, **rates}),
-        Target("SweepResult.member", result_member, {}),
-        Target(
-            "sweep",
-            l2keras.sweep,
-            {"build_model": make_model, "lam": 0.1, "x": x, "y": y, "loss": "mse"},
-        ),
-    ]
+def _in_step(**arguments: Any) -> None:
+    with l2keras.WeightDecay(0.1).in_step(**arguments):
+        pass
 
 
-def attempt(target: Target, parameter: str, value: Any) -> str | None:
-    """What is wrong with the answer to this value; None for a call that is taken, or ours."""
+def _result() -> Any:
+    return l2keras.SweepResult((), {}, (), (), (), (), mock.Mock(), (([], []),))
+
+
+_RATES = {"steps_per_epoch": 10, "learning_rate": 0.1}
+_CONVERT = {"value": 0.1, "source": "torch.SGD", "target": "tfa.SGDW", "learning_rate": 0.1}
+_X, _Y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+_SWEEP = {"build_model": make_model, "lam": 0.1, "x": _X, "y": _Y, "loss": "mse"}
+
+# For everything public that takes arguments: how to call it, and right ones where it needs them.
+CALLS: dict[str, Callable[[], tuple[Callable[..., Any], dict[str, Any]]]] = {
+    "HalfL2": lambda: (l2keras.HalfL2, {"lam": 0.1}),
+    "WeightDecay": lambda: (l2keras.WeightDecay, {"lam": 0.1}),
+    "WeightDecay.in_step": lambda: (_in_step, {"model": make_model()}),
+    "model_penalty": lambda: (l2keras.model_penalty, {"model": make_model()}),
+    "attach": lambda: (l2keras.attach, {"model": make_model(), "regularizer": "l2"}),
+    "detach": lambda: (l2keras.detach, {}),
+    "audit": lambda: (l2keras.audit, {"model": make_model()}),
+    "AuditReport.row": lambda: (l2keras.audit(make_model()).row, {}),
+    "AuditReport.to_text": lambda: (l2keras.audit(make_model()).to_text, {}),
+    "convert": lambda: (l2keras.convert, _CONVERT),
+    "half_life": lambda: (l2keras.half_life, {"lam": 0.1, **_RATES}),
+    "timescale": lambda: (l2keras.timescale, {"lam": 0.1, **_RATES}),
+    "lam_from_half_life": lambda: (l2keras.lam_from_half_life, {"epochs": 1, **_RATES}),
+    "lam_from_timescale": lambda: (l2keras.lam_from_timescale, {"epochs": 1, **_RATES}),
+    "sweep": lambda: (l2keras.sweep, _SWEEP),
+    "SweepResult.member": lambda: (_result().member, {}),
+    "masks.select": lambda: (l2keras.masks.select, {"model": make_model()}),
+}
+
+
+def parameters(name: str) -> list[str]:
+    """The parameters of a public function or method, from its signature."""
+    function: Any = functools.reduce(getattr, name.split("."), l2keras)
+    return [key for key in inspect.signature(function).parameters if key != "self"]
+
+
+def complaint(call: Callable[..., Any], **arguments: Any) -> str | None:
+    """What is wrong with the answer; None where the call is taken, or refused in one line."""
     with mock.patch.object(stacking, "group_size", side_effect=Accepted):
         try:
-            target.call(**{**target.arguments, parameter: value})
+            call(**arguments)
         except Accepted:
             return None
         except (TypeError, ValueError, KeyError) as error:
             message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-            if " Received: " not in message:
-                return f"foreign {type(error).__name__}: {message}"
-            if "\n" in message or len(message) > 1000:
-                return f"long, {len(message)}: {message}"
-            return None
+            if " Received: " in message and "\n" not in message and len(message) < 1000:
+                return None
+            return f"{type(error).__name__}: {message}"
         except Exception as error:
-            return f"foreign {type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {error}"
     return None

@@ -113,3 +113,28 @@ def test_help_helps(arguments: list[str], capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     for word in ["convert", "--from", "--to", "--learning-rate"]:
         assert word in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: command. Received: no arguments."),
+        (["conver"], "invalid choice: 'conver' (choose from "),
+        (CONVERT[:-2], "required: --to. Received: 'convert 1e-4 --from torch.SGD'."),
+        (["convert", "abc", *CONVERT[2:]], "argument value: 'abc' is no number. Received: "),
+        ([*CONVERT, "--num-samples", "1\n0"], r"argument --num-samples: '1\n0' is no number."),
+        ([*CONVERT, "--lr", "0.1"], "Did you mean --learning-rate?"),
+        ([*CONVERT, "--source", "x"], "Did you mean --from?"),
+        ([*CONVERT, "x" * 10_000], "`python -m l2keras convert --help` lists the arguments."),
+    ],
+)
+def test_wrong_words_are_answered_in_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What argparse objects to, what came, and what to do, without a page of usage."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert " Received: " in err
+    assert err.count("\n") == 1

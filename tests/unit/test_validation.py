@@ -80,3 +80,56 @@ def test_the_nearest_paths_come_most_alike_first() -> None:
     paths = ["encoder/kernel", "head/bias", "head/kernel"]
     assert _validation.nearest("*heed/kernel", paths, count=2) == ["head/kernel", "encoder/kernel"]
     assert _validation.nearest("zzz", paths, cutoff=0.4) == []
+
+
+class Hostile:
+    """It cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("hostile")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1, "0.1"),
+        (np.zeros((100, 3), "float32"), "<float32 of shape (100, 3)>"),
+        ("a\nb", r"'a\nb'"),
+        (np.array([[1], [2]]), "array([[1], [2]])"),
+        ([1] * 1000, "[1, 1, 1, 1, 1, 1, ...]"),
+    ],
+)
+def test_a_value_is_shown_short_and_on_one_line(value: Any, text: str) -> None:
+    """Arrays by dtype and shape, lists by their first items."""
+    assert _validation.shown(value) == text
+
+
+def test_a_long_repr_is_cut() -> None:
+    """Neither pages nor what raises get into a message."""
+    assert len(_validation.shown("x" * 10_000)) < 130
+    assert len(_validation.shown(10**5000)) < 130  # too long for the repr of Python
+    assert _validation.shown(Hostile()).startswith("<Hostile")
+    assert len(_validation.shown([["x" * 1000] * 1000] * 1000)) < 130
+
+
+@pytest.mark.parametrize(
+    ("pattern", "glob"),
+    [
+        ("head", "*/head/*"),
+        ("mlp", "mlp/*"),
+        ("bias", "*/bias"),
+        ("/head", "*/head/*"),
+        (".*bias$", "*/bias"),
+        ("kern", "*kern*"),
+    ],
+)
+def test_a_pattern_without_stars_is_answered_with_one_that_matches(pattern: str, glob: str) -> None:
+    """A layer, a model, a role, a regular expression and a part of a word."""
+    paths = ["mlp/head/kernel", "mlp/head/bias"]
+    assert _validation.pattern_remedy(pattern, paths).startswith(f'Write "{glob}": it matches mlp/')
+
+
+def test_a_slip_in_a_pattern_is_answered_with_the_nearest_paths() -> None:
+    """Where nothing around the text matches."""
+    remedy = _validation.pattern_remedy("*/haed/*", ["mlp/head/kernel"])
+    assert remedy == "The nearest paths are: mlp/head/kernel."
