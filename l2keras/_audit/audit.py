@@ -129,8 +129,8 @@ def _callback_list(callbacks: Any) -> list[Any]:
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = getattr(callbacks, "callbacks", [callbacks])
     try:
-        found = [] if callbacks is None else list(callbacks)
-    except Exception:  # no iterable, or one that raises
+        found = list(callbacks or ()) if isinstance(callbacks, Iterable | None) else [callbacks]
+    except Exception:  # whatever the code of the value raises
         found = [callbacks]
     if all(isinstance(callback, keras.callbacks.Callback) for callback in found):
         return found

@@ -70,9 +70,9 @@ def check_members(
 def _listed(values: Any, name: str) -> list[Any]:
     """The values of a sequence, or the one value."""
     try:
-        is_array = len(getattr(values, "shape", ())) > 0
-        is_sequence = is_array or isinstance(values, (list, tuple, range))
-        listed = list(values) if is_sequence else [values]
+        if len(getattr(values, "shape", ())) > 0:
+            values = list(keras.ops.convert_to_numpy(values))
+        listed = list(values) if isinstance(values, (list, tuple, range)) else [values]
     except Exception:  # whatever the code of the value raises
         listed = [values]
     if not listed:

@@ -60,3 +60,26 @@ def test_junk_that_is_assigned_later_is_answered_in_one_line(parameter: str) -> 
 
     answers = {key: complaint(use, value=make()) for key, make in JUNK.items()}
     assert {key: answer for key, answer in answers.items() if answer} == {}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="AutoGraph is TensorFlow's")
+def test_a_traced_function_may_be_the_first_to_name_the_library(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Inside a tf.function AutoGraph warns of nothing, and the values are right."""
+    import tensorflow as tf
+
+    model = make_model()
+    model.layers[0].kernel.assign([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0]])
+    l2keras.attach(model, l2keras.HalfL2(0.5))
+
+    @tf.function
+    def traced() -> tuple[tf.Tensor, tf.Tensor]:
+        from l2keras import HalfL2, model_penalty
+
+        return HalfL2(lam=0.1)(model.layers[0].kernel), model_penalty(model)
+
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        one, other = traced()
+    assert (round(float(one), 6), float(other)) == (0.25, 1.25)  # of the sum of squares, 5
+    assert caplog.records == []
