@@ -15,15 +15,9 @@ from keras import ops
 
 from l2keras import _calls, _validation
 from l2keras._keras import optimizers
-from l2keras._keras.losses import (
-    add_metrics,
-    losses_once,
-    note_read,
-    penalized,
-    remove_metrics,
-)
-from l2keras._keras.retrace import remake_functions
+from l2keras._keras.losses import evaluated, penalized
 from l2keras._keras.variables import has_variables
+from l2keras._split import Split, split_for, unknown
 
 _MADE = "Pass a callback that is made: callbacks=[PenaltySplit()]."
 
@@ -72,10 +66,9 @@ def model_penalty(model: Any, trainable_variables: Sequence[Any] | None = None) 
     if values is not None and len(values) != len(variables):
         raise ValueError(_wrong_length(len(values), len(variables)))
     mapping = [] if values is None else _paired(variables, values)
-    note_read(model)
     with keras.StatelessScope(state_mapping=mapping) if mapping else nullcontext():
         losses = [variable.regularizer(variable) for variable in penalized(model)]
-        return _sum(losses) / optimizers.num_replicas()
+        return _sum(evaluated(losses)) / optimizers.num_replicas()
 
 
 def _listed(values: Any) -> list[Any] | None:
@@ -122,9 +115,11 @@ class PenaltySplit(keras.callbacks.Callback):
     `val_penalty` is that of the weights at the end of the epoch. Activity regularizers and
     `add_loss` depend on the data, and stay in `data_loss`.
 
-    A `compute_loss` of your own has a penalty in the steps in which it reads `self.losses` (as
-    `super().compute_loss` does) or calls `model_penalty(self)`. In the others none is counted:
-    `penalty` is 0, and `data_loss` the whole loss.
+    The step of the model stays as it is: with and without the callback the weights are the same.
+    In a `compute_loss` of your own a penalty counts as it enters the loss. In
+    `0.1 * super().compute_loss(...)` it counts 0.1 times. Penalties are found where
+    `compute_loss` reads `self.losses`, the `losses` of a layer, or `model_penalty(self)`. A
+    penalty that is written out by hand stays in `data_loss`.
 
     The parts are taken where the step adds them up, and kept as metrics of the model while the
     callback's `fit` or `evaluate` runs. So they cost no pass over the data or the weights, are
@@ -135,8 +130,9 @@ class PenaltySplit(keras.callbacks.Callback):
 
     Raises:
         ValueError: the model has a metric of one of these names, or a `PenaltySplit` already.
-        RuntimeError: the model has a `train_step` that never calls `compute_loss`, or returns
-            other logs than its metrics'.
+        RuntimeError: the split is not exact, at the second step or at the end of the first epoch.
+            A step must call `compute_loss` once, the loss must be linear in the penalties, and
+            `loss` in the logs must be the mean of what `compute_loss` returns.
 
     Example:
 
@@ -155,7 +151,7 @@ class PenaltySplit(keras.callbacks.Callback):
     @_calls.explained("PenaltySplit")
     def __init__(self) -> None:
         super().__init__()
-        self._split: _Split | None = None
+        self._split: Split | None = None
         self._in_fit = False
 
     @_calls.explained("PenaltySplit.set_model", remedy=_MADE)
@@ -165,21 +161,31 @@ class PenaltySplit(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the loss apart in every step of this `fit`."""
-        self._split = _Split(self.model, _run())
-        self._in_fit = True
+        self._begin(in_fit=True)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Follows a step that was made again, and raises if the first could not be split."""
+        self._raise_problem()
+        if self._split is not None:
+            self._split.refresh("train")
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The same in an `evaluate` of its own; that of a `fit` is split already."""
         if not self._in_fit or self._split is None:
-            self._split = _Split(self.model, _run())
+            self._begin(in_fit=False)
+        if self._split is not None:
+            self._split.refresh("test")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Raises where the step went past `compute_loss`, rather than log a wrong number."""
+        """Raises where the parts would not be exact, rather than log a wrong number."""
+        self._raise_problem()
         if self._split is None or logs is None:
             return
         self._split.check_names()
-        if math.isnan(logs.get("data_loss", math.nan)) and not math.isnan(logs.get("loss", 0.0)):
-            raise RuntimeError(_went_past(self.model))
+        for prefix in ("", "val_"):
+            names = [f"{prefix}{name}" for name in ("loss", "data_loss", "penalty")]
+            if all(name in logs for name in names):
+                self._check(names[0], *(float(logs[name]) for name in names))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leaves the model as it was."""
@@ -189,100 +195,51 @@ class PenaltySplit(keras.callbacks.Callback):
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leaves the model as it was, after an `evaluate` of its own."""
         if not self._in_fit:
+            self._raise_problem()
             self._end()
+
+    def _begin(self, *, in_fit: bool) -> None:
+        run = _run()
+        self._split = None
+        split = split_for(self.model, in_fit=in_fit)
+        split.begin(run)
+        self._split, self._in_fit = split, in_fit
+
+    def _check(self, name: str, loss: float, data_loss: float, penalty: float) -> None:
+        """Raises where loss = data_loss + penalty does not hold; a loss of nan says nothing."""
+        tolerance = 1e-3 if keras.config.floatx() in ("float32", "float64") else 0.1
+        rounding = tolerance * (abs(loss) + abs(data_loss) + abs(penalty))
+        if math.isfinite(loss) and math.isnan(penalty):
+            self._fail(unknown(self.model))
+        if math.isfinite(loss) and not abs(loss - data_loss - penalty) <= rounding:
+            self._fail(_other_loss(self.model, f"{name}={loss:g}", f"{data_loss:g} + {penalty:g}"))
+
+    def _raise_problem(self) -> None:
+        if self._split is not None and self._split.problem is not None:
+            self._fail(self._split.problem)
+
+    def _fail(self, problem: str) -> None:
+        self._in_fit = False
+        self._end()
+        raise RuntimeError(problem)
 
     def _end(self) -> None:
         if self._split is not None:
-            self._split.remove()
+            self._split.end()
             self._split = None
-
-
-class _Part(keras.metrics.Mean):
-    """The mean over an epoch, nan before its first step."""
-
-    _direction = "down"  # less is better: EarlyStopping(mode="auto") reads this
-
-    def result(self) -> Any:
-        return self.total / self.count
-
-
-class _Split:
-    """Stands in for `model.compute_loss`, and adds up the two parts of what it returns."""
-
-    def __init__(self, model: Any, run: FrameType | None) -> None:
-        self._run = run
-        left_over = vars(model).get("compute_loss")
-        if isinstance(left_over, _Split):
-            second = _is_running(left_over._run)  # else a `fit` that ended in an exception
-            left_over.remove()
-            if second:
-                raise ValueError(_second())
-        self._model = model
-        self._kept = {key: value for key, value in vars(model).items() if key == "compute_loss"}
-        self._compute_loss = model.compute_loss
-        strategy = getattr(model, "distribute_strategy", None)  # TensorFlow's
-        with nullcontext() if strategy is None else strategy.scope():
-            self._parts = _Part(name="data_loss"), _Part(name="penalty")
-        self._container = add_metrics(model, self._parts)
-        self._container.reset_state = self._reset
-        self.check_names()
-        vars(model)["compute_loss"] = self
-        remake_functions(model)
-
-    def __call__(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        with losses_once(self._model) as losses:
-            total = self._compute_loss(x, y, y_pred, *args, **kwargs)
-        data_loss, penalty = self._parts
-        count = len(penalized(self._model)) if losses.were_read else 0
-        last = losses.values[len(losses.values) - count :]  # where Keras lists the penalties
-        penalties = ops.cast(_sum(last), penalty.dtype)
-        rest = ops.cast(total, penalty.dtype) * optimizers.num_replicas() - penalties
-        samples = next(leaf for leaf in keras.tree.flatten((x, y_pred)) if leaf is not None)
-        data_loss.update_state(rest, sample_weight=ops.shape(samples)[0])
-        penalty.update_state(penalties, sample_weight=ops.shape(samples)[0])
-        return total
-
-    def check_names(self) -> None:
-        """Raises where a metric of the model has one of the two names."""
-        others = [metric for metric in self._model.metrics if metric is not self._container]
-        names = [m.name for metric in others for m in (metric, *getattr(metric, "metrics", []))]
-        taken = [part.name for part in self._parts if part.name in names]
-        if taken:
-            self.remove()
-            raise ValueError(_name_taken(taken[0]))
-
-    def remove(self) -> None:
-        """Leaves the model as it was."""
-        self._run = None  # a frame keeps all its variables alive
-        if vars(self._model).get("compute_loss") is self:
-            vars(self._model).pop("compute_loss")
-            vars(self._model).update(self._kept)
-        remove_metrics(self._model, self._container)
-        remake_functions(self._model)
-
-    def _reset(self) -> None:
-        """Keras resets the metrics when an epoch or evaluation begins: does our `fit` still run?"""
-        if not _is_running(self._run):  # it ended in an exception, and this is another
-            self.remove()
-        for part in self._parts:
-            part.reset_state()
 
 
 def _run() -> FrameType | None:
     """The frame of the `fit` or `evaluate` whose callbacks begin."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_name in ("_run", "on_train_begin", "on_test_begin"):
+    while frame is not None and frame.f_code.co_name in (
+        "_run",
+        "_begin",
+        "on_train_begin",
+        "on_test_begin",
+    ):
         frame = frame.f_back
     return frame
-
-
-def _is_running(run: FrameType | None) -> bool:
-    frame = inspect.currentframe()
-    while frame is not None and frame is not run:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _no_model(model: Any) -> str:
@@ -318,25 +275,9 @@ def _wrong_length(received: int, expected: int) -> str:
     )
 
 
-def _second() -> str:
+def _other_loss(model: Any, logged: str, parts: str) -> str:
     return _validation.error(
-        "A model's loss is split by one `PenaltySplit`.",
-        "a second one in the same `fit` or `evaluate`",
-        "Pass one PenaltySplit only.",
-    )
-
-
-def _went_past(model: Any) -> str:
-    return _validation.error(
-        "`PenaltySplit` acts through `model.compute_loss` and the metrics of the model.",
-        f"{type(model).__name__}, whose train_step does not call it or returns other logs",
-        "Call self.compute_loss and return self.get_metrics_result() in train_step.",
-    )
-
-
-def _name_taken(name: str) -> str:
-    return _validation.error(
-        "`PenaltySplit` logs `data_loss` and `penalty`.",
-        f"a model with a metric named {name}",
-        "Rename the metric.",
+        "`PenaltySplit` needs the mean of what `compute_loss` returns as loss in the logs.",
+        f"{type(model).__name__} with {logged}, and data_loss + penalty = {parts}",
+        "Log what self.compute_loss returns, or drop PenaltySplit.",
     )

@@ -1,11 +1,19 @@
-"""The losses of a model, read once in a step, and metrics added to one that is compiled."""
+"""The penalties that a step evaluates, and metrics added to a model that is compiled."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+
+from l2keras._keras.variables import sublayers
+
+Collect = Callable[[Sequence[Any]], list[Any]]
+
+_COLLECT: ContextVar[Collect | None] = ContextVar("collect", default=None)
+_READ = "_get_regularization_losses"
 
 
 def penalized(model: Any) -> list[Any]:
@@ -13,39 +21,46 @@ def penalized(model: Any) -> list[Any]:
     return [variable for variable in model.trainable_weights if variable.regularizer is not None]
 
 
-class _Losses:
-    """Stands for `values` until the first read of `model.losses`, which tests its truth."""
-
-    def __init__(self, model: Any, values: list[Any]) -> None:
-        self.values = values
-        self.were_read = False
-        self._model = model
-
-    def __bool__(self) -> bool:
-        self.were_read = True
-        vars(self._model)["_losses_override"] = self.values
-        return bool(self.values)
-
-
-def note_read(model: Any) -> None:
-    """Tells `losses_once` that the penalty was added up, though not from `model.losses`."""
-    bool(model._losses_override)
-
-
 @contextmanager
-def losses_once(model: Any) -> Iterator[_Losses]:
-    """`model.losses`, evaluated once: inside the block Keras reads these values, if any."""
-    kept = model._losses_override  # of JAX's step, which has evaluated them already
-    losses = _Losses(model, list(kept or model.losses))
-    vars(model)["_losses_override"] = losses
+def collected(collect: Collect) -> Iterator[None]:
+    """Inside the block `collect` gets the penalties that are evaluated, and may replace them."""
+    token = _COLLECT.set(collect)
     try:
-        yield losses
+        yield
     finally:
-        vars(model)["_losses_override"] = kept
+        _COLLECT.reset(token)
+
+
+def evaluated(penalties: Sequence[Any]) -> list[Any]:
+    """Reports penalties to the block of `collected`, if there is one."""
+    collect = _COLLECT.get()
+    return list(penalties) if collect is None else collect(penalties)
+
+
+def watch(model: Any) -> list[Any]:
+    """Reports the penalties of every read of `losses`, of the model or of a layer inside it.
+
+    Returns:
+        The layers, for `unwatch`.
+    """
+    layers = [layer for layer in sublayers(model) if _READ not in vars(layer)]
+    for layer in layers:
+        vars(layer)[_READ] = _reporting(getattr(layer, _READ))
+    return layers
+
+
+def unwatch(layers: Sequence[Any]) -> None:
+    """Leaves the layers as they were."""
+    for layer in layers:
+        vars(layer).pop(_READ, None)
+
+
+def _reporting(read: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
+    return lambda: evaluated(read())
 
 
 def add_metrics(model: Any, metrics: Sequence[Any]) -> Any:
-    """Adds metrics to a compiled model and returns their container, for `remove_metrics`.
+    """Makes a container of metrics and adds it to a compiled model.
 
     The container is one of those in which EarlyStopping looks up a metric's direction.
     """
@@ -54,6 +69,11 @@ def add_metrics(model: Any, metrics: Sequence[Any]) -> Any:
     container.result = container.get_result
     model._metrics.append(container)
     return container
+
+
+def add_container(model: Any, container: Any) -> None:
+    """Adds a container again that `remove_metrics` took out."""
+    model._metrics.append(container)
 
 
 def remove_metrics(model: Any, container: Any) -> None:
