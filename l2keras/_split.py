@@ -98,8 +98,9 @@ class Split:
         step.penalties.clear()
         # A tf.function evaluates penalties while it is traced only.
         if share is None or hasattr(self._compute_loss, "get_concrete_function"):
-            share = None
-            self.problem = unknown(self._model)
+            self.problem, share = unknown(self._model), None
+        elif step.losses > 1:
+            self.problem, share = self._not_once("step", step.losses), None
         self._update(loss, share, _samples(args, kwargs))
         return loss
 
@@ -162,8 +163,10 @@ class Split:
 
     def _check(self, kind: str, losses: int) -> None:
         if losses != 1:
-            name = f"{type(self._model).__name__}, whose {kind}_step"
-            self.problem = _not_once(name, losses)
+            self.problem = self._not_once(f"{kind}_step", losses)
+
+    def _not_once(self, step: str, losses: int) -> str:
+        return _not_once(f"{type(self._model).__name__}, whose {step}", losses)
 
 
 def split_for(model: Any, *, in_fit: bool) -> Split:

@@ -182,10 +182,8 @@ class PenaltySplit(keras.callbacks.Callback):
         if self._split is None or logs is None:
             return
         self._split.check_names()
-        for prefix in ("", "val_"):
-            names = [f"{prefix}{name}" for name in ("loss", "data_loss", "penalty")]
-            if all(name in logs for name in names):
-                self._check(names[0], *(float(logs[name]) for name in names))
+        self._check(logs, "")
+        self._check(logs, "val_")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leaves the model as it was."""
@@ -196,6 +194,7 @@ class PenaltySplit(keras.callbacks.Callback):
         """Leaves the model as it was, after an `evaluate` of its own."""
         if not self._in_fit:
             self._raise_problem()
+            self._check(logs or {}, "")
             self._end()
 
     def _begin(self, *, in_fit: bool) -> None:
@@ -205,14 +204,21 @@ class PenaltySplit(keras.callbacks.Callback):
         split.begin(run)
         self._split, self._in_fit = split, in_fit
 
-    def _check(self, name: str, loss: float, data_loss: float, penalty: float) -> None:
+    def _check(self, logs: dict[str, Any], prefix: str) -> None:
         """Raises where loss = data_loss + penalty does not hold; a loss of nan says nothing."""
+        names = [f"{prefix}{name}" for name in ("loss", "data_loss", "penalty")]
+        if not any(name in logs for name in (names if prefix else [*names, *logs])):
+            return  # an epoch without validation
+        if names[1] not in logs or names[2] not in logs:
+            self._fail(_other_logs(self.model, logs))
+        loss, data_loss, penalty = (float(logs.get(name, math.nan)) for name in names)
         tolerance = 1e-3 if keras.config.floatx() in ("float32", "float64") else 0.1
         rounding = tolerance * (abs(loss) + abs(data_loss) + abs(penalty))
         if math.isfinite(loss) and math.isnan(penalty):
             self._fail(unknown(self.model))
         if math.isfinite(loss) and not abs(loss - data_loss - penalty) <= rounding:
-            self._fail(_other_loss(self.model, f"{name}={loss:g}", f"{data_loss:g} + {penalty:g}"))
+            parts = f"{names[0]}={loss:g}", f"{data_loss:g} + {penalty:g}"
+            self._fail(_other_loss(self.model, *parts))
 
     def _raise_problem(self) -> None:
         if self._split is not None and self._split.problem is not None:
@@ -272,6 +278,14 @@ def _wrong_length(received: int, expected: int) -> str:
         f"`trainable_variables` must have {expected} values, as `model.trainable_variables` has.",
         f"{received} values",
         "Pass the list that `model.stateless_call` takes.",
+    )
+
+
+def _other_logs(model: Any, logs: dict[str, Any]) -> str:
+    return _validation.error(
+        "`PenaltySplit` needs the metrics of the model in the logs.",
+        f"{type(model).__name__}, whose train_step or metrics leave them out: {', '.join(logs)}",
+        "Return self.get_metrics_result() and extend super().metrics, or drop PenaltySplit.",
     )
 
 
