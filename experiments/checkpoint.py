@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import keras
 import numpy as np
+
+from experiments import durable
+from experiments.naming import component
+
+# The endings of the files of a run that is trained alone, and at once with others.
+ALONE, TOGETHER = "state", "together.state"
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,18 @@ class Progress:
         return max((len(values) for values in self.history.values()), default=0)
 
 
-def path_of(folder: Path, run_id: str, ending: str = "state") -> Path:
+def path_of(folder: Path, run_id: str, ending: str = ALONE) -> Path:
     """The file for a run. Trained at once with others, it has another form, thus another ending."""
-    return folder / "checkpoints" / f"{run_id}.{ending}"
+    return folder / "checkpoints" / f"{component(run_id)}.{ending}"
 
 
 def remove(folder: Path, run_id: str) -> None:
-    """Removes what is kept of a run that is over, whichever way earlier launches trained it."""
-    for path in path_of(folder, run_id).parent.glob(f"{run_id}.*"):
-        path.unlink(missing_ok=True)
+    """Removes what is kept of a run that is over, whichever way earlier launches trained it.
+
+    Damaged files stay.
+    """
+    for ending in (ALONE, TOGETHER):
+        path_of(folder, run_id, ending).unlink(missing_ok=True)
 
 
 def save(path: Path, model: Any, progress: Progress) -> None:
@@ -55,11 +63,12 @@ def save(path: Path, model: Any, progress: Progress) -> None:
 
 def load(path: Path, model: Any) -> Progress | None:
     """Gives a compiled model, just built, the state that `save` has written; None without one."""
-    found = read(path)
+    variables = _variables(model)
+    found = read(path, [tuple(variable.shape) for variable in variables])
     if found is None:
         return None
     arrays, progress = found
-    for variable, array in zip(_variables(model), arrays, strict=True):
+    for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return progress
 
@@ -67,31 +76,53 @@ def load(path: Path, model: Any) -> Progress | None:
 def write(path: Path, arrays: Sequence[np.ndarray], progress: Progress) -> None:
     """Writes arrays and how far a run has come; a kill in the middle leaves what was there."""
     about = {
+        "file": path.name,  # the state of another run under this name is noticed
         "history": progress.history,
         "seconds": progress.seconds,
         "arrays": [(array.dtype.name, array.shape) for array in arrays],
     }
-    new = path.with_suffix(".new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new.open("wb") as file:  # one line and raw bytes: a third of the time of np.savez
-        file.write(json.dumps(about).encode() + b"\n")
-        file.writelines(array.tobytes() for array in arrays)
-    os.replace(new, path)
+    # One line and raw bytes: a third of the time of np.savez.
+    durable.write(path, [json.dumps(about).encode() + b"\n", *map(_bytes, arrays)])
 
 
-def read(path: Path) -> tuple[list[np.ndarray], Progress] | None:
-    """What `write` has written; None where there is nothing."""
+def read(
+    path: Path, shapes: Sequence[tuple[int, ...]] = ()
+) -> tuple[list[np.ndarray], Progress] | None:
+    """What `write` has written; None where there is nothing that the run can go on from.
+
+    A damaged file, another run's or one whose first arrays do not have these `shapes`, is renamed,
+    and one line says so.
+    """
     if not path.exists():
         return None
-    with path.open("rb") as file:
-        about = json.loads(file.readline())
-        arrays = [_array(file, np.dtype(name), shape) for name, shape in about["arrays"]]
-    return arrays, Progress(about["history"], about["seconds"])
+    try:
+        return _decoded(path, shapes)
+    except durable.Damaged as error:
+        aside = durable.set_aside(path)
+        durable.warn(f"{path} is damaged: {error}. It is now {aside.name}; the run begins anew.")
+        return None
 
 
-def _array(file: BinaryIO, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray:
-    size = dtype.itemsize * math.prod(shape)
-    return np.frombuffer(bytearray(file.read(size)), dtype).reshape(shape)
+def _decoded(path: Path, shapes: Sequence[tuple[int, ...]]) -> tuple[list[np.ndarray], Progress]:
+    content = durable.read(path)
+    start = content.find(b"\n") + 1
+    try:
+        about = json.loads(content[:start])
+        name, progress = about["file"], Progress(about["history"], about["seconds"])
+        arrays, view = [], memoryview(content)
+        for dtype, shape in about["arrays"]:
+            size = np.dtype(dtype).itemsize * math.prod(shape)
+            arrays.append(np.frombuffer(view[start : start + size], dtype).reshape(shape))
+            start += size
+    except (ValueError, KeyError, TypeError) as error:
+        raise durable.Damaged("it is no checkpoint") from error
+    if name != path.name or [array.shape for array in arrays[: len(shapes)]] != list(shapes):
+        raise durable.Damaged("it is the checkpoint of another run")
+    return arrays, progress
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _variables(model: Any) -> Sequence[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from experiments.durable import sync
 
 PREFIX = "sqlite:///"
 
@@ -44,7 +45,7 @@ def create(file: Path | None, migrate: Callable[[str], Any]) -> None:
     with one_sync(new):
         migrate(f"{PREFIX}{new}")
     new.replace(file)
-    _sync(file.parent)  # its new name
+    sync(file.parent)  # its new name
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def one_sync(database: Path) -> Iterator[None]:
         yield
     finally:
         event.remove(Engine, "connect", hurry)
-    _sync(database)
+    sync(database)
 
 
 def _is_of(connection: Any, database: Path) -> bool:
@@ -75,12 +76,3 @@ def _is_of(connection: Any, database: Path) -> bool:
         return False
     files = {name: file for _, name, file in connection.execute("PRAGMA database_list")}
     return Path(files["main"]).resolve() == database.resolve()  # "" where it is in memory
-
-
-def _sync(path: Path) -> None:
-    """Returns when a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from experiments.naming import component
+
 # Where a run is recorded and what it shows does not change what it computes.
 NEUTRAL = ("tracking.", "training.progress", "rerun")
 
@@ -69,4 +71,4 @@ def is_claimed(folder: Path, name: str) -> bool | None:
 
 
 def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.lock"
+    return folder / f"{component(name)}.lock"

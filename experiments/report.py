@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import findings, progress, provenance, records, study, study_page, views
+from experiments import findings, naming, progress, provenance, records, study, study_page, views
 from experiments.records import Record, StudyError
 from experiments.schema import ConfigError
 from experiments.study import Study
@@ -79,7 +79,7 @@ def write(
 
 def default_folder(store: Store) -> Path:
     """Beside the store if that is a file, else in runs/."""
-    return store.folder.parent / "report" / _name(store)
+    return store.folder.parent / "report" / naming.component(_name(store))
 
 
 def _name(store: Store) -> str:

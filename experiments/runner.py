@@ -44,11 +44,14 @@ class Runner:
 
     def resume(self) -> None:
         """Takes up the state that is kept, if there is one."""
-        found = checkpoint.read(self.checkpoint_path) if self.checkpoint_path else None
+        if self.checkpoint_path is None:
+            return
+        state = self.trained.state
+        shapes = [array.shape for array in (*state.trainable, *state.other)]
+        found = checkpoint.read(self.checkpoint_path, shapes)
         if found is None:
             return
         arrays, progress = found
-        state = self.trained.state
         ends = len(state.trainable), len(state.trainable) + len(state.other)
         self.trained.state = State(arrays[: ends[0]], arrays[ends[0] : ends[1]], arrays[ends[1] :])
         self.history = progress.history

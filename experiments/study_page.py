@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiments import (
     study_plots,
     study_timescales,
 )
+from experiments.naming import component
 from experiments.page import FigureOnPage, render
 from experiments.records import Record
 from experiments.study import Cell, Setting, Study
@@ -123,7 +123,7 @@ def _timescales(study: Study, folder: Path) -> Iterator[FigureOnPage]:
 
 
 def _figures(setting: Setting, histories: Histories, folder: Path) -> Iterator[FigureOnPage]:
-    suffix = re.sub(r"[^\w.-]+", "_", f" {setting.label}") if setting.label else ""
+    suffix = f"_{component(setting.label)}" if setting.label else ""
     leaders = setting.leaders
     if any(difference.interval.n for _, _, difference in findings.pairs(setting)):
         yield FigureOnPage(

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from experiments.runner import Runner
     from experiments.together import OnEpoch, Together
 
-# The ending of what is kept of a run; in a group it has another form.
-ALONE, TOGETHER = "state", "together.state"
-
 
 @dataclass
 class _Seat:
@@ -103,6 +100,8 @@ def _train_seats(seats: Sequence[_Seat]) -> None:
     """Trains what no one else does; whatever it raises, runs may be open."""
     config = seats[0].config
     device_name = device.set_up(config)
+    from experiments.checkpoint import ALONE, TOGETHER
+
     store = tracking.opened(config.tracking.uri, config.tracking.study, patient=True)
     signals.check()
     unsettled = _unsettled(store, seats)
@@ -147,7 +146,8 @@ def _kept(store: Store, seat: _Seat) -> str | None:
     run_id = ledger.resumable(seat.entries, seat.config.rerun)
     if run_id is None:
         return None
-    paths = {how: checkpoint.path_of(store.folder, run_id, how) for how in (ALONE, TOGETHER)}
+    endings = (checkpoint.ALONE, checkpoint.TOGETHER)
+    paths = {how: checkpoint.path_of(store.folder, run_id, how) for how in endings}
     left = [how for how, path in paths.items() if path.exists()]
     return max(left, key=lambda how: paths[how].stat().st_mtime, default=None)
 
@@ -219,7 +219,8 @@ def _start(seat: _Seat, runner: Runner, together: Together, device_name: str) ->
     try:
         record_start(run, seat.node, seat.config, device_name)
         run.log_decay(together.audit(runner))
-        runner.checkpoint_path = checkpoint.path_of(run.store.folder, run.id, TOGETHER)
+        kept = checkpoint.path_of(run.store.folder, run.id, checkpoint.TOGETHER)
+        runner.checkpoint_path = kept
         runner.resume()
     except Exception as error:
         seat.fail(error)

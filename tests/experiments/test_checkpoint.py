@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments import checkpoint, cli, durable
+from experiments.checkpoint import Progress
 from experiments.data import load_data
 from experiments.trial import TrialResult, run_trial
 from tests.support.runs import Compose
@@ -80,4 +81,86 @@ def test_a_run_that_had_ended_is_not_trained_again(composed: Compose, tmp_path: 
     again = trained(composed, SETTINGS["mlp"], checkpoint_path=path)
     assert again.history == first.history
     for ours, theirs in zip(again.model.get_weights(), first.model.get_weights(), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def a_checkpoint(path: Path) -> bytes:
+    """Two arrays after two epochs."""
+    arrays = [np.array([[0.5, -2.0]], "float32"), np.arange(3)]
+    checkpoint.write(path, arrays, Progress({"loss": [1.0, 0.25]}, 7.0))
+    return path.read_bytes()
+
+
+def damages(whole: bytes) -> dict[str, bytes]:
+    """Every byte with one bit flipped, every shorter file, and files that are something else."""
+    flipped = {
+        f"bit {i % 8} of byte {i}": whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :]
+        for i in range(len(whole))
+    }
+    shorter = {f"{length} bytes": whole[:length] for length in range(len(whole))}
+    others = {
+        "longer": whole + b"\0",
+        "without a checksum": whole.partition(b"\n")[2],
+        "noise": b"noise\n",
+    }
+    return {**flipped, **shorter, **others}
+
+
+def test_no_damage_is_overlooked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each damage is named in one line, the file is renamed, and there is nothing to go on from."""
+    path = tmp_path / "run.state"
+    whole = a_checkpoint(path)
+    arrays, progress = checkpoint.read(path) or pytest.fail("there is a checkpoint")
+    assert [array.tolist() for array in arrays] == [[[0.5, -2.0]], [0, 1, 2]]
+    assert progress == Progress({"loss": [1.0, 0.25]}, 7.0)
+    for what, content in damages(whole).items():
+        path.write_bytes(content)
+        assert checkpoint.read(path) is None, what
+        assert not path.exists()
+        aside = tmp_path / "run.state.damaged1"
+        assert aside.read_bytes() == content
+        assert capsys.readouterr().err == (
+            f"warning: {path} is damaged: its length or checksum is wrong. "
+            "It is now run.state.damaged1; the run begins anew.\n"
+        )
+        aside.unlink()
+
+
+def test_what_is_whole_but_not_of_this_run_is_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another run's file, weights of other shapes, and no checkpoint at all."""
+    path = tmp_path / "run.state"
+    path.write_bytes(a_checkpoint(tmp_path / "other.state"))
+    assert checkpoint.read(path) is None
+    a_checkpoint(path)
+    assert checkpoint.read(path, [(1, 2), (4,)]) is None
+    for content in (b"", b"[]\n", b'{"file": "run.state"}\n', b"\xff\n"):
+        durable.write(path, [content])
+        assert checkpoint.read(path) is None
+    assert len(capsys.readouterr().err.splitlines()) == 6
+    assert len(list(tmp_path.glob("run.state.damaged*"))) == 6
+
+
+def test_a_damaged_file_outlives_its_run(tmp_path: Path) -> None:
+    """What a run that is over leaves behind is what was set aside, and no other run's state."""
+    for ending in (checkpoint.ALONE, checkpoint.TOGETHER):
+        a_checkpoint(checkpoint.path_of(tmp_path, "run", ending))
+    a_checkpoint(checkpoint.path_of(tmp_path, "run2"))
+    damaged = checkpoint.path_of(tmp_path, "run", "state.damaged1")
+    damaged.touch()
+    checkpoint.remove(tmp_path, "run")
+    assert sorted(damaged.parent.iterdir()) == [damaged, checkpoint.path_of(tmp_path, "run2")]
+
+
+def test_a_damaged_checkpoint_costs_no_bit(composed: Compose, tmp_path: Path) -> None:
+    """The run begins anew and ends as one that was never interrupted."""
+    path = tmp_path / "run.state"
+    whole = trained(composed, SETTINGS["mlp"], checkpoint_path=path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 4
+    path.write_bytes(content)
+    again = trained(composed, SETTINGS["mlp"], checkpoint_path=path)
+    assert again.history == whole.history
+    for ours, theirs in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
         assert np.array_equal(ours, theirs)
