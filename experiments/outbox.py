@@ -7,6 +7,7 @@ when the run is over goes into a file, from which `python -m experiments.upload`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -17,8 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments import durable
+from experiments.durable import Damaged
+
 # One operation: its kind and what JSON can hold. Kinds: metrics ([[key, value, ms, step], ...]),
-# params and tags ({key: text}), text ([artifact, text]), file ([path, folder]), status (text).
+# params and tags ({key: text}), text ([artifact, text]), status (text), and file ([name in the
+# spool, artifact folder or null, its SHA-256]).
 Operation = tuple[str, Any]
 Write = Callable[[Sequence[Operation]], None]
 
@@ -88,8 +93,7 @@ class Outbox:
         self._wake.set()
         left = self._snapshot()
         if left:
-            self._spill.parent.mkdir(parents=True, exist_ok=True)
-            self._spill.write_text("".join(json.dumps(line) + "\n" for line in left))
+            durable.write(self._spill, [json.dumps(line).encode() + b"\n" for line in left])
         return not left
 
     def _snapshot(self) -> list[Operation]:
@@ -128,9 +132,82 @@ class Outbox:
         return False
 
 
+def spool_of(spill: Path) -> Path:
+    """The folder of the files among the operations that `close` has written to `spill`."""
+    return spill.with_suffix("")
+
+
 def read_spill(path: Path) -> list[Operation]:
-    """The operations in a file that `close` has written."""
-    return [(kind, content) for kind, content in map(json.loads, path.read_text().splitlines())]
+    """The operations in a file that `close` has written.
+
+    Raises:
+        Damaged: the file, or one in its spool, is not what was written, or no run writes such.
+    """
+    if path.suffix != ".jsonl":
+        raise Damaged("its name is not RUN_ID.jsonl")
+    try:
+        lines = durable.read(path).decode().splitlines()
+        operations = [(kind, content) for kind, content in map(json.loads, lines)]
+    except durable.Damaged:
+        raise
+    except (ValueError, TypeError) as error:
+        raise Damaged("it holds no operations") from error
+    for operation in operations:
+        if not _is_valid(operation):
+            raise Damaged(f"no run writes an operation such as {str(operation)[:80]}")
+        if operation[0] == "file":
+            spooled(spool_of(path), operation[1][0], operation[1][2])
+    return operations
+
+
+def spooled(spool: Path, name: str, digest: str) -> Path:
+    """The path of a file that waits in `spool`.
+
+    Raises:
+        Damaged: it is another file than the one that was put there, or lies elsewhere.
+    """
+    path = spool / name
+    if path.resolve() != spool.parent.resolve() / spool.name / name:
+        raise Damaged(f"{path} is no file of its own")
+    if not path.is_file() or digest_of(path) != digest:
+        raise Damaged(f"{path} is missing, or its checksum is wrong")
+    return path
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_valid(operation: Operation) -> bool:
+    """Whether a run writes such an operation, into its own artifacts and from its own files."""
+    match operation:
+        case "metrics", [*rows]:
+            return all(_is_metric(row) for row in rows)
+        case "params" | "tags", dict(texts):
+            return all(isinstance(text, str) for text in texts.values())
+        case "text", [str(name), str()]:
+            return _is_inside(name)
+        case "file", [str(name), None, str()]:
+            return _is_inside(name)
+        case "file", [str(name), str(folder), str()]:
+            return _is_inside(name) and _is_inside(folder)
+        case "status", "FINISHED" | "FAILED" | "KILLED":
+            return True
+    return False
+
+
+def _is_metric(row: Any) -> bool:
+    match row:
+        case [str(), int() | float(), int(), int()]:
+            return True
+    return False
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name, joined to a folder, names something in it, on any system."""
+    parts = name.split("/")
+    return not set(parts) & {"", ".", ".."} and not set(name) & set("\\:\0")
 
 
 @dataclass

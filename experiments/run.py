@@ -6,12 +6,13 @@ import json
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import saving, signals
+from experiments import outbox, saving, signals
 from experiments.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ class Run:
         self.store = store
         self.id = run_id
         self.final_status = "FINISHED"  # where no exception ends it
-        self.spill = store.folder / "unsent" / f"{run_id}.jsonl"
-        self._spool = store.folder / "unsent" / run_id
+        self.spill = store.spill(run_id)
+        self._launch = uuid.uuid4().hex  # what an earlier launch has left stays as it is
+        self._files = 0
         self._params: set[str] = set(known.data.params) if known else set()
         self._steps = {k: _steps(store, run_id, k) for k in known.data.metrics} if known else {}
         self._outbox = Outbox(lambda operations: store.write(run_id, operations), self.spill)
@@ -57,10 +59,9 @@ class Run:
 
     def log_model(self, model: Any) -> None:
         """Writes a Keras model as model.keras."""
-        path = self._spool / "model.keras"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        saving.save(model, path)
-        self.log_file(path)
+        name = self._spooled("model.keras")
+        saving.save(model, self._spool / name)
+        self._put_file(name, None)
 
     def log_text(self, text: str, artifact: str) -> None:
         self._outbox.put("text", [artifact, text])
@@ -81,8 +82,24 @@ class Run:
         self.log_dict(report.to_dict(), "decay_audit.json")
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Writes a file; it must stay where it is until `flush` or the end of the run."""
-        self._outbox.put("file", [str(path), folder])
+        """Writes a copy of a file as it is now."""
+        name = self._spooled(path.name)
+        shutil.copyfile(path, self._spool / name)
+        self._put_file(name, folder)
+
+    @property
+    def _spool(self) -> Path:
+        return outbox.spool_of(self.spill)
+
+    def _spooled(self, file: str) -> str:
+        """A new name in the spool; its folder is there."""
+        self._files += 1
+        folder = Path(self._launch, str(self._files))
+        (self._spool / folder).mkdir(parents=True)
+        return (folder / file).as_posix()
+
+    def _put_file(self, name: str, folder: str | None) -> None:
+        self._outbox.put("file", [name, folder, outbox.digest_of(self._spool / name)])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self._outbox.put("tags", dict(tags))
@@ -100,7 +117,9 @@ class Run:
         with signals.held():
             sent = self._outbox.close(("status", status), _or_default(patience), signals.requested)
         if sent:
-            shutil.rmtree(self._spool, ignore_errors=True)
+            shutil.rmtree(self._spool / self._launch, ignore_errors=True)
+            with suppress(OSError):  # it is not there, or not empty
+                self._spool.rmdir()
             return
         print(
             f"The store did not take everything of run {self.id} ({self._outbox.trouble}). "

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from experiments import database, outbox, provenance, run, signals
+from experiments.naming import component
 from experiments.outbox import Rejected
 from experiments.outcome import describe
 from experiments.paths import RUNS
@@ -191,23 +192,35 @@ class Store:
             self.client.delete_tag(run_id, tag)  # of the launch before
         return Run(self, run_id, known=found)
 
-    def write(self, run_id: str, operations: Sequence[outbox.Operation]) -> None:
+    def spill(self, run_id: str) -> Path:
+        """The file for what could not be sent of a run."""
+        return self.folder / "unsent" / f"{component(run_id)}.jsonl"
+
+    def write(
+        self, run_id: str, operations: Sequence[outbox.Operation], spill: Path | None = None
+    ) -> None:
         """Writes operations of an outbox; for metrics and params, twice is as good as once.
+
+        Args:
+            run_id: MLflow's.
+            operations: In order.
+            spill: Where they come from, with their files beside it; by default `self.spill`.
 
         Raises:
             Rejected: the store will never take them.
         """
         from mlflow.exceptions import MlflowException
 
+        spool = outbox.spool_of(spill or self.spill(run_id))
         try:
             with _WRITING:
-                self._write(run_id, outbox.merged(operations))
+                self._write(run_id, outbox.merged(operations), spool)
         except MlflowException as error:
             if error.error_code in _FINAL:
                 raise Rejected(f"The store refuses what is written: {error}") from error
             raise
 
-    def _write(self, run_id: str, batch: outbox.Batch) -> None:
+    def _write(self, run_id: str, batch: outbox.Batch, spool: Path) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         # The newest first: MLflow keeps the latest of each, and writes it over with a later one.
@@ -221,11 +234,11 @@ class Store:
             )
             metrics, params, tags = metrics[800:], params[100:], tags[100:]
         if batch.texts or batch.files:
-            self._write_artifacts(run_id, batch)
+            self._write_artifacts(run_id, batch, spool)
         if batch.status is not None:
             self.client.set_terminated(run_id, batch.status)
 
-    def _write_artifacts(self, run_id: str, batch: outbox.Batch) -> None:
+    def _write_artifacts(self, run_id: str, batch: outbox.Batch, spool: Path) -> None:
         """Where they go, the client asks the store in every run, which reads all of the run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -239,8 +252,8 @@ class Store:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(text, encoding="utf-8")
                 artifacts.log_artifacts(folder)
-        for file, place in batch.files:
-            artifacts.log_artifact(file, place)
+        for name, place, digest in batch.files:
+            artifacts.log_artifact(str(outbox.spooled(spool, name, digest)), place)
 
 
 def opened(uri: str | None, study: str, *, patient: bool = False) -> Store:

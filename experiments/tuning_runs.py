@@ -82,7 +82,6 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
             path = Path(folder) / f"{figure.name}.png"
             path.write_bytes(figure.png)
             parent.log_file(path)
-        parent.flush()  # before the folder goes
 
 
 def row(trial: Tried) -> list[str]:

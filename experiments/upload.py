@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.outbox import Rejected, read_spill
+from experiments import durable
+from experiments.durable import Damaged
+from experiments.outbox import Rejected, read_spill, spool_of
 from experiments.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -17,18 +18,45 @@ if TYPE_CHECKING:
 
 
 def upload(store: Store, path: Path) -> None:
-    """Writes the operations of the file to the run that it is named after; removes the file."""
-    store.write(path.stem, read_spill(path))
+    """Writes the operations of the file to the run that it is named after; removes the file.
+
+    Raises:
+        Damaged: nothing of it has been sent.
+    """
+    operations = read_spill(path)
+    store.write(path.stem, operations, path)
     path.unlink(missing_ok=True)
-    shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # the files among them
+    for kind, content in operations:
+        if kind == "file":
+            _remove(spool_of(path), content[0])
+
+
+def _remove(spool: Path, name: str) -> None:
+    """Removes a file of the spool, and the folders that are empty then."""
+    with suppress(OSError):
+        (spool / name).unlink()
+        for folder in (*(spool / name).parents,)[: len(Path(name).parts)]:
+            folder.rmdir()
 
 
 def send_pending(store: Store) -> None:
     """Sends what earlier runs have left, as far as it is this store's and it takes it."""
     for path in sorted((store.folder / "unsent").glob("*.jsonl")):
-        with suppress(Exception):  # it stays where it is
+        try:
             upload(store, path)
             print(f"sent what was left of run {path.stem}", file=sys.stderr)
+        except Damaged as error:
+            _set_aside(path, error)
+        except Exception:  # it stays where it is
+            continue
+
+
+def _set_aside(path: Path, error: Damaged) -> None:
+    with suppress(OSError):
+        if spool_of(path).is_dir() and not spool_of(path).is_symlink():
+            durable.set_aside(spool_of(path))
+        aside = durable.set_aside(path)
+        durable.warn(f"{path} is damaged: {error}. It is now {aside.name} and is not sent.")
 
 
 def main(arguments: list[str] | None = None) -> int:
