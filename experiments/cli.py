@@ -21,7 +21,7 @@ from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import launchers, provenance, schema, typed_values
+from experiments import composing, credentials, launchers, schema, typed_values
 from experiments.data import check_data_config, input_kind
 from experiments.fits import check_fits
 from experiments.optimizers import check_optimizer_config
@@ -45,6 +45,7 @@ SYNONYMS = {
 
 def register(name: str, config: type[schema.Config], module: str) -> None:
     """Makes the typed config and its help known to Hydra, under `<name>_schema`."""
+    composing.install()
     OmegaConf.register_new_resolver("runs", lambda: str(RUNS), replace=True)
     store = ConfigStore.instance()
     store.store(name=f"{name}_schema", node=config)
@@ -177,10 +178,10 @@ def typed(config: DictConfig) -> Any:
 
 
 def recorded(config: DictConfig) -> DictConfig:
-    """A copy of the config for the record, without passwords in its URLs."""
+    """A copy of the config for the record, without passwords in its addresses."""
     config = config.copy()
     if config.tracking.uri is not None:
-        config.tracking.uri = provenance.masked(config.tracking.uri)
+        config.tracking.uri = credentials.masked_address(config.tracking.uri)
     return config
 
 
@@ -206,6 +207,7 @@ def run(main: Callable[[], Any], config: type[schema.Config]) -> NoReturn:
     status that shells give them.
     """
     status: Any = 0
+    credentials.hide(credentials.sealed_override)
     try:
         check_overrides(sys.argv[1:], config)
         main()
@@ -246,5 +248,5 @@ def task(function: Callable[[DictConfig], Any], config: DictConfig) -> Any:
 
 def one_line(error: Exception) -> int:
     """Prints a mistake in the configuration; returns the exit status."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {credentials.masked(str(error))}", file=sys.stderr)
     return 2

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli, comparison
+from experiments import cli, comparison, credentials
 from experiments.comparison import REFERENCE, Arm, ArmResult
 from experiments.paths import RUNS
 from experiments.schema import CompareConfig
@@ -121,7 +121,8 @@ def record_summary(
 
     figures = comparison_page.figures(results, config)
     provenance = {**versions(), "device": device_name, "MLflow run": parent.id}
-    command = shlex.join(["python", "-m", "experiments.compare", *sys.argv[1:]])
+    words = credentials.masked_words(sys.argv[1:])
+    command = shlex.join(["python", "-m", "experiments.compare", *words])
     html = comparison_page.page(results, config, figures, command, provenance)
     rows = [comparison.row(r) for r in comparison.table_order(results, comparison.grid(config))]
     parent.log_table(comparison.COLUMNS, rows, "comparison.json")

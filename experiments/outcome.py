@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from experiments.credentials import masked
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -39,11 +41,11 @@ class Outcome:
     @classmethod
     def of_error(cls, label: str, config_hash: str, error: BaseException) -> Outcome:
         """What an exception makes of a run."""
-        details = "".join(traceback.format_exception(error))
+        details = masked("".join(traceback.format_exception(error)))
         return cls(label, config_hash, "FAILED", failure=describe(error), details=details)
 
 
 def describe(error: BaseException) -> str:
     """An exception in one line of at most 500 characters."""
-    first = str(error).strip().partition("\n")[0]
+    first = masked(str(error)).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}"[:500] if first else type(error).__name__

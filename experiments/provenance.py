@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
 
+from experiments import credentials
 from experiments.paths import PROJECT
 
 
@@ -31,13 +31,8 @@ def tags() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command of this process, as typed but for the passwords in URLs."""
-    return masked(shlex.join(["python", *sys.orig_argv[1:]]))
-
-
-def masked(text: str) -> str:
-    """The text without the passwords in its URLs."""
-    return re.sub(r"(://[^/@:\s]+):[^/@\s]+@", r"\1:...@", text)
+    """The command of this process, as typed but for passwords and tokens."""
+    return shlex.join(["python", *credentials.masked_words(sys.orig_argv[1:])])
 
 
 @functools.cache

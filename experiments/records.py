@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments import credentials
+
 if TYPE_CHECKING:
     from experiments.tracking import Store
 
@@ -101,9 +103,10 @@ def open_study(uri: str | None, study: str | None, parent: str | None = None) ->
     from experiments.tracking import Store, store_uri
 
     address = store_uri(uri)
+    shown = credentials.masked_address(address)
     if address.startswith(_SQLITE) and not Path(address.removeprefix(_SQLITE)).exists():
         raise StudyError(
-            f"The store must exist. Received: {address}. "
+            f"The store must exist. Received: {shown}. "
             "Run `python -m experiments.train` first, or pass --uri."
         )
     any_store = Store(uri, ANY_STUDY)
@@ -114,7 +117,7 @@ def open_study(uri: str | None, study: str | None, parent: str | None = None) ->
         near = difflib.get_close_matches(name, experiments, n=3, cutoff=0.4)
         known = sorted(set(experiments) - {ANY_STUDY})
         hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}."
-        raise StudyError(f"There is no such study in {address}. Received: {name}. {hint}")
+        raise StudyError(f"There is no such study in {shown}. Received: {name}. {hint}")
     return Store(uri, name)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import findings, naming, progress, provenance, records, study, study_page, views
+from experiments import credentials, findings, naming, progress, records, study, study_page, views
 from experiments.records import Record, StudyError
 from experiments.schema import ConfigError
 from experiments.study import Study
@@ -100,16 +100,17 @@ def _own_command(store: Store, parent: str | None) -> str:
     """The command that makes this page again."""
     from experiments.tracking import store_uri
 
-    where = [] if store.uri == store_uri(None) else ["--uri", store.uri]
+    default = credentials.masked_address(store_uri(None))
+    where = [] if store.uri == default else ["--uri", store.uri]
     which = [] if parent is None else ["--parent", parent]
     words = ["python", "-m", "experiments.report", _name(store), *which, *where]
-    return provenance.masked(shlex.join(words))
+    return shlex.join(words)
 
 
 def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
     """What the results depend on beside the configs: commits and versions, each value once."""
     keys = sorted({key for record in trials for key in record.params if key.startswith(VERSIONS)})
-    found = {"store": provenance.masked(uri)}
+    found = {"store": uri}
     for key in ("git_commit", "git_dirty"):
         found[key] = ", ".join(sorted({r.tags[key] for r in trials if key in r.tags}))
     for key in (*keys, "running_backend", "device_name"):
@@ -187,6 +188,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Reads, writes, prints; 2 where there is nothing to read."""
+    if arguments is None:
+        credentials.hide()
     options = parser().parse_args(arguments)
     try:
         store = records.open_study(options.uri, options.study, options.parent)

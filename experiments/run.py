@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -12,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import outbox, saving, signals
+from experiments import credentials, outbox, saving, signals
 from experiments.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ class Run:
         shutil.copyfile(path, self._spool / name)
         self._put_file(name, folder)
 
+    def _trouble(self) -> str:
+        return credentials.masked(str(self._outbox.trouble))
+
     @property
     def _spool(self) -> Path:
         return outbox.spool_of(self.spill)
@@ -121,10 +125,11 @@ class Run:
             with suppress(OSError):  # it is not there, or not empty
                 self._spool.rmdir()
             return
+        spill = shlex.quote(str(self.spill))
         print(
-            f"The store did not take everything of run {self.id} ({self._outbox.trouble}). "
-            f"It is kept. Send it with: python -m experiments.upload {self.spill} "
-            f"--uri {self.store.uri}",
+            f"The store did not take everything of run {self.id} ({self._trouble()}). "
+            f"It is kept. Send it with: python -m experiments.upload {spill} "
+            f"--uri {shlex.quote(self.store.uri)}",
             file=sys.stderr,
         )
         if self._outbox.rejection is not None:

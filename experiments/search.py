@@ -18,6 +18,7 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments import identity
+from experiments.outcome import describe
 from experiments.paths import RUNS
 from experiments.schema import ConfigError, TuneConfig
 from experiments.tuning import LAM, OBJECTIVE, RATE, SQLITE
@@ -98,10 +99,10 @@ def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner
         )
     except Exception as error:  # of SQLAlchemy, of any driver, of optuna
-        why = str(error).strip().partition("\n")[0].rstrip(".")
+        why = describe(error).rstrip(".")
         raise ConfigError(
             "`tune.storage` must be a database that optuna can open. "
-            f"Received: {type(error).__name__}: {why}. "
+            f"Received: {why}. "
             "For PostgreSQL pass postgresql+psycopg2://user@host/database and install psycopg2."
         ) from error
 
@@ -166,7 +167,7 @@ def attempt(
     except Diverged:
         study.tell(trial, math.inf)
     except Exception as error:
-        trial.set_user_attr(_ERROR, f"{type(error).__name__}: {error}".partition("\n")[0][:200])
+        trial.set_user_attr(_ERROR, describe(error)[:200])
         study.tell(trial, state=TrialState.FAIL)
     except BaseException:  # Ctrl-C, SIGTERM, sys.exit
         study.tell(trial, state=TrialState.FAIL)

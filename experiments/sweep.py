@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
 import textwrap
 import threading
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from experiments import ledger, progress, provenance, upload, views
+from experiments import credentials, ledger, progress, provenance, upload, views
 from experiments.outcome import Outcome, describe
 from experiments.run import Run
 from experiments.schema import Config, Rerun, run_label, varying
@@ -195,7 +196,7 @@ def _report(store: Store, parent: Run, hashes: Sequence[str]) -> None:
     except Exception as error:
         print(
             f"No report was made ({describe(error)}). To try again: "
-            f"python -m experiments.report {store.study} --parent {parent.id}",
+            f"python -m experiments.report {shlex.quote(store.study)} --parent {parent.id}",
             file=sys.stderr,
         )
 
@@ -204,8 +205,7 @@ def _show(outcomes: Sequence[Outcome], store: Store, parent: str, rerun: Rerun) 
     """What failed and why, and where the rest is."""
     failed = [outcome for outcome in outcomes if outcome.failed]
     good = sum(outcome.status in ("FINISHED", "SKIPPED") for outcome in outcomes)
-    where = provenance.masked(store.uri)
-    print(f"{good} of {len(outcomes)} runs finished in study {store.study!r} of {where}")
+    print(f"{good} of {len(outcomes)} runs finished in study {store.study!r} of {store.uri}")
     for outcome in (outcome for outcome in outcomes if outcome.status == "RUNNING"):
         print(f"  {progress.line(outcome)}")
     if failed:
@@ -224,7 +224,7 @@ def _show(outcomes: Sequence[Outcome], store: Store, parent: str, rerun: Rerun) 
 
 def show_views(store: Store, parent: str, ui: str = views.LOCAL_UI) -> None:
     """Prints where the UI shows the sweep's runs and charts."""
-    ui = store.uri.rstrip("/") if store.uri.startswith("http") else ui
+    ui = credentials.page(store.uri).rstrip("/") if store.uri.startswith("http") else ui
     for kind in (views.RUNS, views.CHARTS):
         print(f"  {kind}: {views.address(ui, store.experiment_id, parent, kind)}")
 

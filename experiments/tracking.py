@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import threading
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from experiments import database, outbox, provenance, run, signals
+from experiments import credentials, database, outbox, provenance, run, signals
 from experiments.naming import component
 from experiments.outbox import Rejected
 from experiments.outcome import describe
@@ -44,17 +45,21 @@ _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREAD
 def store_uri(configured: str | None) -> str:
     """The configured store, else $MLFLOW_TRACKING_URI, else sqlite in `runs/`; sqlite absolute."""
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT
+    uri = credentials.revealed(uri)
     file = database.path_of(uri)
     return uri if file is None else f"{database.PREFIX}{file.absolute()}"
 
 
 def ui_command(uri: str) -> str:
-    """The command that opens the MLflow UI on the store."""
+    """The command that opens the MLflow UI on the store; whoever types it adds the password."""
+    shown = credentials.masked_address(uri)
     if urlparse(uri).scheme in ("http", "https"):
-        return f"open {uri}"
+        return f"open {credentials.page(uri)}"
     if uri == _DEFAULT and not os.environ.get("MLFLOW_TRACKING_URI"):
         return "make ui"
-    return f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
+    if shown != uri:  # in the arguments of a process everyone could see it
+        return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {sys.executable} -m experiments.ui"
+    return f"{sys.executable} -m mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def patiently(call: Callable[[], Any]) -> Any:
@@ -96,6 +101,7 @@ class Store:
         patient: Whether to wait for a store that does not answer: one that did so before.
 
     Attributes:
+        uri: Its address, masked.
         folder: For what belongs to the runs but not into MLflow: checkpoints, locks, what could
             not be sent. Beside a sqlite database, else in `runs/`; shared by all processes.
 
@@ -105,23 +111,24 @@ class Store:
 
     def __init__(self, uri: str | None, study: str, *, patient: bool = False) -> None:
         client = load_client()
-        self.uri = store_uri(uri)
+        self._address = store_uri(uri)
+        self.uri = credentials.masked_address(self._address)
         self.study = study
         self._artifact_uris: dict[str, str] = {}  # by run
-        file = database.path_of(self.uri)
+        file = database.path_of(self._address)
         self.folder = (file.parent if file else RUNS) / "state"
-        with _told(self.uri), database.creation_lock(file):
+        with _told(self._address), database.creation_lock(file):
             database.create(
                 file, lambda new: client(tracking_uri=new).search_experiments(max_results=1)
             )
-            self.client = client(tracking_uri=self.uri)
+            self.client = client(tracking_uri=self._address)
             get = functools.partial(self._get_or_create, study)
             self.experiment_id: str = patiently(get) if patient else get()
 
     def _get_or_create(self, study: str) -> str:
         experiment = self.client.get_experiment_by_name(study)
         if experiment is None:
-            location = _artifact_location(self.uri)
+            location = _artifact_location(self._address)
             try:
                 return str(self.client.create_experiment(study, artifact_location=location))
             except Exception:  # another process of a server's was faster
@@ -168,7 +175,8 @@ class Store:
             except BaseException as error:
                 with suppress(Rejected):  # which is no reason to leave it RUNNING
                     opened.set_tags({FAILURE_TAG: describe(error)})
-                    opened.log_text(traceback.format_exc(), "traceback.txt")
+                    text = credentials.masked(traceback.format_exc())
+                    opened.log_text(text, "traceback.txt")
                 opened.end("FAILED")
                 raise
             opened.end(opened.final_status)
@@ -244,7 +252,8 @@ class Store:
 
         if run_id not in self._artifact_uris:  # of another process
             self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
-        artifacts = get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.uri)
+        where = self._artifact_uris[run_id]
+        artifacts = get_artifact_repository(where, tracking_uri=self._address)
         if batch.texts:
             with tempfile.TemporaryDirectory() as folder:
                 for name, text in batch.texts.items():
@@ -282,5 +291,5 @@ def _told(uri: str) -> Iterator[None]:
     except Exception as error:
         raise ConfigError(
             "`tracking.uri`, or MLFLOW_TRACKING_URI, must be an MLflow store that answers. "
-            f"Received: {provenance.masked(f'{uri} ({describe(error)})')}."
+            f"Received: {credentials.masked_address(uri)} ({describe(error)})."
         ) from error

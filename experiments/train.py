@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli, identity, progress, provenance, signals
+from experiments import cli, credentials, identity, progress, provenance, signals
 from experiments.outcome import Outcome
 from experiments.schema import Config, run_label
 
@@ -168,6 +168,7 @@ def job(node: DictConfig) -> Outcome:
     from experiments.tracking import store_uri, ui_command
 
     signals.check()
+    credentials.mask_output()  # in the processes of launchers, too
     if HydraConfig.get().mode == RunMode.RUN:
         outcome = train(node)
         print(f"study {node.tracking.study!r}: {ui_command(store_uri(node.tracking.uri))}")

@@ -20,7 +20,7 @@ import hydra
 import optuna
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import cli, presets, search, signals, tracking, tuning, tuning_runs
+from experiments import cli, credentials, presets, search, signals, tracking, tuning, tuning_runs
 from experiments.schema import ConfigError, TuneConfig
 from experiments.search import Tried
 from experiments.tuning import LAM, OBJECTIVE, RATE, SQLITE
@@ -61,7 +61,7 @@ def tune(node: DictConfig) -> float:
 def storage_url(config: TuneConfig) -> str:
     """Where optuna keeps the study: as configured, else a file beside the MLflow store."""
     if config.tune.storage:
-        return config.tune.storage
+        return credentials.revealed(config.tune.storage)
     store = tracking.store_uri(config.tracking.uri)
     return f"{SQLITE}{search.storage_folder(store) / 'optuna.db'}"
 

@@ -8,23 +8,40 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import urlparse
 
-from experiments import records, sweep
+from experiments import credentials, records, sweep
 from experiments.schema import ConfigError
 from experiments.tracking import store_uri
 
 
 def main() -> None:
     """Becomes `mlflow ui` on the store; a tracking server has its own page."""
+    credentials.hide()
     uri = store_uri(None)
     if urlparse(uri).scheme in ("http", "https"):
-        print(f"The store is a tracking server with a page of its own: {uri}")
-        show_newest_sweep(uri)
+        shown = credentials.page(uri)
+        print(f"The store is a tracking server with a page of its own: {shown}")
+        show_newest_sweep(shown)
         return
     show_newest_sweep(address(sys.argv[1:]))
     sys.stdout.flush()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # starts faster
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *sys.argv[1:]]
-    os.execv(sys.executable, command)
+    flags = _without_stores(sys.argv[1:], uri)
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *flags])
+
+
+def _without_stores(flags: Sequence[str], uri: str) -> list[str]:
+    """The flags of `mlflow ui` but for its stores, which become environment variables.
+
+    Every user can list the arguments of a process, and no other one its environment.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--backend-store-uri", default=uri)
+    parser.add_argument("--registry-store-uri")
+    stores, others = parser.parse_known_args(flags)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = credentials.revealed(stores.backend_store_uri)
+    if stores.registry_store_uri:
+        os.environ["MLFLOW_REGISTRY_STORE_URI"] = credentials.revealed(stores.registry_store_uri)
+    return others
 
 
 def address(flags: Sequence[str]) -> str:

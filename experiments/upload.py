@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import durable
+from experiments import credentials, durable
 from experiments.durable import Damaged
 from experiments.outbox import Rejected, read_spill, spool_of
 from experiments.schema import ConfigError
@@ -65,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="RUN_ID.jsonl")
     parser.add_argument("--uri", help="MLflow store; by default as experiments.train chooses it")
     parser.add_argument("--study", default="l2keras", help="any study of that store")
+    if arguments is None:
+        credentials.hide()
     options = parser.parse_args(arguments)
     missing = [str(path) for path in options.files if not path.is_file()]
     if missing:

@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments import cli, device, identity, schema, signals
+from experiments import cli, credentials, device, identity, schema, signals
 from experiments.outcome import Outcome
 from experiments.schema import Config, ConfigError
 from experiments.sweep import Job, Sweep
@@ -131,9 +131,10 @@ def check_together(jobs: Sequence[Job]) -> None:
     for key in ("tracking.uri", "tracking.study", "rerun", "backend"):
         values = {schema.value(job.config, key) for job in jobs}
         if len(values) > 1:
+            shown = sorted(credentials.masked_address(str(one)) for one in values)
             raise ConfigError(
                 f"`{key}` must be the same for all runs of a sweep. "
-                f"Received: {sorted(map(str, values))}. Start a sweep for each."
+                f"Received: {', '.join(shown)}. Start a sweep for each."
             )
 
 

@@ -1,0 +1,58 @@
+"""How Hydra composes a config of the experiments: no secret is in the result.
+
+What Hydra composes it also writes: to .hydra/, multirun.yaml, the pickles of submitit. So a secret
+is masked as soon as it is composed, whether it comes from an argument or a file.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import hydra._internal.hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from experiments import credentials
+
+ADDRESSES = ("tracking.uri", "tune.storage")
+
+
+class MaskingLoader(ConfigLoaderImpl):
+    """Hydra's, with addresses in their masked form."""
+
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        config = super().load_configuration(*args, **kwargs)
+        with read_write(config), open_dict(config):
+            mask(config)
+        credentials.mask_output()
+        return config
+
+
+def install() -> None:
+    """Makes every Hydra of this process compose so; the launchers' processes inherit it."""
+    hydra_internal.ConfigLoaderImpl = MaskingLoader  # type: ignore[attr-defined]
+
+
+def mask(config: DictConfig) -> None:
+    """Replaces the secrets in a composed config by what `credentials.revealed` turns back."""
+    for key in ADDRESSES:
+        group, _, name = key.partition(".")
+        section = config.get(group)
+        raw = OmegaConf.to_container(section).get(name) if section else None  # type: ignore[union-attr]
+        if isinstance(raw, str) and credentials.masked_address(raw) != raw:
+            section[name] = credentials.sealed(section[name])
+    if "hydra" in config:
+        _mask_hydra(config.hydra)
+
+
+def _mask_hydra(config: DictConfig) -> None:
+    for words in (config.overrides.task, config.overrides.hydra):
+        words[:] = [credentials.sealed_override(word) for word in words]
+    config.job.override_dirname = credentials.masked(config.job.override_dirname)
+    for name, value in OmegaConf.to_container(config.job.env_set).items():  # type: ignore[union-attr]
+        if value == credentials.MASK:  # it is in the environment already
+            del config.job.env_set[name]
+        elif isinstance(value, str) and credentials.is_secret(str(name), value):
+            os.environ[str(name)] = config.job.env_set[name]
+            del config.job.env_set[name]

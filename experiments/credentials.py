@@ -1,0 +1,253 @@
+"""Passwords and tokens in addresses: one masked form for whatever is written, printed or listed.
+
+The address itself stays in the environment of the process and of those that it starts, which other
+users cannot read. Configs, files, arguments and messages have the masked form.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+from experiments.schema import ConfigError
+
+MASK = "***"
+_SEALED = "L2KERAS_SEALED"  # environment variable: JSON, masked address to address
+# Environment variables that hold addresses, and those that hold nothing but a secret.
+_ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")
+_BARE = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "PGPASSWORD")
+# Dialects in which a user without a password is a name; elsewhere it may be a token.
+_DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "cockroachdb")
+_NAME = r"[\w.%-]*(?:password|passwd|passphrase|pwd|token|secret|api_?key|access_?key)"
+_QUERY = re.compile(r"pass|pwd|secret|token|key|cred|auth|sig")
+# An address ends where a quote or a space does; a comma before the next scheme ends one, too.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:(?!,[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"<>`])*")
+_ASSIGNMENT = re.compile(
+    rf"\b({_NAME}['\"]?\s*[=:]\s*)(\{{[^}}]*\}}|'[^']*'|\"[^\"]*\"|[^\s;&,'\"]+)", re.IGNORECASE
+)
+_HEADER = re.compile(r"\b((?:Basic|Bearer)\s+)[\w+/=.~-]{6,}")
+_BARE_USER = re.compile(r"(?<![\w/@:])([^\s/:@'\"=]+):(?!//)[^\s'\"]+@(?=[\w.\[-])")
+
+
+def masked_address(address: str) -> str:
+    """The address of a store or a database with "***" in place of what may be secret.
+
+    Where the text can be read in several ways, as with a raw "@" or "/" in a password, more is
+    masked rather than less.
+    """
+    scheme, mark, rest = _split(address)
+    dialect = scheme.lower().partition("+")[0]
+    if not rest.startswith("/") or dialect in ("http", "https"):  # else it has no user
+        user, at, host = rest.rpartition("@")
+        rest = _masked_user(user, dialect in _DATABASES) + at + host
+    path, question, query = rest.partition("?")
+    return scheme + mark + _ASSIGNMENT.sub(rf"\g<1>{MASK}", path) + question + _masked_query(query)
+
+
+def _split(address: str) -> tuple[str, str, str]:
+    """Scheme, "://" and the rest; an address may lack the first two."""
+    scheme, mark, rest = address.partition("://")
+    return (scheme, mark, rest) if mark else ("", "", address)
+
+
+def _masked_user(user: str, is_database: bool) -> str:
+    name, colon, _ = user.partition(":")
+    if not user or not is_database or set(name) & set("/@?"):
+        return MASK if user else ""
+    return f"{name}:{MASK}" if colon else name
+
+
+def _masked_query(query: str) -> str:
+    """Of a query that may hold a secret anywhere, nothing is left from there on."""
+    pieces: list[str] = []
+    hidden = False
+    for piece in query.split("&"):
+        key, equals, _ = piece.partition("=")
+        key = unquote_plus(key).lower()
+        if key == "odbc_connect":
+            return "&".join([*pieces, f"odbc_connect={MASK}"])
+        if equals:
+            hidden = _QUERY.search(key) is not None
+            pieces.append(f"{key}={MASK}" if hidden else _ASSIGNMENT.sub(rf"\g<1>{MASK}", piece))
+        elif not hidden:  # else it belongs to the value before it
+            pieces.append(piece)
+    return "&".join(pieces)
+
+
+def masked(text: str) -> str:
+    """The text without the passwords and tokens in it: those in addresses, and those known."""
+    text = _ADDRESS.sub(lambda found: masked_address(found[0]), text)
+    text = _BARE_USER.sub(rf"\1:{MASK}@", text)
+    text = _ASSIGNMENT.sub(rf"\g<1>{MASK}", text)
+    text = _HEADER.sub(rf"\g<1>{MASK}", text)
+    for secret in _known():
+        text = text.replace(secret, MASK)
+    return text
+
+
+def masked_words(words: Sequence[str]) -> list[str]:
+    """The arguments of a command; an address in one ends where the argument does."""
+    return [masked(_with_address(word, masked_address)) for word in words]
+
+
+def _with_address(word: str, change: Callable[[str], str]) -> str:
+    """The argument with its address changed, be it `ADDRESS` or `--flag=ADDRESS`."""
+    found = re.fullmatch(r"([\w-]+=)?(\w[\w+.-]*://.*)", word, re.DOTALL)
+    return word if found is None else f"{found[1] or ''}{change(found[2])}"
+
+
+def sealed_word(word: str) -> str:
+    """An argument with the masked form of its address, as `sealed`."""
+    return _with_address(word, sealed)
+
+
+def sealed_override(word: str) -> str:
+    """The same for an override of Hydra's, which takes quotes and backslashes in it.
+
+    A secret that a job is to have as an environment variable becomes one now.
+    """
+    key, equals, value = word.partition("=")
+    if not equals:
+        return sealed_word(word)
+    plain = _unquoted(value)
+    if variable := re.fullmatch(r"\+{0,2}hydra\.job\.env_set\.(\w+)", key):
+        if plain == MASK or not is_secret(variable[1], plain):
+            return word
+        os.environ[variable[1]] = plain
+        return f"{key}='{MASK}'"
+    if ("://" not in plain and "@" not in plain) or len(_ADDRESS.findall(plain)) > 1:
+        return word
+    shown = sealed(plain)
+    return word if shown == plain else f"{key}={_quoted(shown)}"
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether an environment variable holds one."""
+    return masked_address(value) != value or _QUERY.search(name.lower()) is not None
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace(f"\\{value[0]}", value[0])
+    return re.sub(r"\\([\\()\[\]{}:=, \t'\"])", r"\1", value)
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("'", r"\'")
+    return f"'{escaped}'"
+
+
+def page(address: str) -> str:
+    """The address of a server for a browser, which asks for the password itself."""
+    return re.sub(r"://.*@", "://", masked_address(address))
+
+
+def sealed(address: str) -> str:
+    """The masked form of an address, which `revealed` turns back, in child processes too."""
+    shown = masked_address(address)
+    if shown != address:
+        known = _sealed()
+        known[shown] = address
+        os.environ[_SEALED] = json.dumps(known)
+    return shown
+
+
+def revealed(address: str) -> str:
+    """The address that `sealed` has masked; any other as it is.
+
+    Raises:
+        ConfigError: it is masked, and the process was not told what is behind the mask.
+    """
+    candidates = {masked_address(a): a for n in _ADDRESSES if (a := os.environ.get(n))}
+    found = {**candidates, **_sealed()}.get(address)
+    if found is None and MASK in address:
+        raise ConfigError(
+            f"An address must have its password. Received: {address}. "
+            "Set MLFLOW_TRACKING_URI to the whole address in the environment."
+        )
+    return address if found is None else found
+
+
+def _sealed() -> dict[str, str]:
+    found: dict[str, str] = json.loads(os.environ.get(_SEALED, "{}"))
+    return found
+
+
+def hide(seal: Callable[[str], str] = sealed_word) -> None:
+    """Masks secrets in this process' output, and in its arguments, which every user can list.
+
+    Where an argument holds one, the process starts again without it.
+    """
+    words = sys.argv[1:]
+    hidden = [seal(word) for word in words]
+    if hidden != words:
+        sys.argv[1:] = hidden
+        before, given = sys.orig_argv[: -len(words)], sys.orig_argv[-len(words) :]
+        if given == words:
+            os.execv(sys.executable, [*before, *hidden])
+    mask_output()
+
+
+def mask_output() -> None:
+    """Masks what is printed and logged, once there is a secret to mask."""
+    if not _known() or isinstance(sys.stdout, _Masked):
+        return
+    sys.stdout, sys.stderr = _Masked(sys.stdout), _Masked(sys.stderr)
+    make = logging.getLogRecordFactory()
+
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.msg, record.args = masked(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_text = masked(logging.Formatter().formatException(record.exc_info))
+        return record
+
+    logging.setLogRecordFactory(factory)
+
+
+class _Masked:
+    """A stream without secrets."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(masked(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _known() -> tuple[str, ...]:
+    """What must not be seen, the longest first."""
+    addresses = [os.environ[name] for name in _ADDRESSES if os.environ.get(name)]
+    bare = [os.environ[name] for name in _BARE if os.environ.get(name)]
+    return _secrets((*addresses, *_sealed().values()), tuple(bare))
+
+
+@functools.lru_cache(maxsize=8)
+def _secrets(addresses: tuple[str, ...], bare: tuple[str, ...]) -> tuple[str, ...]:
+    """Parts of addresses, as written and decoded; a part that stays visible is no secret."""
+    found: set[str] = set(bare)
+    for address in addresses:
+        shown = masked_address(address)
+        if shown == address:
+            continue
+        hidden = set(re.split(r"[:/@?&;=]", _split(address)[2])) | _whole_secrets(address)
+        visible = set(re.split(r"[:/@?&;=]", shown))
+        found |= {part for part in hidden if part not in visible and part not in shown}
+    found |= {unquote_plus(part) for part in found} | {unquote(part) for part in found}
+    return tuple(sorted((part for part in found if len(part) > 3), key=len, reverse=True))
+
+
+def _whole_secrets(address: str) -> set[str]:
+    user = _split(address)[2].rpartition("@")[0]
+    return {user.partition(":")[2], urlsplit(address).password or ""} if user else set()
