@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import unquote, unquote_plus
 
 from experiments.schema import ConfigError
 
@@ -45,6 +45,9 @@ def masked_address(address: str) -> str:
     scheme, mark, rest = _split(address)
     dialect = scheme.lower().partition("+")[0]
     if not rest.startswith("/") or dialect in ("http", "https"):  # else it has no user
+        _, _, query = rest.partition("?")
+        if "@" in query and _masked_query(query) != query:  # of the password before, or behind it
+            return f"{scheme}{mark}{MASK}?{_masked_query(query)}"
         user, at, host = rest.rpartition("@")
         rest = _masked_user(user, dialect in _DATABASES) + at + host
     path, question, query = rest.partition("?")
@@ -99,7 +102,7 @@ def masked_words(words: Sequence[str]) -> list[str]:
 
 def _with_address(word: str, change: Callable[[str], str]) -> str:
     """The argument with its address changed, be it `ADDRESS` or `--flag=ADDRESS`."""
-    found = re.fullmatch(r"([\w-]+=)?(\w[\w+.-]*://.*)", word, re.DOTALL)
+    found = re.fullmatch(r"([+\w./-]+=['\"]?)?(\w[\w+.-]*://.*)", word, re.DOTALL)
     return word if found is None else f"{found[1] or ''}{change(found[2])}"
 
 
@@ -122,7 +125,9 @@ def sealed_override(word: str) -> str:
             return word
         os.environ[variable[1]] = plain
         return f"{key}='{MASK}'"
-    if ("://" not in plain and "@" not in plain) or len(_ADDRESS.findall(plain)) > 1:
+    if len(_ADDRESS.findall(plain)) > 1:
+        return _ADDRESS.sub(lambda found: sealed(found[0]), word)
+    if "://" not in plain and "@" not in plain:
         return word
     shown = sealed(plain)
     return word if shown == plain else f"{key}={_quoted(shown)}"
@@ -241,13 +246,10 @@ def _secrets(addresses: tuple[str, ...], bare: tuple[str, ...]) -> tuple[str, ..
         shown = masked_address(address)
         if shown == address:
             continue
-        hidden = set(re.split(r"[:/@?&;=]", _split(address)[2])) | _whole_secrets(address)
+        rest = _split(address)[2]
+        user = rest.rpartition("@")[0]
+        hidden = {*re.split(r"[:/@?&;=]", rest), user, user.partition(":")[2]}
         visible = set(re.split(r"[:/@?&;=]", shown))
         found |= {part for part in hidden if part not in visible and part not in shown}
     found |= {unquote_plus(part) for part in found} | {unquote(part) for part in found}
     return tuple(sorted((part for part in found if len(part) > 3), key=len, reverse=True))
-
-
-def _whole_secrets(address: str) -> set[str]:
-    user = _split(address)[2].rpartition("@")[0]
-    return {user.partition(":")[2], urlsplit(address).password or ""} if user else set()

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from experiments import credentials, database, outbox, provenance, run, signals
 from experiments.naming import component
@@ -53,7 +52,7 @@ def store_uri(configured: str | None) -> str:
 def ui_command(uri: str) -> str:
     """The command that opens the MLflow UI on the store; whoever types it adds the password."""
     shown = credentials.masked_address(uri)
-    if urlparse(uri).scheme in ("http", "https"):
+    if uri.startswith(("http://", "https://")):
         return f"open {credentials.page(uri)}"
     if uri == _DEFAULT and not os.environ.get("MLFLOW_TRACKING_URI"):
         return "make ui"

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from urllib.parse import urlparse
 
 from experiments import credentials, records, sweep
 from experiments.schema import ConfigError
@@ -17,7 +16,7 @@ def main() -> None:
     """Becomes `mlflow ui` on the store; a tracking server has its own page."""
     credentials.hide()
     uri = store_uri(None)
-    if urlparse(uri).scheme in ("http", "https"):
+    if uri.startswith(("http://", "https://")):
         shown = credentials.page(uri)
         print(f"The store is a tracking server with a page of its own: {shown}")
         show_newest_sweep(shown)

@@ -121,7 +121,7 @@ def test_flatten_gives_dotted_plain_values(composed: Compose) -> None:
 def test_no_password_is_recorded(composed: Compose) -> None:
     """What a run keeps of its config has the address of the store, not its password."""
     given = composed("config", "tracking.uri=postgresql://me:secret@host/mlflow")
-    assert cli.recorded(given).tracking.uri == "postgresql://me:...@host/mlflow"
+    assert cli.recorded(given).tracking.uri == "postgresql://me:***@host/mlflow"
     assert given.tracking.uri == "postgresql://me:secret@host/mlflow"
     assert cli.recorded(composed("config")).tracking.uri is None
 

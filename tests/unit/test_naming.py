@@ -8,10 +8,10 @@ from pathlib import PurePosixPath, PureWindowsPath
 from experiments.naming import component
 
 NAMES = [
-    "", ".", "..", "../../x", "/", "/etc/passwd", "a/b", "a\\b", "C:\\x", "a\0b", "a\nb", "-rf", "~",
-    "study", "Study", "STUDY", "study ", " study", "study.", "study.lock", "%2e%2e", "a" * 100,
-    "a" * 101, "a" * 300, "A" * 300, "\u00e9" * 200, "\u00e9", "e\u0301", "\ud800", "con", "nul",
-    "com1", "CON", "name", "x y", "x-y", "x_y", "$HOME", "*", "?", "\u202e",
+    "", ".", "..", "../../x", "/", "/etc/passwd", "a/b", "a\\b", "C:\\x", "a\0b", "a\nb", "-rf",
+    "~", "study", "Study", "STUDY", "study ", " study", "study.", "study.lock", "%2e%2e",
+    "a" * 100, "a" * 101, "a" * 300, "A" * 300, "\u00e9" * 200, "\u00e9", "e\u0301", "\ud800",
+    "con", "nul", "com1", "CON", "name", "x y", "x-y", "x_y", "$HOME", "*", "?", "\u202e",
 ]  # fmt: skip
 
 

@@ -1,0 +1,157 @@
+"""Passwords and tokens in addresses, arguments and texts."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, quote_plus
+
+import pytest
+from sqlalchemy import URL
+
+from experiments import credentials
+from experiments.credentials import masked, masked_address, masked_words, revealed, sealed
+from experiments.schema import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def nothing_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("L2KERAS_SEALED", "{}")
+
+
+ADDRESSES = {
+    "http://bob:hunter2@127.0.0.1:9": "http://***@127.0.0.1:9",
+    "http://hunter2@host:5000/x": "http://***@host:5000/x",
+    "https://hunter2:@host": "https://***@host",
+    "https://host:5000/#/experiments/1": "https://host:5000/#/experiments/1",
+    "http://host/?token=hunter2#x": "http://host/?token=***",
+    "databricks://bob:hunter2@host": "databricks://***@host",
+    "postgresql://user@host/database": "postgresql://user@host/database",
+    "postgresql+psycopg2://u:hunter2@h:5/d?sslmode=require":
+        "postgresql+psycopg2://u:***@h:5/d?sslmode=require",
+    "postgresql://u:hun@ter/2@h:5/d": "postgresql://u:***@h:5/d",
+    "postgresql://u:hun?x=ter2@h/d": "postgresql://u:***@h/d",
+    "mysql+pymysql://u:hunter2%40@h/d?charset=utf8": "mysql+pymysql://u:***@h/d?charset=utf8",
+    "postgresql://h/d?user=u&password=hunter2&sslpassword=hunter2&sslmode=a":
+        "postgresql://h/d?user=u&password=***&sslpassword=***&sslmode=a",
+    "postgresql://h/d?password=hun&ter2": "postgresql://h/d?password=***",
+    "postgresql://h/d?password=hun@ter2&x=1": "postgresql://***?password=***&x=1",
+    "postgresql:///d?host=/tmp&pass%77ord=hunter2": "postgresql:///d?host=/tmp&password=***",
+    "mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3Dhunter2": "mssql+pyodbc:///?odbc_connect=***",
+    "mssql+pyodbc:///?x=1&odbc_connect=PWD={hun;ter2&hunter2=1}":
+        "mssql+pyodbc:///?x=1&odbc_connect=***",
+    "jdbc:sqlserver://host:1;user=sa;password=hunter2": "jdbc:sqlserver://host:1;user=sa;password=***",
+    "bob:hunter2@host:5000": "***@host:5000",
+    "sqlite+pysqlcipher://:hunter2@/x.db": "sqlite+pysqlcipher://***@/x.db",
+    "sqlite:////a@b/c:d@e/mlflow.db": "sqlite:////a@b/c:d@e/mlflow.db",
+    "file:///a/b@c": "file:///a/b@c",
+    "/a/b@c": "/a/b@c",
+    "databricks": "databricks",
+}  # fmt: skip
+
+
+def test_an_address_shows_what_is_no_secret() -> None:
+    """The masked form of each kind; masked once more it is the same."""
+    for address, expected in ADDRESSES.items():
+        assert masked_address(address) == expected
+        assert masked_address(expected) == expected
+        assert masked(expected) == expected
+
+
+PASSWORDS = [
+    "hunter2", "p@ss1word", "p/a1s/s2w", "p%40q1w2", "a1b:b2c:c3d", "xx1?yy2=zz3", "#frag1#",
+    "comma1,comma2", "100%sure1", "[v6v6]", "{brace1}", "p1p@h/dbdb", "a1a@b2b:1/c3c@d4d", "@@@@@",
+]  # fmt: skip
+TEMPLATES = [
+    "postgresql+psycopg2://u:{}@h:5432/d", "http://u:{}@h:5000/x", "mysql://:{}@h/d",
+    "https://{}@h", "postgresql://h/d?password={}&x=1",
+]  # fmt: skip
+
+
+def test_no_part_of_a_password_is_left() -> None:
+    """Whatever characters it has, as typed and encoded, in the address and in a text around it."""
+    for password in PASSWORDS:
+        for written in {password, quote(password, safe=""), quote_plus(password)}:
+            for template in TEMPLATES:
+                for mask in (masked_address, lambda text: masked(f"refused: '{text}' (x)")):
+                    found = mask(template.format(written))
+                    parts = [part for part in re.split(r"\W+", written) if len(part) > 2]
+                    assert not [part for part in parts if part in found], (written, found)
+                    assert "***" in found
+        url = URL.create("postgresql", "u", password, "h", database="d")
+        assert masked_address(url.render_as_string(hide_password=False)) == repr(url)
+
+
+def test_a_text_has_no_secret() -> None:
+    """Addresses, assignments and headers in what libraries print; the rest stays."""
+    text = (
+        "at 'http://bob:hunter2@h:9/x', PWD={hunter2}; MLFLOW_TRACKING_PASSWORD=hunter2 "
+        'bob:hunter2@host Authorization: Basic aHVudGVyMg== password=\'hunter2\' "token": "hunter2"'
+    )
+    assert masked(text) == (
+        "at 'http://***@h:9/x', PWD=***; MLFLOW_TRACKING_PASSWORD=*** "
+        'bob:***@host Authorization: Basic *** password=*** "token": ***'
+    )
+    for plain in ("data=digits_tokens lam=[0.1,1.0] 12:30:11", 'File "/a@b/c.py", line 3, in f'):
+        assert masked(plain) == plain
+
+
+def test_known_secrets_are_masked_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written and decoded, but not a password that is also the name of the user."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok3n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://mlflow:hunt%40er2@h/d")
+    assert (
+        masked("no host hunt@er2, nor hunt%40er2, tok3n, mlflow")
+        == "no host ***, nor ***, ***, mlflow"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://mlflow:mlflow@h/d")
+    assert masked("the user mlflow") == "the user mlflow"
+
+
+WORDS = {
+    "tracking.uri=http://bob:hun ter2@h": ("tracking.uri='http://***@h'", "http://bob:hun ter2@h"),
+    r"tracking.uri=http://bob:hun\,ter2@h": ("tracking.uri='http://***@h'", "http://bob:hun,ter2@h"),
+    r"tracking.uri='http://bob:hun\'ter2@h'": ("tracking.uri='http://***@h'", "http://bob:hun'ter2@h"),
+    "tune.storage=postgresql://bob:hun{ter2@h/d":
+        ("tune.storage='postgresql://bob:***@h/d'", "postgresql://bob:hun{ter2@h/d"),
+}  # fmt: skip
+
+
+def test_an_override_is_sealed_and_revealed() -> None:
+    """Hydra reads the masked form; the address is as the user meant it, quotes and all."""
+    for word, (expected, address) in WORDS.items():
+        found = credentials.sealed_override(word)
+        assert found == expected
+        assert credentials.sealed_override(found) == found
+        assert revealed(found.partition("=")[2].strip("'")) == address
+    for word in ("seed=0,1", "tracking.uri=http://host:5000", "tune.storage=sqlite:///a@b.db"):
+        assert credentials.sealed_override(word) == word
+    both = credentials.sealed_override("tracking.uri=http://a:hunter2@h,http://b:hunter3@h")
+    assert both == "tracking.uri=http://***@h,http://***@h"
+
+
+def test_a_secret_variable_of_jobs_is_set_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password for the environment of jobs is in none of Hydra's files."""
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "old")
+    word = "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD=hunter2"
+    found = credentials.sealed_override(word)
+    assert found == "+hydra.job.env_set.MLFLOW_TRACKING_PASSWORD='***'"
+    assert credentials.sealed_override(found) == found
+    assert credentials._known() == ("hunter2",)
+
+
+def test_a_masked_address_needs_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that was copied from a page finds it in the environment, or says where it goes."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError, match=r"Received: http://\*\*\*@h\. Set MLFLOW_TRACKING_URI"):
+        revealed("http://***@h")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://bob:hunter2@h")
+    assert revealed("http://***@h") == "http://bob:hunter2@h"
+    assert sealed("http://bob:hunter3@h") == "http://***@h"
+    assert revealed("http://***@h") == "http://bob:hunter3@h"
+
+
+def test_the_words_of_a_command_are_masked() -> None:
+    """An address ends where its word does, not at a space."""
+    words = ["-m", "tracking.uri=http://bob:hun ter2@h", "--uri=http://t0ken@h", "http://t0ken@h"]
+    masks = ["-m", "tracking.uri=http://***@h", "--uri=http://***@h", "http://***@h"]
+    assert masked_words(words) == masks
