@@ -7,13 +7,13 @@ Exit status 1 on any difference.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass
 
 import numpy as np
+
+from experiments import boundary
 
 C = 0.9  # the coefficient that is pasted into both frameworks
 ETA = 0.1
@@ -143,7 +143,7 @@ def checks(with_torch: bool) -> list[Check]:
 
 def main() -> int:
     """Prints every table with its largest difference; 1 if any is off."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.check_grad", description=__doc__)
+    parser = boundary.Parser(prog="python -m experiments.check_grad", description=__doc__)
     parser.parse_args()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -163,4 +163,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    boundary.run(main)

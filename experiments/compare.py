@@ -170,5 +170,4 @@ def _main(node: DictConfig) -> Any:
 
 
 if __name__ == "__main__":
-    cli.register("compare", CompareConfig, "experiments.compare")
-    cli.run(_main, CompareConfig)
+    cli.run(_main, CompareConfig, "compare", comparison.check_comparison)

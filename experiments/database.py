@@ -5,19 +5,105 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from experiments import credentials, paths
 from experiments.durable import sync
+from experiments.schema import ConfigError
 
 PREFIX = "sqlite:///"
+# What MLflow takes as a store; other schemes are those of its plugins.
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+_HEADER = b"SQLite format 3\0"
 
 
 def path_of(uri: str) -> Path | None:
     """The file; None where the store is another one."""
     return Path(uri.removeprefix(PREFIX)) if uri.startswith(PREFIX) else None
+
+
+def check(uri: str, key: str = "tracking.uri") -> None:
+    """Raises ConfigError for a store that no server and no disk could answer for.
+
+    MLflow would ask a file that cannot be opened again for two minutes.
+
+    Args:
+        uri: "" for the default.
+        key: The config key that says so.
+    """
+    scheme = urlsplit(uri.partition("?")[0].partition("@")[0]).scheme.partition("+")[0]
+    if uri and scheme not in SCHEMES and uri != "databricks" and not _is_plugin(scheme):
+        raise ConfigError(
+            f"`{key}`, or MLFLOW_TRACKING_URI, must be the URL of a database or a server: one of "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}. Received: {credentials.masked_address(uri)}. "
+            f"For a file write {PREFIX}PATH."
+        )
+    if scheme == "sqlite":
+        check_file(uri, key)
+    if scheme in ("http", "https"):
+        _check_address(uri, key)
+
+
+def check_file(uri: str, key: str) -> None:
+    """Raises ConfigError unless an sqlite URL names a file that is a database or can be one."""
+    path = uri.removeprefix(PREFIX)
+    reason = ""
+    if not uri.startswith(PREFIX) or path in ("", ":memory:"):
+        reason = "which names no file"
+    elif set("?%") & set(path):
+        reason = "and SQLAlchemy reads ? and % as no part of a path"
+    else:
+        try:
+            reason = _obstacle(Path(path).absolute())
+        except (OSError, ValueError) as error:  # a name that is too long, a null character
+            reason = f"which cannot be made: {paths.reason(error)}"
+    if reason:
+        raise ConfigError(
+            f"`{key}` must name a file that is an sqlite database, or can become one. "
+            f"Received: {credentials.masked_address(uri)}, {reason}. Write {PREFIX}PATH, an absolute path with four slashes."
+        )
+
+
+def _obstacle(file: Path) -> str:
+    """Why the file can be no database, else ""."""
+    if file.is_dir():
+        return "which is a folder"
+    if file.exists():
+        with file.open("rb") as opened:
+            start = opened.read(len(_HEADER))
+        writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+        if start not in (b"", _HEADER):
+            return "which is a file of another kind"
+        return "" if writable else "which cannot be written"
+    if len(os.fsencode(file.name)) > paths.LONGEST_NAME - len(".lock"):
+        return "which is too long a name"
+    paths.check_writable(file.parent)
+    return ""
+
+
+def _check_address(uri: str, key: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        if parts.hostname and (parts.port or 1) > 0:
+            return
+        reason = "which names no host"
+    except ValueError as error:
+        reason = str(error)
+    raise ConfigError(
+        f"`{key}`, or MLFLOW_TRACKING_URI, must be the address of a server. "
+        f"Received: {credentials.masked_address(uri)}, {reason}. Write http://HOST:PORT."
+    )
+
+
+def _is_plugin(scheme: str) -> bool:
+    """Whether a package brings MLflow a kind of store."""
+    found = entry_points(group="mlflow.tracking_store")
+    return scheme in {point.name for point in found}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 from experiments.schema import Backend, Config, ConfigError, Device, Distribute, MixedPrecision
@@ -98,9 +99,29 @@ def quiet_imports() -> Iterator[None]:
 def choose_backend(configured: Backend | None) -> str:
     """Sets KERAS_BACKEND from the config, else keeps it; tensorflow if neither says anything."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if configured is not None:
-        os.environ["KERAS_BACKEND"] = configured.value
-    return os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_BACKEND"] = check_backend(configured)
+    return os.environ["KERAS_BACKEND"]
+
+
+def check_backend(configured: Backend | None) -> str:
+    """The name of the backend; tensorflow if neither the config nor the shell says anything.
+
+    Raises:
+        ConfigError: KERAS_BACKEND is none of those that train, or its package is not installed.
+    """
+    asked = configured.value if configured else os.environ.get("KERAS_BACKEND") or "tensorflow"
+    names = [backend.value for backend in Backend]
+    if asked not in names:
+        raise ConfigError(
+            f"KERAS_BACKEND must be one of {', '.join(names)}. Received: {asked}. "
+            "Unset it, or pass backend=tensorflow."
+        )
+    if find_spec(asked) is None:
+        raise ConfigError(
+            f"backend={asked} needs the package {asked}. Received: it is not installed. "
+            f"Install it with: pip install {asked}"
+        )
+    return asked
 
 
 def _tensorflow_gpus(device: Device) -> list[str]:

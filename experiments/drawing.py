@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # One look for each method, in every figure: the colours of Okabe and Ito, which colour-blind
 # people tell apart, and a line style of its own for those who print in grey.
@@ -36,8 +37,20 @@ def tidy(axes: Axes) -> Axes:
     return axes
 
 
+def literal(figure: Figure) -> None:
+    """Shows a `$` in names as it is: what studies and methods are called is no formula.
+
+    What matplotlib itself writes as formulas, such as powers of ten, comes when it draws.
+    """
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if "$" in text.get_text():
+            text.set_parse_math(False)
+
+
 def svg(figure: Figure, salt: str = "l2keras") -> str:
     """The figure as an <svg> element: the same figure, the same bytes."""
+    literal(figure)
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt}):
         figure.savefig(text, format="svg", metadata={"Date": None})
@@ -46,6 +59,7 @@ def svg(figure: Figure, salt: str = "l2keras") -> str:
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Writes `name`.svg and `name`.png; returns the <svg> element."""
+    literal(figure)
     engine = figure.get_layout_engine()
     if engine is not None:  # once, instead of twice for each file
         engine.execute(figure)

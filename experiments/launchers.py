@@ -37,14 +37,6 @@ def register() -> None:
         Plugins.instance().register(QueueingLocalLauncher)
 
 
-def options() -> list[str]:
-    """What `hydra/launcher=` takes, installed or not."""
-    Plugins.instance()  # loads them
-    found = ConfigStore.instance().repo["hydra"]["launcher"]
-    own = {name.removesuffix(".yaml") for name in found if not name.endswith("_plugin.yaml")}
-    return sorted(own | set(PACKAGES))
-
-
 def check_installed(option: str) -> None:
     """Raises ConfigError where `option` needs a plugin that is not installed."""
     if option in PACKAGES and not _is_installed(option):

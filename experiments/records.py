@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import credentials
+from experiments import credentials, database
+from experiments.schema import ConfigError, check_run_id
 
 if TYPE_CHECKING:
     from experiments.tracking import Store
@@ -24,7 +25,7 @@ SWEEPS = "tags.kind = 'sweep'"
 _SQLITE = "sqlite:///"
 
 
-class StudyError(Exception):
+class StudyError(ConfigError):
     """A study that cannot be read; the message is one line for the user."""
 
 
@@ -104,6 +105,9 @@ def open_study(uri: str | None, study: str | None, parent: str | None = None) ->
 
     address = store_uri(uri)
     shown = credentials.masked_address(address)
+    database.check(address, "--uri")
+    if parent is not None:
+        check_run_id("--parent", parent)
     if address.startswith(_SQLITE) and not Path(address.removeprefix(_SQLITE)).exists():
         raise StudyError(
             f"The store must exist. Received: {shown}. "

@@ -5,13 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import credentials, findings, naming, progress, records, study, study_page, views
+from experiments import (
+    boundary,
+    credentials,
+    findings,
+    naming,
+    paths,
+    progress,
+    records,
+    study,
+    study_page,
+    views,
+)
 from experiments.records import Record, StudyError
 from experiments.schema import ConfigError
 from experiments.study import Study
@@ -165,7 +175,7 @@ def _parent(store: Store, asked: str | None) -> str | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
+    found = boundary.Parser(
         prog="python -m experiments.report",
         description="Writes the page, the figures (SVG, PNG) and the tables of a study: the metric "
         "over lambda with 95 %% intervals over seeds, learning rate x lambda, losses, norms, "
@@ -186,19 +196,31 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def _check_output(folder: Path) -> None:
+    try:
+        paths.check_writable(folder.absolute())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "--output must be a folder that can be written. "
+            f"Received: {folder} ({paths.reason(error)}). Choose another folder."
+        ) from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads, writes, prints; 2 where there is nothing to read."""
+    """Reads, writes, prints.
+
+    Raises:
+        ConfigError: there is nothing to read, or no place to write to.
+    """
     if arguments is None:
         credentials.hide()
     options = parser().parse_args(arguments)
-    try:
-        store = records.open_study(options.uri, options.study, options.parent)
-        folder = options.output or default_folder(store)
-        parent = _parent(store, options.parent)
-        report = write(store, parent, None, folder)
-    except (StudyError, ConfigError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.output is not None:
+        _check_output(options.output)
+    store = records.open_study(options.uri, options.study, options.parent)
+    folder = options.output or default_folder(store)
+    parent = _parent(store, options.parent)
+    report = write(store, parent, None, folder)
     show(report.study)
     print(f"page: {report.page}")
     if parent is not None:
@@ -207,4 +229,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    boundary.run(main)

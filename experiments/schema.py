@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import functools
 import math
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, get_type_hints
+
+LARGEST = 2**31 - 1  # of whole numbers
+LONGEST_NAME = 200  # bytes of a study's name, which becomes a folder's with something added
 
 
 class Device(Enum):
@@ -242,6 +247,7 @@ def check(config: Config) -> None:
 
     Shapes and names that depend on the data are checked where they are used.
     """
+    _check_every_key(config)
     positive = {
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "training.epochs": config.training.epochs,
@@ -278,3 +284,40 @@ def _check_names(config: Config) -> None:
         raise ConfigError(f"`seed` must be from 0 to 2**32 - 1. Received: seed={config.seed}.")
     if not config.tracking.study.strip():
         raise ConfigError("`tracking.study` must be a name. Received: an empty one.")
+    if len(config.tracking.study.encode()) > LONGEST_NAME:
+        raise ConfigError(
+            f"`tracking.study` must have at most {LONGEST_NAME} bytes, as it names a folder. "
+            f"Received: {len(config.tracking.study.encode())} bytes. Choose a shorter name."
+        )
+    if config.tracking.parent is not None:
+        check_run_id("tracking.parent", config.tracking.parent)
+
+
+def check_run_id(key: str, run_id: str) -> None:
+    """Raises ConfigError for what can be no id of an MLflow run."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,255}", run_id):
+        raise ConfigError(
+            f"`{key}` must be the id of an MLflow run: letters, digits, - and _. "
+            f"Received: {run_id}. The MLflow UI shows it on the page of the run."
+        )
+
+
+def _check_every_key(config: Config) -> None:
+    """Raises ConfigError for whole numbers and texts that nothing behind the config can hold."""
+    for key, _, _ in keys(type(config)):
+        found = value(config, key)
+        if isinstance(found, int) and abs(found) > LARGEST and key != "seed":
+            raise ConfigError(
+                f"`{key}` must be at most {LARGEST}. Received: {key}={found}. Choose a smaller one."
+            )
+        if isinstance(found, str):
+            check_text(f"`{key}`", found)
+
+
+def check_text(what: str, text: str) -> None:
+    """Raises ConfigError for what no file name, database or page can hold."""
+    if not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
+        raise ConfigError(
+            f"{what} must be text in UTF-8 without control characters. Received: {text!r}. "
+            "Write it again."
+        )

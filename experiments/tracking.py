@@ -114,6 +114,7 @@ class Store:
         self.uri = credentials.masked_address(self._address)
         self.study = study
         self._artifact_uris: dict[str, str] = {}  # by run
+        database.check(self._address)
         file = database.path_of(self._address)
         self.folder = (file.parent if file else RUNS) / "state"
         with _told(self._address), database.creation_lock(file):
@@ -272,6 +273,29 @@ def opened(uri: str | None, study: str, *, patient: bool = False) -> Store:
 @functools.lru_cache(maxsize=1)
 def _opened(uri: str, study: str, patient: bool) -> Store:
     return Store(uri, study, patient=patient)
+
+
+def check_parent(uri: str | None, run_id: str) -> None:
+    """Raises ConfigError where the store has no run with this id; creates nothing."""
+    from mlflow.exceptions import MlflowException
+
+    address = store_uri(uri)
+    file = database.path_of(address)
+    there = file is None or file.exists()
+    if there:
+        with _told(address):
+            client = load_client()(tracking_uri=address)
+            try:
+                patiently(lambda: client.get_run(run_id))
+                return
+            except MlflowException as error:
+                if error.error_code not in _FINAL:
+                    raise
+    raise ConfigError(
+        "`tracking.parent` must be a run of the store. "
+        f"Received: tracking.parent={run_id}, which {credentials.masked_address(address)} does not have. "
+        "The MLflow UI shows the id on the page of the run."
+    )
 
 
 def _artifact_location(uri: str) -> str | None:

@@ -40,6 +40,8 @@ def train(node: DictConfig) -> Outcome:
     device_name = device.set_up(config)
     in_sweep = config.tracking.parent is not None
     tracking.load_client()
+    if in_sweep:
+        tracking.check_parent(config.tracking.uri, str(config.tracking.parent))
     with device.spare_collector():  # MLflow's migrations make much to collect, and load more
         store = tracking.opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
     if not in_sweep:  # a sweep has done so
@@ -188,5 +190,4 @@ def _main(node: DictConfig) -> Any:
 
 
 if __name__ == "__main__":
-    cli.register("train", Config, "experiments.train")
-    cli.run(_main, Config)
+    cli.run(_main, Config, "train")

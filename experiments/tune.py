@@ -193,5 +193,4 @@ def _main(node: DictConfig) -> Any:
 
 
 if __name__ == "__main__":
-    cli.register("tune", TuneConfig, "experiments.tune")
-    cli.run(_main, TuneConfig)
+    cli.run(_main, TuneConfig, "tune", tuning.check_tuning, presets.check_preset)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from enum import Enum
 from types import NoneType
 from typing import Any, get_args
 
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Override,
+    RangeSweep,
+    Sweep,
+    ValueType,
+)
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import schema
 from experiments.schema import ConfigError
 
+MOST_VALUES = 10_000  # of one key in a sweep
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -20,31 +29,71 @@ def check_values(override: Override, config: type[schema.Config]) -> None:
     """Raises ConfigError where a value is not of the key's type, or a sweep has no values."""
     key = override.key_or_group
     empty = OmegaConf.structured(config)
-    for value in _values(override):
+    values = swept(override) if override.is_sweep_override() else [override.value()]
+    for value in values:
         try:
             OmegaConf.update(empty, key, value)
-        except OmegaConfBaseException:
-            expected = {name: kind for name, _, kind in schema.keys(config)}[key]
+        except (OmegaConfBaseException, ValueError):  # of more digits than int() takes
             raise ConfigError(
-                f"`{key}` must be {_word(expected)}. Received: {override.input_line}."
+                f"`{key}` must be {expected(key, config)}. Received: {override.input_line}."
             ) from None
 
 
-def _values(override: Override) -> list[Any]:
-    if not override.is_sweep_override():
-        return [override.value()]
+def expected(key: str, config: type[schema.Config]) -> str:
+    """What a key takes, in words."""
+    return _word({name: kind for name, _, kind in schema.keys(config)}[key])
+
+
+def swept(override: Override) -> list[Any]:
+    """The values of a sweep over a key.
+
+    Raises:
+        ConfigError: they are not named one by one, none, or too many.
+    """
     if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
         raise ConfigError(
             "A sweep over a key must name its values: key=a,b,c or key=range(start,stop,step). "
             f"Received: {override.input_line}."
         )
-    values = list(override.sweep_iterator())
-    if not values:
+    number = size(override)
+    if number == 0:
         raise ConfigError(
             f"A sweep must have at least one value. Received: {override.input_line}. "
             "range(start,stop,step) ends before stop."
         )
+    if number > MOST_VALUES:
+        raise ConfigError(
+            f"A sweep must have at most {MOST_VALUES} values of a key. "
+            f"Received: {override.input_line}, which are {number}."
+        )
+    values = list(override.sweep_iterator())
+    if any(isinstance(value, Sweep) for value in values):
+        raise ConfigError(
+            "The values of a sweep must be no sweeps themselves. "
+            f"Received: {override.input_line}. Write them one by one: key=a,b,c."
+        )
     return values
+
+
+def size(override: Override) -> int:
+    """The number of values of a sweep, without making them.
+
+    Raises:
+        ConfigError: it has no end.
+    """
+    given = override.value()
+    if isinstance(given, ChoiceSweep):
+        return len(given.list)
+    if not isinstance(given, RangeSweep):
+        return 0
+    bounds = (given.start, given.stop, given.step)
+    start, stop, step = (Decimal(0 if bound is None else bound) for bound in bounds)
+    if not (start.is_finite() and stop.is_finite() and step.is_finite() and step):
+        raise ConfigError(
+            "range(start,stop,step) must have finite bounds and a step that is not 0. "
+            f"Received: {override.input_line}. Write key=range(0,10,2)."
+        )
+    return max(0, math.ceil((stop - start) / step))
 
 
 def _word(kind: Any) -> str:

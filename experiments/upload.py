@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import credentials, durable
+from experiments import boundary, credentials, database, durable
 from experiments.durable import Damaged
-from experiments.outbox import Rejected, read_spill, spool_of
-from experiments.schema import ConfigError
+from experiments.outbox import Operation, Rejected, read_spill, spool_of
+from experiments.schema import ConfigError, check_run_id
 
 if TYPE_CHECKING:
     from experiments.tracking import Store
+
+
+def read(path: Path) -> Sequence[Operation]:
+    """The operations in a file that a run has left.
+
+    Raises:
+        ConfigError: it is a file of another kind.
+    """
+    try:
+        check_run_id("FILE", path.stem)
+        return read_spill(path)
+    except (OSError, ValueError) as error:
+        raise _foreign(path, str(error).partition("\n")[0]) from None
+
+
+def _foreign(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"FILE must be one that a run has left, RUN_ID.jsonl. Received: {path} ({why}). "
+        "It stays where it is."
+    )
 
 
 def upload(store: Store, path: Path) -> None:
@@ -60,33 +81,30 @@ def _set_aside(path: Path, error: Damaged) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 1 if a file could not be sent, which then stays."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.upload", description=__doc__)
+    """The command; 1 if the store refuses a file, which then stays.
+
+    Raises:
+        ConfigError: a file is none that a run has left; nothing is sent.
+    """
+    parser = boundary.Parser(prog="python -m experiments.upload", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="RUN_ID.jsonl")
     parser.add_argument("--uri", help="MLflow store; by default as experiments.train chooses it")
     parser.add_argument("--study", default="l2keras", help="any study of that store")
     if arguments is None:
         credentials.hide()
     options = parser.parse_args(arguments)
-    missing = [str(path) for path in options.files if not path.is_file()]
-    if missing:
-        parser.error(f"expected files that a run has left. Received: {', '.join(missing)}.")
+    for path in options.files:
+        read(path)
+    database.check(options.uri or os.environ.get("MLFLOW_TRACKING_URI") or "", "--uri")
     from experiments.tracking import Store
 
-    try:
-        store = Store(options.uri, options.study)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    store = Store(options.uri, options.study)
     failed = 0
     for path in options.files:
         try:
             upload(store, path)
         except Rejected as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            failed = 1
-        except ValueError as error:
-            print(f"{path} is no file that a run has left: {error}", file=sys.stderr)
+            print(boundary.line(f"{path}: {error}"), file=sys.stderr)
             failed = 1
         else:
             print(f"sent to run {path.stem} of {store.uri}")
@@ -94,4 +112,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    boundary.run(main)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from experiments import cli, credentials, device, identity, schema, signals
+from experiments import boundary, cli, credentials, device, identity, schema, signals
+from experiments.composition import Found
 from experiments.outcome import Outcome
+from experiments.overrides import check_number, check_overrides
 from experiments.schema import Config, ConfigError
 from experiments.sweep import Job, Sweep
 
@@ -30,7 +33,8 @@ class StudySweeper(BasicSweeper):
 
     Args:
         max_batch_size: Hydra's; all jobs are launched at once.
-        params: Of every job, as in Hydra's own sweeper: keys and what they are swept over.
+        params: Of every job, as in Hydra's own sweeper: keys and what they are swept over, as
+            typed ("0,1", "range(5)") or as a list.
         grids: Further params, of which each makes a product of its own: the sweep is their union.
     """
 
@@ -44,15 +48,20 @@ class StudySweeper(BasicSweeper):
         self.grids = grids or [{}]
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Ends the process: with status 1 if a run failed, 2 for a mistake in the configuration."""
+        """Ends the process: with status 1 if a run failed.
+
+        Raises:
+            ConfigError: a mistake in the configuration, before anything is launched.
+        """
+        jobs = self.jobs(arguments)
+        cli.check_environment(jobs[0].config)
         try:
-            failed = self._sweep(arguments)
-        except ConfigError as error:
-            sys.exit(cli.one_line(error))
+            failed = self._sweep(jobs, arguments)
+        except Exception as error:
+            sys.exit(boundary.failed(error))
         sys.exit(1 if failed else 0)
 
-    def _sweep(self, arguments: list[str]) -> bool:
-        jobs = self.jobs(arguments)
+    def _sweep(self, jobs: Sequence[Job], arguments: list[str]) -> bool:
         device.choose_backend(jobs[0].config.backend)  # what processes that are forked load before
         launcher = self.launcher
         assert launcher is not None  # setup has made it
@@ -71,17 +80,25 @@ class StudySweeper(BasicSweeper):
 
     def _given(self, arguments: Sequence[str]) -> list[list[str]]:
         """The overrides of each grid; what is typed comes last, so that it wins."""
-        grids = [[f"{key}={value}" for key, value in grid.items()] for grid in self.grids]
+        if isinstance(self.grids, str) or not isinstance(self.grids, Sequence):
+            raise _wrong_words("grids", self.grids)
+        grids = [_words("grids", grid) for grid in self.grids]
         return [[*self._parse_config(), *grid, *arguments] for grid in grids]
+
+    def _parse_config(self) -> list[str]:
+        return _words("params", self.params)
 
     def jobs(self, arguments: Sequence[str]) -> list[Job]:
         """Every job, composed and checked; equal ones once."""
         assert self.hydra_context is not None  # setup has set it
         loader = self.hydra_context.config_loader
+        found = self._found()
         points: list[list[str]] = []
         for given in self._given(arguments):
+            check_overrides(given, Config, found)
             parser = OverridesParser.create(config_loader=loader)
             points += self.split_arguments(parser.parse_overrides(given), None)[0]
+        check_number(len(points))
         composed: dict[tuple[str, ...], DictConfig] = {}
         jobs = []
         for point in points:
@@ -90,6 +107,13 @@ class StudySweeper(BasicSweeper):
             jobs.append(Job(tuple(point), told, cli.typed(node), node))
         check_together(jobs)
         return list({job.config_hash: job for job in reversed(jobs)}.values())[::-1]
+
+    def _found(self) -> Found:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        hydra = self.config.hydra
+        path = tuple(w for w in hydra.overrides.hydra if w.startswith("hydra.searchpath="))
+        return Found(self.hydra_context.config_loader, hydra.job.config_name, path)
 
     def _compose(
         self, point: Sequence[str], composed: dict[tuple[str, ...], DictConfig]
@@ -111,6 +135,35 @@ class StudySweeper(BasicSweeper):
         return node
 
 
+def _words(key: str, swept: Any) -> list[str]:
+    """Overrides for what a file sweeps over."""
+    if not isinstance(swept, Mapping):
+        raise _wrong_words(key, swept)
+    return [f"{name}={_values(key, value)}" for name, value in swept.items()]
+
+
+def _values(key: str, value: Any) -> str:
+    """The values of a key as they would be typed."""
+    if isinstance(value, Mapping) or (not isinstance(value, str) and value == []):
+        raise _wrong_words(key, value)
+    if isinstance(value, ListConfig | list):
+        return ",".join(Override._get_value_element_as_str(_plain(item)) for item in value)
+    return value if isinstance(value, str) else Override._get_value_element_as_str(value)
+
+
+def _plain(item: Any) -> Any:
+    return OmegaConf.to_container(item) if OmegaConf.is_config(item) else item
+
+
+def _wrong_words(key: str, received: Any) -> ConfigError:
+    shape = "keys with the values to sweep over, such as {seed: [0, 1]}"
+    shape = f"a list of {shape}" if key == "grids" else shape
+    return ConfigError(
+        f"`hydra.sweeper.{key}` must be {shape}. Received: {received!r}. Leave it out, or write it "
+        "as in configs/experiment/coupled_adam.yaml."
+    )
+
+
 def _under(node: DictConfig, parent: str) -> DictConfig:
     node = copy.deepcopy(node)
     node.tracking.parent = parent
@@ -128,6 +181,11 @@ def check_together(jobs: Sequence[Job]) -> None:
 
     What does not change a result makes no run of its own.
     """
+    if any(job.config.tracking.parent is not None for job in jobs):
+        raise ConfigError(
+            "A sweep makes the run that its runs hang under. "
+            f"Received: tracking.parent={jobs[0].config.tracking.parent}. Leave it out."
+        )
     for key in ("tracking.uri", "tracking.study", "rerun", "backend"):
         values = {schema.value(job.config, key) for job in jobs}
         if len(values) > 1:
