@@ -25,6 +25,8 @@ from experiments.signals import Terminated
 LONGEST_WORD, LONGEST_LINE = 160, 1500  # characters
 MISTAKE, UNEXPECTED = 2, 1  # exit statuses
 SHOW_TRACEBACKS = "HYDRA_FULL_ERROR"  # Hydra's variable, for every command
+# As the user has set it; `composition` sets it for Hydra's own use.
+_WANTED = os.environ.get(SHOW_TRACEBACKS) == "1"
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,18 +64,13 @@ def status(command: Callable[[], Any]) -> int:
 
 def failed(error: Exception) -> int:
     """Prints an error in one line; returns the exit status."""
-    if traceback_wanted():
+    if _WANTED:
         traceback.print_exception(error)
     elif isinstance(error, ConfigError):
         print(f"error: {line(str(error))}", file=sys.stderr)
     else:
         print(f"error: {line(_unexpected(error))}", file=sys.stderr)
     return MISTAKE if isinstance(error, ConfigError) else UNEXPECTED
-
-
-def traceback_wanted() -> bool:
-    """Whether the user has asked for tracebacks."""
-    return os.environ.get(SHOW_TRACEBACKS) == "1"
 
 
 def line(text: str) -> str:

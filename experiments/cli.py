@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from hydra.core.config_store import ConfigStore
@@ -40,6 +41,10 @@ def register(name: str, config: type[schema.Config], module: str, template: str 
     """Makes the typed config and its help known to Hydra, under `<name>_schema`."""
     composing.install()
     OmegaConf.register_new_resolver("runs", lambda: str(RUNS), replace=True)
+    started = datetime.now()  # Hydra's `now` is another time in each composition
+    OmegaConf.register_new_resolver(
+        "started", lambda pattern: started.strftime(pattern), use_cache=True, replace=True
+    )
     store = ConfigStore.instance()
     store.store(name=f"{name}_schema", node=config)
     launchers.register()
@@ -155,8 +160,7 @@ def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *che
         sys.argv[1:] = composition.sorted_arguments(sys.argv[1:], flags)
         found = composition.found_by(flags, "config" if name == "train" else name)
         module = f"experiments.{name}"
-        text = help_text(config, module, found.groups()) if flags.help else ""
-        register(name, config, module, text)
+        register(name, config, module)
         if flags.shell_completion or flags.hydra_help:
             main()
             return
@@ -168,6 +172,8 @@ def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *che
         folder = composition.check_hydra(node)
         if flags.package:
             composition.check_package(node, flags.package)
+        if flags.help:
+            register(name, config, module, help_text(config, module, found.groups()))
         with composition.errors_raised(), composition.no_traces(folder):
             main()
 
@@ -197,7 +203,7 @@ def _check_job(job: DictConfig, config: type[schema.Config], checks: Sequence[Ch
     if not isinstance(resolved, config):
         raise ConfigError(
             f"The config must have the keys of {config.__name__}. "
-            f"Received: one of {type(resolved).__name__}. Leave out --config-name and --config-path."
+            f"Received: one of {type(resolved).__name__}. Leave out --config-name."
         )
     check_environment(resolved)
     for check in checks:

@@ -269,24 +269,20 @@ def no_traces(folder: Path) -> Iterator[None]:
     """Removes what Hydra wrote for a run if the block ends in a mistake.
 
     Args:
-        folder: The output folder as composed before; only its time may differ.
+        folder: The output folder.
     """
-    new = sum(not path.exists() for path in (folder, *folder.parents))
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
     except BaseException as end:
         mistaken = isinstance(end, Exception) or getattr(end, "code", 0) == boundary.MISTAKE
         if mistaken and new:
-            _remove(new)
+            _remove(folder, new)
         raise
 
 
-def _remove(new: int) -> None:
-    """Removes the output folder of this launch and the folders above that were made for it."""
-    output = OmegaConf.select(HydraConfig.instance().cfg, "hydra.runtime.output_dir")
-    if not output:
-        return
-    folder = Path(output)
+def _remove(folder: Path, new: Sequence[Path]) -> None:
+    """Removes Hydra's files from an output folder, and the `new` folders if they are empty."""
     for name in (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"):
         (folder / name).unlink(missing_ok=True)
     for log in folder.glob("*.log"):
@@ -295,5 +291,5 @@ def _remove(new: int) -> None:
     with suppress(OSError):  # not empty: something else is in there
         (folder / ".hydra").rmdir()
     with suppress(OSError):
-        for path in (folder, *folder.parents)[:new]:
+        for path in new:
             path.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,11 +37,12 @@ def check(uri: str, key: str = "tracking.uri") -> None:
         uri: "" for the default.
         key: The config key that says so.
     """
+    shown = credentials.masked_address(uri)
     scheme = urlsplit(uri.partition("?")[0].partition("@")[0]).scheme.partition("+")[0]
     if uri and scheme not in SCHEMES and uri != "databricks" and not _is_plugin(scheme):
         raise ConfigError(
             f"`{key}`, or MLFLOW_TRACKING_URI, must be the URL of a database or a server: one of "
-            f"{', '.join(f'{name}://' for name in SCHEMES)}. Received: {credentials.masked_address(uri)}. "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}. Received: {shown}. "
             f"For a file write {PREFIX}PATH."
         )
     if scheme == "sqlite":
@@ -65,7 +67,7 @@ def check_file(uri: str, key: str) -> None:
     if reason:
         raise ConfigError(
             f"`{key}` must name a file that is an sqlite database, or can become one. "
-            f"Received: {credentials.masked_address(uri)}, {reason}. Write {PREFIX}PATH, an absolute path with four slashes."
+            f"Received: {uri}, {reason}. Write {PREFIX}PATH, an absolute path with four slashes."
         )
 
 

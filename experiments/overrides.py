@@ -1,10 +1,11 @@
-"""What was typed, checked word by word before Hydra composes: the nearest key for a mistyped one."""
+"""What was typed, checked word by word before Hydra composes; names the nearest key."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
@@ -96,7 +97,7 @@ def _check_hydra_key(override: Override, found: Found) -> None:
 
 def _check_option(override: Override, options: Sequence[str]) -> None:
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
-        values = list(_matching(override, options))
+        values: list[Any] = _matching(override, options)
     elif override.is_sweep_override():
         values = typed_values.swept(override)
     else:
@@ -105,16 +106,14 @@ def _check_option(override: Override, options: Sequence[str]) -> None:
         shown = ", ".join(options)
         raise ConfigError(f"No option matches. Received: {override.input_line}. Valid: {shown}.")
     for value in values:
-        if value is None and override.key_or_group == "experiment":
-            continue
-        if str(value) not in options and "/" not in str(value):  # a folder's: Hydra looks
+        none = value is None and override.key_or_group == "experiment"
+        if not none and str(value) not in options and "/" not in str(value):  # there Hydra looks
             raise ConfigError(_unknown("option", override.input_line, str(value), options))
 
 
 def _matching(override: Override, options: Sequence[str]) -> list[str]:
-    glob = override.value()
-    names: list[str] = glob.filter(list(options))  # type: ignore[union-attr]  # Hydra's Glob
-    return names
+    glob: Any = override._value
+    return list(glob.filter(list(options)))
 
 
 def _check_size(overrides: Sequence[Override], found: Found) -> None:

@@ -28,9 +28,9 @@ def preset_name(config: TuneConfig) -> str:
 def check_preset(config: TuneConfig) -> None:
     """Raises ConfigError for a name that is none, or that of a preset written by hand."""
     name = preset_name(config)
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", name):
         raise ConfigError(
-            "`tune.preset` must be a name of letters, digits, dots, dashes and underscores. "
+            "`tune.preset` must be a name of up to 200 letters, digits, dots, dashes and _. "
             f"Received: tune.preset={name}. The file goes to configs/experiment/."
         )
     path = PRESETS / f"{name}.yaml"

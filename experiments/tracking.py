@@ -61,6 +61,21 @@ def ui_command(uri: str) -> str:
     return f"{sys.executable} -m mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
+def check_ui_flags(flags: Sequence[str]) -> None:
+    """Raises ConfigError for flags that `mlflow ui` does not take."""
+    import click
+    from mlflow.cli import cli
+
+    ui: Any = cli.get_command(click.Context(cli), "ui")
+    try:
+        ui.make_context("ui", list(flags))
+    except click.ClickException as error:
+        raise ConfigError(
+            f"The flags must be those of `mlflow ui`. Received: {error.format_message()} "
+            "--help shows them."
+        ) from None
+
+
 def patiently(call: Callable[[], Any]) -> Any:
     """What `call` returns; a store that is away is asked again, for `PATIENCE` seconds."""
     from mlflow.exceptions import MlflowException

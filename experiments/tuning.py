@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
+from experiments import database
 from experiments.identity import config_hash
 from experiments.schema import Config, ConfigError, TuneConfig, keys, value
 
@@ -13,6 +14,8 @@ LAM = "regularization.lam"
 RATE = "optimizer.learning_rate"
 OBJECTIVE = "val_data_loss"
 SQLITE = "sqlite:///"
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle")  # SQLAlchemy's
 
 # What a launch may change and still go on with the same study.
 CHANGING = ("tune.num_trials", "tune.timeout", "tune.storage", "tune.preset")
@@ -38,11 +41,19 @@ def check_tuning(config: TuneConfig) -> None:
             f"`tune.timeout` must be positive. Received: tune.timeout={tune.timeout}. "
             "For no limit pass null."
         )
-    if tune.storage is not None and "://" not in tune.storage:
+    if tune.storage is not None:
+        _check_storage(tune.storage)
+
+
+def _check_storage(url: str) -> None:
+    kind = url.partition("://")[0].partition("+")[0]
+    if "://" not in url or kind not in DATABASES:
         raise ConfigError(
-            "`tune.storage` must be the URL of a database. "
-            f"Received: tune.storage={tune.storage}. For a file pass {SQLITE}{tune.storage}"
+            f"`tune.storage` must be the URL of a database: {', '.join(DATABASES)}. "
+            f"Received: tune.storage={url}. For a file pass {SQLITE}PATH"
         )
+    if kind == "sqlite":
+        database.check_file(url, "tune.storage")
 
 
 def _check_range(key: str, limits: Sequence[float]) -> None:

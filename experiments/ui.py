@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from experiments import credentials, records, sweep
+from experiments import boundary, credentials, database, records, sweep
 from experiments.schema import ConfigError
-from experiments.tracking import store_uri
+from experiments.tracking import check_ui_flags, store_uri
 
 
 def main() -> None:
-    """Becomes `mlflow ui` on the store; a tracking server has its own page."""
+    """Becomes `mlflow ui` on the store; a tracking server has its own page.
+
+    Raises:
+        ConfigError: flags that `mlflow ui` does not take, or a store that cannot be.
+    """
     credentials.hide()
     uri = store_uri(None)
+    database.check(uri)
     if uri.startswith(("http://", "https://")):
         shown = credentials.page(uri)
         print(f"The store is a tracking server with a page of its own: {shown}")
         show_newest_sweep(shown)
         return
-    show_newest_sweep(address(sys.argv[1:]))
+    here = address(sys.argv[1:])
+    if sys.argv[1:]:
+        check_ui_flags(sys.argv[1:])
+    show_newest_sweep(here)
     sys.stdout.flush()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # starts faster
     flags = _without_stores(sys.argv[1:], uri)
@@ -45,10 +52,15 @@ def _without_stores(flags: Sequence[str], uri: str) -> list[str]:
 
 def address(flags: Sequence[str]) -> str:
     """Where `mlflow ui` will listen with these flags."""
-    found = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    found = boundary.Parser(prog="python -m experiments.ui", add_help=False, allow_abbrev=False)
     found.add_argument("--host", "-h", default=os.environ.get("MLFLOW_HOST", "127.0.0.1"))
     found.add_argument("--port", "-p", default=os.environ.get("MLFLOW_PORT", "5000"))
     known, _ = found.parse_known_args(flags)
+    if not (known.port.isdecimal() and int(known.port) < 65536):
+        raise ConfigError(
+            "--port, or MLFLOW_PORT, must be a number from 0 to 65535. "
+            f"Received: {known.port}. Choose a free port, such as 5001."
+        )
     return f"http://{known.host}:{known.port}"
 
 
@@ -58,13 +70,10 @@ def show_newest_sweep(ui: str) -> None:
         store = records.open_study(None, None)
     except records.StudyError:  # a store without runs
         return
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return
     for parent in records.sweeps(store)[:1]:
         print(f"The newest sweep, of study {store.study!r}, once the UI is up:")
         sweep.show_views(store, parent, ui)
 
 
 if __name__ == "__main__":
-    main()
+    boundary.run(main)

@@ -24,8 +24,8 @@ def read(path: Path) -> Sequence[Operation]:
     Raises:
         ConfigError: it is a file of another kind.
     """
+    check_run_id("FILE", path.stem)
     try:
-        check_run_id("FILE", path.stem)
         return read_spill(path)
     except (OSError, ValueError) as error:
         raise _foreign(path, str(error).partition("\n")[0]) from None

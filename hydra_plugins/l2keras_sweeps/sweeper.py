@@ -42,7 +42,7 @@ class StudySweeper(BasicSweeper):
         self,
         max_batch_size: int | None,
         params: dict[str, str] | None = None,
-        grids: Sequence[dict[str, str]] | None = None,
+        grids: Any = None,
     ) -> None:
         super().__init__(max_batch_size, params)
         self.grids = grids or [{}]
@@ -80,7 +80,7 @@ class StudySweeper(BasicSweeper):
 
     def _given(self, arguments: Sequence[str]) -> list[list[str]]:
         """The overrides of each grid; what is typed comes last, so that it wins."""
-        if isinstance(self.grids, str) or not isinstance(self.grids, Sequence):
+        if not isinstance(self.grids, ListConfig | list):
             raise _wrong_words("grids", self.grids)
         grids = [_words("grids", grid) for grid in self.grids]
         return [[*self._parse_config(), *grid, *arguments] for grid in grids]

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from experiments import cli, schema
+from experiments import cli, composition, schema
 from experiments.schema import CompareConfig, Config, ConfigError
 from tests.support.runs import Compose, mistake
 
@@ -53,10 +53,10 @@ def test_mistyped_option_names_the_nearest(override: str, nearest: str) -> None:
 
 
 def test_valid_overrides_pass() -> None:
-    """Keys, groups, sweeps, Hydra's own keys and flags are left to Hydra."""
+    """Keys, groups, sweeps and Hydra's own keys are left to Hydra."""
     cli.check_overrides(
-        ["seed=0,1", "regularization=half_l2,none", "training.epochs=range(1,3)", "-m",
-         "hydra.run.dir=x", "hydra/launcher=basic", "experiment=adam", "--config-name=x"],
+        ["seed=0,1", "regularization=half_l2,none", "training.epochs=range(1,3)",
+         "hydra.run.dir=x", "hydra/launcher=basic", "experiment=adam"],
         Config,
     )  # fmt: skip
 
@@ -69,21 +69,22 @@ def test_unreadable_override() -> None:
 
 def test_help_shows_every_group_and_key() -> None:
     """--help names every group with its options, and every key with its default."""
-    text = cli.help_text(CompareConfig, "experiments.compare")
+    groups = composition.default_found().groups()
+    text = cli.help_text(CompareConfig, "experiments.compare", groups)
     for key, item, _ in schema.keys(CompareConfig):
         assert f"{key}=" in text
         assert item.metadata["help"].replace("$", "$$") in text
-    for group, options in cli.groups().items():
+    for group, options in groups.items():
         assert f"{group}={'|'.join(options)}" in text
 
 
 def test_help_offers_a_sweep_where_there_is_one() -> None:
     """Only experiments.train is a job of a sweep; its help names every launcher."""
-    text = cli.help_text(Config, "experiments.train")
+    text = cli.help_text(Config, "experiments.train", {})
     assert "-m for a sweep" in text
     for launcher in ("isolated", "joblib", "ray", "submitit_local", "submitit_slurm"):
         assert launcher in text
-    assert "sweep over" not in cli.help_text(CompareConfig, "experiments.compare")
+    assert "sweep over" not in cli.help_text(CompareConfig, "experiments.compare", {})
 
 
 def test_a_config_error_before_any_backend() -> None:

@@ -13,7 +13,16 @@ LIBRARY = sorted((paths.PROJECT / "l2keras").glob("*.py"))
 # What may be imported where; a module that is not named may import none of these.
 ALLOWED = {
     "mlflow": {"tracking"},
-    "hydra": {"cli", "train", "compare", "launchers", "tune", "typed_values"},
+    "hydra": {
+        "cli",
+        "compare",
+        "composition",
+        "launchers",
+        "overrides",
+        "train",
+        "tune",
+        "typed_values",
+    },
     "matplotlib": {
         "comparison_plots",
         "drawing",

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import cli, identity, ledger, paths, train, trial
+from experiments import cli, composition, identity, ledger, paths, train, trial
 from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import SMALL, Compose, runs_of
 
 pytestmark = pytest.mark.usefixtures("eager_steps")
 
+GROUPS = composition.default_found().groups()
 PRESETS = sorted(path.stem for path in (paths.CONFIGS / "experiment").glob("*.yaml"))
 
 
@@ -99,12 +100,12 @@ def test_every_preset_runs(composed: Compose, uri: str, preset: str) -> None:
     assert run.info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("group", sorted(set(cli.groups()) - {"experiment"}))
+@pytest.mark.parametrize("group", sorted(set(GROUPS) - {"experiment"}))
 def test_every_option_of_every_group_is_valid(composed: Compose, group: str) -> None:
     """Each option of each group composes to a config that passes every check."""
     beside = {"transformer": "data=digits_tokens", "gru": "data=imdb", "imdb": "model=gru",
               "digits_tokens": "model=transformer"}  # fmt: skip
-    for option in cli.groups()[group]:
+    for option in GROUPS[group]:
         others = [beside[option]] if option in beside else []
         config = cli.typed(composed("config", f"{group}={option}", *others))
         if group in ("data", "model", "regularization"):

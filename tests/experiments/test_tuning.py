@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from experiments import cli, tuning
+from experiments import cli, composition, tuning
 from experiments.schema import Config, ConfigError, TuneConfig
 from tests.support.runs import Compose, mistake
 
@@ -45,7 +45,7 @@ def test_what_cannot_be_searched_is_refused(composed: Compose, override: str, me
 
 def test_the_defaults_can_be_searched(composed: Compose) -> None:
     """Every method with a lambda passes with the default ranges, and with a learning rate."""
-    for method in sorted(set(cli.groups()["regularization"]) - {"none"}):
+    for method in sorted(set(composition.default_found().groups()["regularization"]) - {"none"}):
         overrides = [f"regularization={method}", "tune.learning_rate=[1e-3,1.0]"]
         tuning.check_tuning(configured(composed, *overrides))
 

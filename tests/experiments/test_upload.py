@@ -11,6 +11,7 @@ import pytest
 
 from experiments import durable, upload
 from experiments.outbox import digest_of, spool_of
+from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import runs_of
 
@@ -64,25 +65,36 @@ def test_a_file_stays_while_the_store_is_away(
     assert runs_of(store)[0].info.status == "RUNNING"
 
 
-def test_upload_of_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_upload_of_no_file() -> None:
     """A missing file is an error that names it, before MLflow is loaded."""
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(ConfigError, match=r"Received: nowhere\.jsonl"):
         upload.main(["nowhere.jsonl"])
-    assert "Received: nowhere.jsonl" in capsys.readouterr().err
 
 
-def test_upload_of_what_no_run_has_left(
+@pytest.mark.parametrize(
+    "content",
+    ["", "noise", "7", "null", "{}", '{"status": 1}', '["status"]', '["status", 5]', "[" * 100_000,
+     '["nope", {}]', '["metrics", [[1, 2]]]', '["tags", {"a": 1}]', '["text", ["a"]]',
+     '["file", ["a", 3]]', '["params", []]', '[["status"], "FINISHED"]', '["metrics", 5]'],
+)  # fmt: skip
+def test_upload_of_what_no_run_has_left(content: str, tmp_path: Path) -> None:
+    """A file of another shape, an empty one included, is refused by name and stays."""
+    path = tmp_path / f"{'0' * 32}.jsonl"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=f"Received: {path} ") as error:
+        upload.main([str(path)])
+    assert "\n" not in str(error.value)
+    assert path.read_text() == content
+
+
+def test_upload_to_an_unknown_run(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file of another kind, or of an unknown run, stays, and the error names it."""
-    noise, foreign = tmp_path / "noise.jsonl", tmp_path / f"{'0' * 32}.jsonl"
-    noise.write_text("noise\n")
+    """A file of a run that the store does not have stays, and the error names it."""
+    foreign = tmp_path / f"{'0' * 32}.jsonl"
     rewrite(foreign, ["params", {"lam": "0.1"}])
-    assert upload.main([str(noise), str(foreign), "--uri", uri]) == 1
-    error = capsys.readouterr().err
-    assert f"{noise} is no file that a run has left" in error
-    assert f"{foreign}: The store refuses what is written" in error
-    assert noise.exists()
+    assert upload.main([str(foreign), "--uri", uri]) == 1
+    assert f"{foreign}: The store refuses what is written" in capsys.readouterr().err
     assert foreign.exists()
 
 
