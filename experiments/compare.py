@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli, comparison, credentials
 from experiments.comparison import REFERENCE, Arm, ArmResult
-from experiments.paths import RUNS
+from experiments.paths import CONFIGS, RUNS
 from experiments.schema import CompareConfig
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def show(config: CompareConfig, results: list[ArmResult]) -> None:
         print(f"- {sentence}")
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="compare")
 def _main(node: DictConfig) -> Any:
     return cli.task(compare, node)
 

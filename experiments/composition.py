@@ -49,7 +49,7 @@ def mistakes() -> Iterator[None]:
     except Exception as error:
         raise ConfigError(
             "The overrides and config files must make one valid config. "
-            f"Received: {explained(error)}. Correct what is named there."
+            f"Received: {explained(error)}. Correct the override or the file."
         ) from error
 
 
@@ -59,7 +59,8 @@ def explained(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         text = _plain(cause)
-        if text and not any(text in part for part in parts):
+        core = text.partition(": ")[2] or text  # without the key or the type
+        if text and not any(core in part for part in parts):
             parts.append(text)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "; ".join(parts[:3]) or type(error).__name__
@@ -189,13 +190,11 @@ def _check_folder(flag: str, folder: Path) -> None:
 def compose(found: Found, overrides: Sequence[str], name: str, multirun: bool) -> DictConfig:
     """The config as Hydra will compose it, hydra.mode decided; of a sweep, what is not swept."""
     JobRuntime().set("name", name)
-    load = found.loader.load_configuration
-    given = found.config_name, list(overrides)
-    node = load(*given, RunMode.MULTIRUN, validate_sweep_overrides=False)
-    mode = RunMode.MULTIRUN if multirun else node.hydra.mode or RunMode.RUN
-    if mode is RunMode.RUN:  # which looks for missing options too
-        node = load(*given, mode, validate_sweep_overrides=False)
-    node.hydra.mode = mode
+    asked = RunMode.MULTIRUN if multirun else RunMode.RUN
+    node = found.loader.load_configuration(
+        found.config_name, list(overrides), asked, validate_sweep_overrides=False
+    )
+    node.hydra.mode = asked if multirun else node.hydra.mode or asked
     HydraConfig.instance().set_config(node)
     return node
 

@@ -292,12 +292,12 @@ def _opened(uri: str, study: str, patient: bool) -> Store:
 
 def check_parent(uri: str | None, run_id: str) -> None:
     """Raises ConfigError where the store has no run with this id; creates nothing."""
-    from mlflow.exceptions import MlflowException
-
     address = store_uri(uri)
     file = database.path_of(address)
     there = file is None or file.exists()
     if there:
+        from mlflow.exceptions import MlflowException
+
         with _told(address):
             client = load_client()(tracking_uri=address)
             try:

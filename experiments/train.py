@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli, credentials, identity, progress, provenance, signals
 from experiments.outcome import Outcome
+from experiments.paths import CONFIGS
 from experiments.schema import Config, run_label
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ def train(node: DictConfig) -> Outcome:
     config: Config = cli.typed(node)
     from experiments import device, ledger, tracking, upload
 
-    device_name = device.set_up(config)
     in_sweep = config.tracking.parent is not None
+    if config.tracking.parent is not None:
+        tracking.check_parent(config.tracking.uri, config.tracking.parent)
+    device_name = device.set_up(config)
     tracking.load_client()
-    if in_sweep:
-        tracking.check_parent(config.tracking.uri, str(config.tracking.parent))
     with device.spare_collector():  # MLflow's migrations make much to collect, and load more
         store = tracking.opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
     if not in_sweep:  # a sweep has done so
@@ -184,7 +185,7 @@ def job(node: DictConfig) -> Outcome:
     return outcome
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
 def _main(node: DictConfig) -> Any:
     return cli.task(job, node)
 

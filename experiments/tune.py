@@ -21,6 +21,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli, credentials, presets, search, signals, tracking, tuning, tuning_runs
+from experiments.paths import CONFIGS
 from experiments.schema import ConfigError, TuneConfig
 from experiments.search import Tried
 from experiments.tuning import LAM, OBJECTIVE, RATE, SQLITE
@@ -187,7 +188,7 @@ def edge(value: float, limits: Sequence[float]) -> str:
     return "lower" if place < 0.05 else "upper" if place > 0.95 else ""
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="tune")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="tune")
 def _main(node: DictConfig) -> Any:
     return cli.task(tune, node)
 

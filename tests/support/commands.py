@@ -1,0 +1,91 @@
+"""Commands in this process, through the entry point that the shell has: status and output."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import boundary, cli, paths
+from experiments.schema import CompareConfig, Config, TuneConfig
+
+HYDRA = ("train", "compare", "tune")
+OTHERS = ("report", "upload", "check_grad", "ui")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+def entry(command: str) -> Callable[[], Any]:
+    """What `python -m experiments.<command>` runs inside of the boundary."""
+    from experiments import (
+        check_grad,
+        compare,
+        comparison,
+        presets,
+        report,
+        train,
+        tune,
+        tuning,
+        upload,
+    )
+    from experiments import ui as ui_command
+
+    others = {"report": report.main, "upload": upload.main, "check_grad": check_grad.main,
+              "ui": ui_command.main}  # fmt: skip
+    if command in others:
+        return others[command]
+    if command == "train":
+        return lambda: cli.launch(train._main, Config, "train")
+    if command == "compare":
+        check = comparison.check_comparison
+        return lambda: cli.launch(compare._main, CompareConfig, "compare", check)
+    checks = tuning.check_tuning, presets.check_preset
+    return lambda: cli.launch(tune._main, TuneConfig, "tune", *checks)
+
+
+def answer(command: str, arguments: Sequence[str]) -> Answer:
+    """Runs a command here."""
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, [f"experiments/{command}.py", *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = boundary.status(entry(command))
+    finally:
+        sys.argv = before
+    return Answer(status, out.getvalue(), err.getvalue())
+
+
+def contained(patch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Has commands write below `folder` and launch nothing; returns where runs would go."""
+    from experiments.sweep import Sweep
+
+    runs = folder / "runs"
+    for module in (paths, cli):
+        patch.setattr(module, "RUNS", runs)
+    patch.setattr(Sweep, "run", lambda self: False)
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{runs / 'mlflow.db'}")
+    patch.delenv("NOPE", raising=False)
+    return runs
+
+
+def check_mistake(given: Answer, runs: Path) -> None:
+    """Asserts that a mistake is one line, has status 2 and leaves no file."""
+    assert given.status == 2
+    assert given.err.count("\n") == 1
+    assert given.err.startswith("error: ")
+    assert "Traceback" not in given.err
+    assert len(given.err) < 2000
+    assert not runs.exists()
