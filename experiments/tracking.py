@@ -68,7 +68,9 @@ def check_ui_flags(flags: Sequence[str]) -> None:
 
     ui: Any = cli.get_command(click.Context(cli), "ui")
     try:
-        ui.make_context("ui", list(flags))
+        given = ui.make_context("ui", list(flags)).params
+        if not str(given.get("workers") or 1).isdecimal():  # which only its server looks at
+            raise click.UsageError(f"--workers {given['workers']}, which is no number.")
     except click.ClickException as error:
         raise ConfigError(
             f"The flags must be those of `mlflow ui`. Received: {error.format_message()} "

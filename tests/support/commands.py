@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from experiments import boundary, cli, paths
 from experiments.schema import CompareConfig, Config, TuneConfig
@@ -61,11 +64,23 @@ def answer(command: str, arguments: Sequence[str]) -> Answer:
     out, err = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, [f"experiments/{command}.py", *arguments]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with _fresh_hydra(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = boundary.status(entry(command))
     finally:
         sys.argv = before
     return Answer(status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _fresh_hydra() -> Iterator[None]:
+    """The composer of the fixture `composed` stays as it is."""
+    of_tests, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = of_tests
+        HydraConfig.instance().cfg = config
 
 
 def contained(patch: pytest.MonkeyPatch, folder: Path) -> Path:
@@ -76,6 +91,7 @@ def contained(patch: pytest.MonkeyPatch, folder: Path) -> Path:
     for module in (paths, cli):
         patch.setattr(module, "RUNS", runs)
     patch.setattr(Sweep, "run", lambda self: False)
+    patch.setattr(os, "execv", lambda *command: None)
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{runs / 'mlflow.db'}")
     patch.delenv("NOPE", raising=False)
     return runs
@@ -83,9 +99,9 @@ def contained(patch: pytest.MonkeyPatch, folder: Path) -> Path:
 
 def check_mistake(given: Answer, runs: Path) -> None:
     """Asserts that a mistake is one line, has status 2 and leaves no file."""
-    assert given.status == 2
-    assert given.err.count("\n") == 1
-    assert given.err.startswith("error: ")
-    assert "Traceback" not in given.err
-    assert len(given.err) < 2000
+    assert given.status == 2, given
+    assert given.err.count("\n") == 1, given
+    assert given.err.startswith("error: "), given
+    assert "Traceback" not in given.err, given
+    assert len(given.err) < 2000, given
     assert not runs.exists()
