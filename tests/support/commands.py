@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -73,12 +74,15 @@ def answer(command: str, arguments: Sequence[str]) -> Answer:
 
 @contextlib.contextmanager
 def _fresh_hydra() -> Iterator[None]:
-    """The composer of the fixture `composed` stays as it is."""
+    """The composer of the fixture `composed` and what is logged stay as they are."""
     of_tests, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    handlers, level = logging.root.handlers[:], logging.root.level
     GlobalHydra.instance().clear()
     try:
         yield
     finally:
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
         GlobalHydra.instance().hydra = of_tests
         HydraConfig.instance().cfg = config
 
