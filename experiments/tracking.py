@@ -308,9 +308,10 @@ def check_parent(uri: str | None, run_id: str) -> None:
             except MlflowException as error:
                 if error.error_code not in _FINAL:
                     raise
+    shown = credentials.masked_address(address)
     raise ConfigError(
         "`tracking.parent` must be a run of the store. "
-        f"Received: tracking.parent={run_id}, which {credentials.masked_address(address)} does not have. "
+        f"Received: tracking.parent={run_id}, which {shown} does not have. "
         "The MLflow UI shows the id on the page of the run."
     )
 

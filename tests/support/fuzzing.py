@@ -162,7 +162,7 @@ def _other(draw: random.Random) -> Case:
 def _lines(draw: random.Random) -> str:
     """JSON of another shape than what a run leaves."""
     content: Any = draw.choice([None, 5, "a", [], [1], [[1]], ["a"], ["a", 3], {"a": 1}, {"b": []}])
-    kind = draw.choice(["metrics", "params", "tags", "text", "file", "nope", 7, None, []])
+    kind: Any = draw.choice(["metrics", "params", "tags", "text", "file", "nope", 7, None, []])
     wrong = [json.dumps(content), json.dumps([kind]), json.dumps([kind, content, content]),
              json.dumps(["nope", content]), json.dumps(["status", 5]), "", "[", "\ufeff[]",
              json.dumps([[kind], content])]  # fmt: skip
