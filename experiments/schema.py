@@ -128,7 +128,8 @@ class TrainingConfig:
 @dataclass
 class TrackingConfig:
     uri: str | None = _key(
-        None, "MLflow store; null: $MLFLOW_TRACKING_URI, else sqlite in runs/ of the checkout"
+        None,
+        "MLflow store; null: $MLFLOW_TRACKING_URI, where a password belongs, else sqlite in runs/",
     )
     study: str = _key("l2keras", "name of the MLflow experiment")
     log_model: bool = _key(True, "keep the trained model as a .keras artifact")

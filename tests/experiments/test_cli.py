@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from experiments import cli, composition, schema
+from experiments import cli, composition, credentials, schema
 from experiments.schema import CompareConfig, Config, ConfigError
 from tests.support.runs import Compose, mistake
 
@@ -119,11 +119,13 @@ def test_flatten_gives_dotted_plain_values(composed: Compose) -> None:
     assert set(flat) == {key for key, _, _ in schema.keys(Config)}
 
 
-def test_no_password_is_recorded(composed: Compose) -> None:
+def test_no_password_is_recorded(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run keeps of its config has the address of the store, not its password."""
+    monkeypatch.setenv("L2KERAS_SEALED", "{}")
     given = composed("config", "tracking.uri=postgresql://me:secret@host/mlflow")
     assert cli.recorded(given).tracking.uri == "postgresql://me:***@host/mlflow"
-    assert given.tracking.uri == "postgresql://me:secret@host/mlflow"
+    assert given.tracking.uri == "postgresql://me:***@host/mlflow"
+    assert credentials.revealed(given.tracking.uri) == "postgresql://me:secret@host/mlflow"
     assert cli.recorded(composed("config")).tracking.uri is None
 
 

@@ -16,6 +16,7 @@ ALLOWED = {
     "hydra": {
         "cli",
         "compare",
+        "composing",
         "composition",
         "launchers",
         "overrides",

@@ -63,7 +63,7 @@ def test_a_password_is_not_recorded(store: Store, monkeypatch: pytest.MonkeyPatc
     with store.run("one"):
         pass
     command = runs_of(store)[0].data.tags["mlflow.source.name"]
-    assert command.endswith("tune.storage=postgresql+psycopg2://user:***@host/database")
+    assert command.endswith("'tune.storage=postgresql+psycopg2://user:***@host/database'")
 
 
 def test_artifacts_lie_beside_the_database(store: Store, tmp_path: Path) -> None:
