@@ -48,6 +48,7 @@ class AuditReport(Audited):
         """
         if width is not None:
             width = _validation.check_count(width, "width", "Pass a number of columns.")
+        _validation.check_one_of(reasons, "reasons", (True, False))
         return render.text(self, width, reasons=reasons)
 
     def __str__(self) -> str:
