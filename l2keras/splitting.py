@@ -183,7 +183,8 @@ class PenaltySplit(keras.callbacks.Callback):
             return
         self._split.check_names()
         self._check(logs, "")
-        self._check(logs, "val_")
+        if any(name.startswith("val_") for name in logs):  # not in each epoch
+            self._check(logs, "val_")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Leaves the model as it was."""
@@ -194,7 +195,8 @@ class PenaltySplit(keras.callbacks.Callback):
         """Leaves the model as it was, after an `evaluate` of its own."""
         if not self._in_fit:
             self._raise_problem()
-            self._check(logs or {}, "")
+            if logs is not None:
+                self._check(logs, "")
             self._end()
 
     def _begin(self, *, in_fit: bool) -> None:
@@ -207,8 +209,6 @@ class PenaltySplit(keras.callbacks.Callback):
     def _check(self, logs: dict[str, Any], prefix: str) -> None:
         """Raises where loss = data_loss + penalty does not hold; a loss of nan says nothing."""
         names = [f"{prefix}{name}" for name in ("loss", "data_loss", "penalty")]
-        if not any(name in logs for name in (names if prefix else [*names, *logs])):
-            return  # an epoch without validation
         if names[1] not in logs or names[2] not in logs:
             self._fail(_other_logs(self.model, logs))
         loss, data_loss, penalty = (float(logs.get(name, math.nan)) for name in names)

@@ -161,6 +161,25 @@ def test_a_step_that_calls_compute_loss_not_once_raises(times: int) -> None:
         fit(model, (ONE, ZERO), [PenaltySplit()])
 
 
+class OwnMetrics(Own):
+    """Lists no metrics but its own, as an example of Keras does."""
+
+    @property
+    def metrics(self) -> list[Any]:
+        return [self.tracker]
+
+
+def test_metrics_that_leave_the_parts_out_raise() -> None:
+    """A model that lists its metrics itself has the parts in no log."""
+    model = OwnMetrics(tracked)
+    model.build((None, 1))
+    model.compile(keras.optimizers.SGD(0.1), mse, run_eagerly=BACKEND == "tensorflow")
+    with pytest.raises(RuntimeError, match="metrics leave them out: own"):
+        fit(model, (ONE, ZERO), [PenaltySplit()])
+    with pytest.raises(RuntimeError, match="metrics leave them out: own"):
+        model.evaluate(ONE, ZERO, verbose=0, callbacks=[PenaltySplit()])
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function is TensorFlow's")
 def test_penalties_in_a_compiled_function_raise() -> None:
     """A `compute_loss` that is a tf.function hides what it evaluates."""
