@@ -50,7 +50,7 @@ def _check_storage(url: str) -> None:
     if "://" not in url or kind not in DATABASES:
         raise ConfigError(
             f"`tune.storage` must be the URL of a database: {', '.join(DATABASES)}. "
-            f"Received: tune.storage={url}. For a file pass {SQLITE}PATH"
+            f"Received: tune.storage={url}. For a file pass {SQLITE}{url}."
         )
     if kind == "sqlite":
         database.check_file(url, "tune.storage")

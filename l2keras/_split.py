@@ -270,7 +270,7 @@ class _Function:
     def _put(self, function: Any) -> None:
         installed = self._model.train_function
         if self.kind == "train" and isinstance(installed, DecayedTrainFunction):
-            installed._keras_function = function
+            installed.keras_function = function
         else:
             setattr(self._model, f"{self.kind}_function", function)
 
@@ -293,7 +293,7 @@ def _samples(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 def _installed(model: Any, kind: str) -> Any:
     """The function that Keras made, also where a WeightDecay stands in for it."""
     function = getattr(model, f"{kind}_function")
-    return function._keras_function if isinstance(function, DecayedTrainFunction) else function
+    return function.keras_function if isinstance(function, DecayedTrainFunction) else function
 
 
 @contextmanager

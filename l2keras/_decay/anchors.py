@@ -95,7 +95,9 @@ _TRAINED = (
 
 def _has_trained(model: Any) -> bool:
     optimizer = getattr(model, "optimizer", None)
-    return optimizer is not None and int(inner_optimizers(optimizer)[0].iterations) > 0
+    if optimizer is None:
+        return False
+    return int(ops.convert_to_numpy(inner_optimizers(optimizer)[0].iterations)) > 0
 
 
 def _no_start(folder: str) -> str:

@@ -33,7 +33,7 @@ class DecayedTrainFunction:
     def __init__(self, model: Any, previous: DecayedTrainFunction | None) -> None:
         self.groups: list[Group] = []
         self._model = model
-        self._keras_function = model.train_function
+        self.keras_function = model.train_function
         self.keras_reference: Callable[[], Any] = _nothing
         self._make_keras_function = model.make_train_function
         self._previous = previous
@@ -146,7 +146,7 @@ class DecayedTrainFunction:
             return
         if installed is not self.keras_reference():  # `compile` dropped the one put aside
             self._forget()
-        self._keras_function = installed
+        self.keras_function = installed
         self._install()
 
     def uninstall(self) -> None:
@@ -154,18 +154,18 @@ class DecayedTrainFunction:
         self._settle()  # what an interrupted fit left
         vars(self._model).pop("make_train_function", None)
         if self._model.train_function is self:
-            self._model.train_function = self._keras_function
-        if self._keras_function is not None:
+            self._model.train_function = self.keras_function
+        if self.keras_function is not None:
             # Not held any longer: jax.jit would share the trace of an old step with a new one.
-            self.keras_reference = _reference(self._keras_function)
-            self._keras_function = None
+            self.keras_reference = _reference(self.keras_function)
+            self.keras_function = None
 
     def _make_train_function(self, force: bool = False) -> Any:
         if not force:  # the start of another fit: WeightDecay installs itself again, or is gone
             self.uninstall()
             return self._model.make_train_function()
         # A callback asks for a retrace in mid-fit, say after unfreezing layers or `compile`.
-        self._keras_function = None
+        self.keras_function = None
         self._forget()
         self._install()
         return self
@@ -193,7 +193,7 @@ class DecayedTrainFunction:
     def _reusable(self) -> Callable[..., Any] | None:
         """The function compiled in an earlier fit, if nothing that it was traced with changed."""
         previous, self._previous = self._previous, None
-        if previous is None or previous.keras_reference() is not self._keras_function:
+        if previous is None or previous.keras_reference() is not self.keras_function:
             return None
         if self._traced_with() != previous._traced_with():
             return None

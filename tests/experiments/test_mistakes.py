@@ -167,7 +167,7 @@ def test_an_unexpected_error_tells_where_its_traceback_is(
     given = answer("report", [])
     [file] = tmp_path.iterdir()
     assert given.status == 1
-    assert given.err.startswith("error: ZeroDivisionError: at postgresql://me:...@host/db and more")
+    assert given.err.startswith("error: ZeroDivisionError: at postgresql://me:***@host/db and more")
     assert given.err.count("\n") == 1
     assert str(file) in given.err
     assert "in fail" in file.read_text()

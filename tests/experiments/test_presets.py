@@ -102,5 +102,7 @@ def test_a_preset_needs_a_name(composed: Compose, folder: Path, name: str) -> No
     """A name that is a path, or that Hydra could not read, is refused."""
     config = cli.typed(composed("tune"))
     config.tune.preset = name
-    with pytest.raises(ConfigError, match=r"must be a name of letters.*Received: tune\.preset="):
+    with pytest.raises(
+        ConfigError, match=r"must be a name of up to 200 letters.*Received: tune\.preset="
+    ):
         presets.check_preset(config)

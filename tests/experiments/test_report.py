@@ -12,6 +12,7 @@ import pytest
 from experiments import paths, report
 from experiments.records import StudyError
 from experiments.tracking import Store
+from tests.support.commands import answer
 from tests.support.runs import Compose
 from tests.support.synthetic import Trial, seeds
 
@@ -113,12 +114,10 @@ def test_the_default_folder(store: Store) -> None:
         (["Default", "--parent", "nonsense"], "error: The parent must be a run of the study"),
     ],
 )
-def test_mistakes_are_one_line(
-    store: Store, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_mistakes_are_one_line(store: Store, arguments: list[str], message: str) -> None:
     """An unknown study, an empty one and an unknown parent end in one line and status 2."""
-    assert report.main([*arguments, "--uri", store.uri]) == 2
-    printed = capsys.readouterr()
+    printed = answer("report", [*arguments, "--uri", store.uri])
+    assert printed.status == 2
     assert printed.err.startswith(message)
     assert printed.err.count("\n") == 1
     assert printed.out == ""

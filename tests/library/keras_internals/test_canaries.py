@@ -37,7 +37,8 @@ PRIVATE = {
         "_build_shapes_dict",
     },
     "graph": {"_keras_history", "_inbound_nodes"},
-    "losses": {"_losses_override", "_metrics"},
+    "losses": {"_metrics"},
+    "shares": {"_losses_override"},
     "tensorflow_rules": {"_pfor_converter_registry", "_create_op"},
     "torch_vmap": {"_maybe_convert_to_channels_last"},
 }
