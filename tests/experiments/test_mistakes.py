@@ -49,7 +49,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("--nope", "Received: unrecognized arguments: --nope"),
         ("--cfg job -m", "Only one of"),
         ("--cfg job --package nope", "--package must name a part"),
-        ("hydra.job_logging.root.level=NOPE", "Unknown level: 'NOPE'"),  # Hydra has made a folder
         ("tracking.parent=abc", "must be a run of the store. Received: tracking.parent=abc"),
         ("-m seed=range(0,3,0)", r"a step that is not 0. Received: seed=range\(0,3,0\)"),
         ("-m seed=range(0,inf)", "finite bounds"),

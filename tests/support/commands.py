@@ -81,8 +81,6 @@ def _fresh_hydra() -> Iterator[None]:
     try:
         yield
     finally:
-        for handler in set(logging.root.handlers) - set(handlers):
-            handler.close()
         logging.root.handlers[:] = handlers
         logging.root.setLevel(level)
         GlobalHydra.instance().hydra = of_tests
