@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -74,15 +74,16 @@ def answer(command: str, arguments: Sequence[str]) -> Answer:
 
 @contextlib.contextmanager
 def _fresh_hydra() -> Iterator[None]:
-    """The composer of the fixture `composed` and what is logged stay as they are."""
+    """The composer of the fixture `composed` stays as it is, and so does pytest's logging."""
     of_tests, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
-    handlers, level = logging.root.handlers[:], logging.root.level
     GlobalHydra.instance().clear()
     try:
-        yield
+        with (
+            mock.patch("hydra.core.utils.configure_log"),
+            mock.patch("hydra._internal.hydra.configure_log"),
+        ):
+            yield
     finally:
-        logging.root.handlers[:] = handlers
-        logging.root.setLevel(level)
         GlobalHydra.instance().hydra = of_tests
         HydraConfig.instance().cfg = config
 
