@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,10 @@ def ui_command(uri: str) -> str:
 def check_ui_flags(flags: Sequence[str]) -> None:
     """Raises ConfigError for flags that `mlflow ui` does not take."""
     import click
-    from mlflow.cli import cli
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of MLflow about itself
+        from mlflow.cli import cli
 
     ui: Any = cli.get_command(click.Context(cli), "ui")
     try:
