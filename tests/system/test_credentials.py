@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import paths
+from experiments import paths, ui
 from tests.support.runs import SMALL
 from tests.support.servers import TrackingServer
 
@@ -136,9 +136,21 @@ def test_a_mistake_leaves_no_password(name: str, tmp_path: Path) -> None:
 
 
 def test_the_ui_leaves_no_password(tmp_path: Path) -> None:
-    """The arguments of `mlflow ui` and its servers have no address. This one has no driver."""
+    """Neither its arguments nor what it says have the password. This store has no driver."""
     address = f"mysql+nodriver://bob:{SECRET}@127.0.0.1:9/x"
-    _, output, seen = run(tmp_path, "experiments.ui", "--port=0", MLFLOW_TRACKING_URI=address)
-    assert "mlflow ui --port=0" in seen
+    status, output, seen = run(tmp_path, "experiments.ui", "--port=0", MLFLOW_TRACKING_URI=address)
+    assert status == 2
+    assert "experiments.ui --port=0" in seen
     assert "mysql+nodriver://bob:***@127.0.0.1:9/x" in output
     check_no_secret(tmp_path, output, seen)
+
+
+def test_the_ui_gets_its_stores_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mlflow ui` has no address among its arguments, which every user can list."""
+    for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"):
+        monkeypatch.setenv(name, "")
+    other = f"postgresql://bob:{SECRET}@host/y"
+    flags = ["--port", "5", "--registry-store-uri", other]
+    assert ui._without_stores(flags, "sqlite:///x.db") == ["--port", "5"]
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "sqlite:///x.db"
+    assert os.environ["MLFLOW_REGISTRY_STORE_URI"] == other

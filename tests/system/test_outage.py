@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import outbox, run, upload
+from experiments import durable, outbox, run, upload
 from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.runs import runs_of
@@ -83,7 +83,7 @@ def test_what_was_left_is_sent_by_the_next_launch(
         tracking_server.stop()
         one.log_metrics({"loss": 1.0})
     foreign = one.spill.with_name("0" * 32 + ".jsonl")
-    foreign.write_text('["status", "FINISHED"]\n')
+    durable.write(foreign, [b'["status", "FINISHED"]\n'])
     tracking_server.start()
     upload.send_pending(store)
     [found] = runs_of(store)
