@@ -43,7 +43,7 @@ def brief(problem: BaseException) -> str:
     except Exception:
         text = ""
     kind = type(problem).__name__
-    return f"{kind}: {text[: 8 * LIMIT].rstrip('. ')}" if text else kind
+    return f"{kind}: {text[: 5 * LIMIT].rstrip('. ')}" if text else kind
 
 
 def check_lam(value: Any, name: str = "lam", remedy: str = "For no penalty pass none.") -> float:
