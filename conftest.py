@@ -51,19 +51,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(int(cpu_count()), 8)  # a worker takes more than a gigabyte
 
 
+_frozen_modules = 0
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _freeze_imports(request: pytest.FixtureRequest) -> Iterator[None]:
+def _freeze_imports(request: pytest.FixtureRequest) -> None:
     """In the fast tier the garbage collector and `attach` do not walk over what is imported.
 
-    That is a third of the time of the tests of `attach`.
+    That is a third of the time of the tests of `attach`. What a file of tests has left is collected
+    here; its own objects are few, so that this is quick where nothing else was imported since.
     """
+    global _frozen_modules
     if request.config.getoption("full"):
-        yield
         return
     gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    if len(sys.modules) > _frozen_modules + 100:
+        gc.freeze()
+        _frozen_modules = len(sys.modules)
 
 
 @pytest.fixture(autouse=True, scope="session")
