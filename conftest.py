@@ -70,6 +70,21 @@ def _freeze_imports(request: pytest.FixtureRequest) -> None:
         _frozen_modules = len(sys.modules)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_where_operations_come_from(request: pytest.FixtureRequest) -> None:
+    """In the fast tier TensorFlow does not note the stack of every operation that it traces.
+
+    pytest's stack is deep: noting it is a tenth of the time of a trace. Every operation gets the
+    stack of the first one.
+    """
+    if "tensorflow" in sys.modules and not request.config.getoption("full"):
+        from tensorflow.python.util import tf_stack
+
+        if not hasattr(tf_stack.extract_stack, "cache_info"):
+            extract = tf_stack.extract_stack
+            tf_stack.extract_stack = functools.cache(lambda stacklevel=1: extract(stacklevel))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _hear_ctrl_c() -> None:
     """A process that a shell starts in the background ignores Ctrl-C, which some tests press."""
