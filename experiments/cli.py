@@ -111,8 +111,9 @@ def typed(config: DictConfig) -> Any:
 def recorded(config: DictConfig) -> DictConfig:
     """A copy of the config for the record, without passwords in its addresses."""
     config = config.copy()
-    if config.tracking.uri is not None:
-        config.tracking.uri = credentials.masked_address(config.tracking.uri)
+    for key, text in composing.texts(OmegaConf.to_container(config, resolve=True)):
+        if "://" in text and (shown := credentials.masked_address(text)) != text:
+            OmegaConf.update(config, key, shown)
     return config
 
 
@@ -174,7 +175,7 @@ def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *che
             composition.check_package(node, flags.package)
         if flags.help:
             register(name, config, module, help_text(config, module, found.groups()))
-        with composition.errors_raised(), composition.no_traces(folder):
+        with composition.errors_raised(), composition.no_traces(folder, node):
             main()
 
 

@@ -7,6 +7,7 @@ is masked as soon as it is composed, whether it comes from an argument or a file
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import hydra._internal.hydra as hydra_internal
@@ -15,7 +16,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import credentials
 
-ADDRESSES = ("tracking.uri", "tune.storage")
+MASKED = (
+    "hydra.overrides.",
+    "hydra.job.override_dirname",
+    "hydra.job.env_set.",
+)  # by `_mask_hydra`
 
 
 class MaskingLoader(ConfigLoaderImpl):
@@ -35,8 +40,15 @@ def install() -> None:
 
 
 def mask(config: DictConfig) -> None:
-    """Replaces the secrets in a composed config by what `credentials.revealed` turns back."""
-    for key in ADDRESSES:
+    """Replaces the secrets in a composed config by what `credentials.revealed` turns back.
+
+    Raises:
+        ConfigError: a secret in the address of another key.
+    """
+    for key, text in texts(OmegaConf.to_container(config)):
+        if key not in credentials.KEYS and not key.startswith(MASKED):
+            credentials.check_no_secret(key, text)
+    for key in credentials.KEYS:
         group, _, name = key.partition(".")
         section = config.get(group)
         raw = OmegaConf.to_container(section).get(name) if section else None  # type: ignore[union-attr]
@@ -56,3 +68,13 @@ def _mask_hydra(config: DictConfig) -> None:
         elif isinstance(value, str) and credentials.is_secret(str(name), value):
             os.environ[str(name)] = config.job.env_set[name]
             del config.job.env_set[name]
+
+
+def texts(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in a container with their dotted keys, interpolations as they are written."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            yield from texts(value, f"{prefix}{key}.")
+        elif isinstance(value, str):
+            yield f"{prefix}{key}", value

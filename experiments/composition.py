@@ -264,31 +264,35 @@ def errors_raised() -> Iterator[None]:
 
 
 @contextmanager
-def no_traces(folder: Path) -> Iterator[None]:
+def no_traces(folder: Path, node: DictConfig) -> Iterator[None]:
     """Removes what Hydra wrote for a run if the block ends in a mistake.
 
     Args:
         folder: The output folder.
+        node: The composed config.
     """
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    configs = folder / (node.hydra.output_subdir or ".hydra")
+    before = {path for place in (folder, configs) if place.is_dir() for path in place.iterdir()}
+    folders = [path for path in (configs, folder, *folder.parents) if not path.exists()]
     try:
         yield
     except BaseException as end:
-        mistaken = isinstance(end, Exception) or getattr(end, "code", 0) == boundary.MISTAKE
-        if mistaken and new:
-            _remove(folder, new)
+        if isinstance(end, Exception) or getattr(end, "code", 0) == boundary.MISTAKE:
+            written = [configs / name for name in ("config.yaml", "hydra.yaml", "overrides.yaml")]
+            written += [folder / name for name in _log_files(node)]
+            for path in set(written) - before:
+                path.unlink(missing_ok=True)
+            for path in folders:
+                with suppress(OSError):  # not there, or not empty: something else is in there
+                    path.rmdir()
         raise
 
 
-def _remove(folder: Path, new: Sequence[Path]) -> None:
-    """Removes Hydra's files from an output folder, and the `new` folders if they are empty."""
-    for name in (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"):
-        (folder / name).unlink(missing_ok=True)
-    for log in folder.glob("*.log"):
-        if not log.stat().st_size:
-            log.unlink()
-    with suppress(OSError):  # not empty: something else is in there
-        (folder / ".hydra").rmdir()
-    with suppress(OSError):
-        for path in new:
-            path.rmdir()
+def _log_files(node: DictConfig) -> Iterator[str]:
+    """The names of the files that Hydra's loggers open in the output folder."""
+    written: Any = OmegaConf.to_container(node.hydra)  # its interpolations are of a running job
+    for part in ("job_logging", "hydra_logging"):
+        for handler in ((written[part] or {}).get("handlers") or {}).values():
+            name = str(handler.get("filename", "")).rpartition("/")[2]
+            if name:
+                yield name.replace("${hydra.job.name}", str(node.hydra.job.name))

@@ -19,16 +19,25 @@ from urllib.parse import unquote, unquote_plus
 from experiments.schema import ConfigError
 
 MASK = "***"
+KEYS = ("tracking.uri", "tune.storage")  # of the config; their secrets are kept by `sealed`
 _SEALED = "L2KERAS_SEALED"  # environment variable: JSON, masked address to address
 # Environment variables that hold addresses, and those that hold nothing but a secret.
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")
 _BARE = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "PGPASSWORD")
+_FILES = ("sqlite", "file", "")  # what names a path where it begins with a slash
 # Dialects in which a user without a password is a name; elsewhere it may be a token.
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "cockroachdb")
 _NAME = r"[\w.%-]*(?:password|passwd|passphrase|pwd|token|secret|api_?key|access_?key)"
-_QUERY = re.compile(r"pass|pwd|secret|token|key|cred|auth|sig")
-# An address ends where a quote or a space does; a comma before the next scheme ends one, too.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:(?!,[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"<>`])*")
+_QUERY = re.compile(
+    r"pass|pwd|secret|token|(?<!share)key|cred|auth|sig|jwt|bearer|^pw$|^sas$|^code$"
+)
+# An address ends where a quote or a space does, though a quote before the last "@" belongs to its
+# password; a comma before the next scheme ends one, too.
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_ADDRESS = re.compile(
+    rf"{_SCHEME}(?:(?:(?!['\"]?,['\"]?{_SCHEME})\S)*@)?(?:(?!,{_SCHEME})[^\s'\"<>`])*"
+)
+_PORT = re.compile(r"^([^/?]*):(?!\d+(?:[/?;,]|$))([^/?\]:]+)(?=[/?]|$)")  # a password without host
 _ASSIGNMENT = re.compile(
     rf"\b({_NAME}['\"]?\s*[=:]\s*)(\{{[^}}]*\}}|'[^']*'|\"[^\"]*\"|[^\s;&,'\"]+)", re.IGNORECASE
 )
@@ -44,11 +53,13 @@ def masked_address(address: str) -> str:
     """
     scheme, mark, rest = _split(address)
     dialect = scheme.lower().partition("+")[0]
-    if not rest.startswith("/") or dialect in ("http", "https"):  # else it has no user
+    if not rest.startswith("/") or dialect not in _FILES:  # else it has no user
         _, _, query = rest.partition("?")
         if "@" in query and _masked_query(query) != query:  # of the password before, or behind it
             return f"{scheme}{mark}{MASK}?{_masked_query(query)}"
         user, at, host = rest.rpartition("@")
+        if mark and not at:
+            host = _PORT.sub(rf"\1:{MASK}", host)
         rest = _masked_user(user, dialect in _DATABASES) + at + host
     path, question, query = rest.partition("?")
     return scheme + mark + _ASSIGNMENT.sub(rf"\g<1>{MASK}", path) + question + _masked_query(query)
@@ -61,7 +72,7 @@ def _split(address: str) -> tuple[str, str, str]:
 
 
 def _masked_user(user: str, is_database: bool) -> str:
-    name, colon, _ = user.partition(":")
+    name, colon, _ = unquote(user).partition(":")
     if not user or not is_database or set(name) & set("/@?"):
         return MASK if user else ""
     return f"{name}:{MASK}" if colon else name
@@ -72,13 +83,16 @@ def _masked_query(query: str) -> str:
     pieces: list[str] = []
     hidden = False
     for piece in query.split("&"):
-        key, equals, _ = piece.partition("=")
-        key = unquote_plus(key).lower()
-        if key == "odbc_connect":
-            return "&".join([*pieces, f"odbc_connect={MASK}"])
+        key, equals, value = piece.partition("=")
+        key, value = unquote_plus(key), unquote_plus(value).lower()
+        if key.lower() == "odbc_connect":
+            return "&".join([*pieces, f"{key}={MASK}"])
         if equals:
-            hidden = _QUERY.search(key) is not None
-            pieces.append(f"{key}={MASK}" if hidden else _ASSIGNMENT.sub(rf"\g<1>{MASK}", piece))
+            nested = re.search(r"[=:]", value) and _QUERY.search(
+                value
+            )  # -cpassword=..., {"key":...}
+            hidden = bool(nested or _QUERY.search(key.lower()))
+            pieces.append(f"{key}={MASK}" if hidden else piece)
         elif not hidden:  # else it belongs to the value before it
             pieces.append(piece)
     return "&".join(pieces)
@@ -115,9 +129,12 @@ def sealed_override(word: str) -> str:
     """The same for an override of Hydra's, which takes quotes and backslashes in it.
 
     A secret that a job is to have as an environment variable becomes one now.
+
+    Raises:
+        ConfigError: the address with a secret is the value of another key.
     """
     key, equals, value = word.partition("=")
-    if not equals:
+    if not equals or word.startswith("-"):
         return sealed_word(word)
     plain = _unquoted(value)
     if variable := re.fullmatch(r"\+{0,2}hydra\.job\.env_set\.(\w+)", key):
@@ -125,12 +142,25 @@ def sealed_override(word: str) -> str:
             return word
         os.environ[variable[1]] = plain
         return f"{key}='{MASK}'"
+    if key.lstrip("+") not in KEYS:
+        check_no_secret(key, plain)
+        return word
     if len(_ADDRESS.findall(plain)) > 1:
         return _ADDRESS.sub(lambda found: sealed(found[0]), word)
-    if "://" not in plain and "@" not in plain:
-        return word
     shown = sealed(plain)
     return word if shown == plain else f"{key}={_quoted(shown)}"
+
+
+def check_no_secret(key: str, text: str) -> None:
+    """Raises ConfigError for an address with a secret where a config would show it.
+
+    To mask it would change what the key means.
+    """
+    if any(masked_address(address) != address for address in _ADDRESS.findall(text)):
+        raise ConfigError(
+            f"`{key}` must hold no password or token, as Hydra writes it to disk. "
+            f"Received: {masked(text)}. Set an environment variable and write ${{oc.env:NAME}}."
+        )
 
 
 def is_secret(name: str, value: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,40 @@ def _obstacle(file: Path) -> str:
     if file.is_dir():
         return "which is a folder"
     if file.exists():
-        with file.open("rb") as opened:
-            start = opened.read(len(_HEADER))
-        writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
-        if start not in (b"", _HEADER):
-            return "which is a file of another kind"
-        return "" if writable else "which cannot be written"
+        return _defect(file)
     if len(os.fsencode(file.name)) > paths.LONGEST_NAME - len(".lock"):
         return "which is too long a name"
     paths.check_writable(file.parent)
     return ""
+
+
+def _defect(file: Path) -> str:
+    """Why a file that is there can be no database, else ""."""
+    if not file.is_file():  # a pipe would be waited for
+        return "which is no file"
+    with file.open("rb") as opened:
+        start = opened.read(len(_HEADER))
+    if start not in (b"", _HEADER):
+        return "which is a file of another kind"
+    tables = _tables(file) if start else set()
+    if tables is None:
+        return "which is damaged"
+    if tables and "alembic_version" not in tables:  # MLflow's and Optuna's have it
+        return "which is a database of another program"
+    writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    return "" if writable else "which cannot be written"
+
+
+def _tables(file: Path) -> set[str] | None:
+    """The names of a database's tables; None where it is none."""
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            return {name for (name,) in rows}
+    except sqlite3.OperationalError:
+        return {"alembic_version"}  # locked: in use, so that it is one
+    except sqlite3.DatabaseError:
+        return None
 
 
 def _check_address(uri: str, key: str) -> None:

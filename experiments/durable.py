@@ -36,9 +36,13 @@ def read(path: Path) -> bytearray:
     """The parts that `write` has written, joined.
 
     Raises:
-        Damaged: any bit differs from what was written, or `write` did not write it.
+        Damaged: any bit differs from what was written, `write` did not write it, or the disk
+            cannot read it.
     """
-    content = bytearray(path.read_bytes())  # arrays over it can be written to
+    try:
+        content = bytearray(path.read_bytes())  # arrays over it can be written to
+    except OSError as error:
+        raise Damaged(f"it cannot be read ({error.strerror})") from error
     start = content.find(b"\n") + 1
     header = content[:start]
     del content[:start]

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from experiments import durable
 from experiments.durable import Damaged
+from experiments.paths import LONGEST_NAME
 
 # One operation: its kind and what JSON can hold. Kinds: metrics ([[key, value, ms, step], ...]),
 # params and tags ({key: text}), text ([artifact, text]), status (text), and file ([name in the
@@ -150,13 +152,16 @@ def read_spill(path: Path) -> list[Operation]:
         operations = [(kind, content) for kind, content in map(json.loads, lines)]
     except durable.Damaged:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise Damaged("it holds no operations") from error
     for operation in operations:
         if not _is_valid(operation):
             raise Damaged(f"no run writes an operation such as {str(operation)[:80]}")
         if operation[0] == "file":
             spooled(spool_of(path), operation[1][0], operation[1][2])
+    names = {PurePosixPath(content[0]) for kind, content in operations if kind == "text"}
+    if any(names.intersection(name.parents) for name in names):
+        raise Damaged("it has a text and a folder of one name")
     return operations
 
 
@@ -186,8 +191,8 @@ def _is_valid(operation: Operation) -> bool:
             return all(_is_metric(row) for row in rows)
         case "params" | "tags", dict(texts):
             return all(isinstance(text, str) for text in texts.values())
-        case "text", [str(name), str()]:
-            return _is_inside(name)
+        case "text", [str(name), str(content)]:
+            return _is_inside(name) and _is_text(content)
         case "file", [str(name), None, str()]:
             return _is_inside(name)
         case "file", [str(name), str(folder), str()]:
@@ -199,15 +204,23 @@ def _is_valid(operation: Operation) -> bool:
 
 def _is_metric(row: Any) -> bool:
     match row:
-        case [str(), int() | float(), int(), int()]:
-            return True
+        case [str(), int() | float() as value, int(time), int(step)]:
+            is_number = isinstance(value, float) or abs(value) < 2**1023
+            return is_number and max(abs(time), abs(step)) < 2**63
     return False
 
 
 def _is_inside(name: str) -> bool:
     """Whether a name, joined to a folder, names something in it, on any system."""
     parts = name.split("/")
+    if not _is_text(name) or max(map(len, map(os.fsencode, parts))) > LONGEST_NAME:
+        return False
     return not set(parts) & {"", ".", ".."} and not set(name) & set("\\:\0")
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written to a file: JSON may hold half of a character."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass

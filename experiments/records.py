@@ -22,7 +22,6 @@ History = dict[int, float]  # epoch to value
 MEMBERS = "members.json"  # artifact of a sweep's parent: the config hashes of its runs
 ANY_STUDY = "Default"  # the one that every MLflow store has from the start
 SWEEPS = "tags.kind = 'sweep'"
-_SQLITE = "sqlite:///"
 
 
 class StudyError(ConfigError):
@@ -108,7 +107,8 @@ def open_study(uri: str | None, study: str | None, parent: str | None = None) ->
     database.check(address, "--uri")
     if parent is not None:
         check_run_id("--parent", parent)
-    if address.startswith(_SQLITE) and not Path(address.removeprefix(_SQLITE)).exists():
+    file = database.path_of(address)
+    if file is not None and not (file.exists() and file.stat().st_size):
         raise StudyError(
             f"The store must exist. Received: {shown}. "
             "Run `python -m experiments.train` first, or pass --uri."
@@ -192,7 +192,16 @@ def _member_hashes(store: Store, parent: str) -> set[str]:
     if MEMBERS not in {file.path for file in store.client.list_artifacts(parent)}:
         return set()
     path = Path(store.client.download_artifacts(parent, MEMBERS))
-    return set(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        hashes = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        hashes = None
+    if not (isinstance(hashes, list) and all(isinstance(found, str) for found in hashes)):
+        raise StudyError(
+            f"{MEMBERS} of a sweep must be a list of config hashes. Received: another content, in "
+            f"run {parent}. Leave --parent out for the whole study."
+        )
+    return set(hashes)
 
 
 def histories(

@@ -156,7 +156,7 @@ class Study:
 def build(records: Iterable[Record]) -> Study:
     """Sorts training runs; of several finished ones with one config the newest counts."""
     trials = sorted((r for r in records if r.is_trial), key=lambda record: record.start)
-    finished = [r for r in trials if r.status == "FINISHED" and not math.isnan(r.number("seed"))]
+    finished = [r for r in trials if r.status == "FINISHED" and _has_place(r)]
     varying = varying_keys(finished)
     newest = {_place(record, varying): record for record in finished}
     done = {record.config_hash for record in finished} - {None}
@@ -215,6 +215,12 @@ def _number(text: str) -> float:
     except ValueError:
         return math.inf
     return math.inf if math.isnan(value) else value
+
+
+def _has_place(record: Record) -> bool:
+    """Whether a run has a seed, and no lambda or rate beyond all numbers."""
+    beyond = any(math.isinf(record.number(key)) for key in (LAM, LEARNING_RATE))
+    return math.isfinite(record.number("seed")) and not beyond
 
 
 def _place(record: Record, varying: Sequence[str]) -> tuple[object, ...]:

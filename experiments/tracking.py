@@ -111,6 +111,7 @@ def load_client() -> Any:
 
     for name in ("alembic", "mlflow", "l2keras"):  # the digest is a tag of the run
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings of retries
     return MlflowClient
 
 

@@ -11,6 +11,15 @@ from experiments import boundary, credentials, database, records, sweep
 from experiments.schema import ConfigError
 from experiments.tracking import check_ui_flags, store_uri
 
+# The flags of `mlflow ui` that may hold a password, and their environment variables.
+ADDRESSES = {
+    "--backend-store-uri": "MLFLOW_BACKEND_STORE_URI",
+    "--registry-store-uri": "MLFLOW_REGISTRY_STORE_URI",
+    "--default-artifact-root": "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "--artifacts-destination": "MLFLOW_ARTIFACTS_DESTINATION",
+}
+STORES = ("--backend-store-uri", "--registry-store-uri")
+
 
 def main() -> None:
     """Becomes `mlflow ui` on the store; a tracking server has its own page.
@@ -29,25 +38,31 @@ def main() -> None:
     here = address(sys.argv[1:])
     if sys.argv[1:]:
         check_ui_flags(sys.argv[1:])
+    flags = _without_stores(sys.argv[1:], uri)
     show_newest_sweep(here)
     sys.stdout.flush()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # starts faster
-    flags = _without_stores(sys.argv[1:], uri)
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *flags])
 
 
 def _without_stores(flags: Sequence[str], uri: str) -> list[str]:
-    """The flags of `mlflow ui` but for its stores, which become environment variables.
+    """The flags of `mlflow ui` but for its addresses, which become environment variables.
 
     Every user can list the arguments of a process, and no other one its environment.
+
+    Raises:
+        ConfigError: a store that cannot be.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--backend-store-uri", default=uri)
-    parser.add_argument("--registry-store-uri")
-    stores, others = parser.parse_known_args(flags)
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = credentials.revealed(stores.backend_store_uri)
-    if stores.registry_store_uri:
-        os.environ["MLFLOW_REGISTRY_STORE_URI"] = credentials.revealed(stores.registry_store_uri)
+    for flag in ADDRESSES:
+        parser.add_argument(flag)
+    given, others = parser.parse_known_args(flags)
+    found = dict(zip(ADDRESSES, vars(given).values(), strict=True))
+    found = {flag: credentials.revealed(value) for flag, value in found.items() if value}
+    for flag in set(found) & set(STORES):
+        database.check(found[flag], flag)
+    for flag, value in {STORES[0]: uri, **found}.items():
+        os.environ[ADDRESSES[flag]] = value
     return others
 
 

@@ -142,6 +142,21 @@ def test_what_is_whole_but_not_of_this_run_is_set_aside(
     assert len(list(tmp_path.glob("run.state.damaged*"))) == 6
 
 
+def test_what_cannot_be_read_is_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder in its place, as a bad sector: named in one line, and the run begins anew."""
+    path = tmp_path / "run.state"
+    path.mkdir()
+    assert checkpoint.read(path) is None
+    assert capsys.readouterr().err == (
+        f"warning: {path} is damaged: it cannot be read (Is a directory). "
+        "It is now run.state.damaged1; the run begins anew.\n"
+    )
+    a_checkpoint(path)
+    assert checkpoint.read(path) is not None
+
+
 def test_a_damaged_file_outlives_its_run(tmp_path: Path) -> None:
     """What a run that is over leaves behind is what was set aside, and no other run's state."""
     for ending in (checkpoint.ALONE, checkpoint.TOGETHER):

@@ -39,6 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("tracking.uri=sqlite:////proc/x/y.db", "which cannot be made"),
         ("hydra.run.dir=/proc/x/y", "`hydra.run.dir` must be a folder that can be written"),
         ("hydra.run.dir=${nope}", "hydra.run.dir: Interpolation key 'nope' not found"),
+        ("data.name=http://u:p@h", "`data.name` must hold no password.*http://[*]{3}@h"),
         ("hydra.mode=7", "hydra.mode: Invalid value '7'"),
         ("hydra.searchpath=[file:///nope]", "/nope is not available"),
         ("hydra/launcher=nope", "no such option. Received: hydra/launcher=nope"),
@@ -97,6 +98,23 @@ def test_of_the_other_commands(command: str, arguments: str, told: str, runs: Pa
     assert told in given.err
 
 
+def test_where_hydra_writes_nothing_new_is_left(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that was there before, under names of the user's, and the user's stay."""
+    monkeypatch.chdir(tmp_path)
+    kept = [tmp_path / "meta" / "mine.txt", tmp_path / "train.log"]
+    kept[0].parent.mkdir()
+    for file in kept:
+        file.write_text("mine")
+    names = "hydra.job_logging.handlers.file.filename=${hydra.runtime.output_dir}/other.txt"
+    for arguments in (["hydra.output_subdir=meta"], [names], []):
+        given = answer("train", ["tracking.parent=abc", "hydra.run.dir=.", *arguments])
+        check_mistake(given, runs)
+        assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
+        assert not (tmp_path / ".hydra").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -121,6 +139,27 @@ def test_of_a_config_file(text: str, told: str, runs: Path, tmp_path: Path) -> N
     given = answer("train", ["--config-dir", str(tmp_path), "data=mine", "--cfg", "job"])
     check_mistake(given, runs)
     assert re.search(told, given.err), given.err
+
+
+def test_a_password_in_a_file_is_refused(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra writes its own part of the config as it is: the environment keeps the password."""
+    (tmp_path / "experiment").mkdir()
+    preset = tmp_path / "experiment" / "mine.yaml"
+    begin = "# @package _global_\nhydra: {sweeper: {params: {seed: [0], tracking.uri: '"
+    preset.write_text(begin + "http://bob:hunter2@h'}}}")
+    arguments = ["--config-dir", str(tmp_path), "experiment=mine"]
+    given = answer("train", ["-m", *arguments])
+    check_mistake(given, runs)
+    assert "`hydra.sweeper.params.tracking.uri` must hold no password" in given.err
+    assert "hunter2" not in given.err
+    preset.write_text(begin + "${oc.env:STORE}'}}}")
+    monkeypatch.setenv("STORE", "http://bob:hunter2@h")
+    given = answer("train", [*arguments, "--cfg", "all"])
+    assert (given.status, given.err) == (0, "")
+    assert "${oc.env:STORE}" in given.out
+    assert "hunter2" not in given.out
 
 
 @pytest.mark.parametrize("way", ["--config-dir", "hydra.searchpath"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from experiments import records
 from experiments.records import StudyError
+from experiments.schema import ConfigError
 from experiments.tracking import Store
 from tests.support.synthetic import Trial
 
@@ -64,6 +67,10 @@ def test_the_members_of_a_sweep(store: Store, capsys: pytest.CaptureFixture[str]
     assert seeds() == ["2"]
     store.client.log_text(parent.id, f'["{before.config_hash}"]', records.MEMBERS)
     assert seeds() == ["0", "2"]
+    for damaged in ("", "[", "5", '[["a"]]'):
+        store.client.log_text(parent.id, damaged, records.MEMBERS)
+        with pytest.raises(StudyError, match=r"members.json of a sweep must be a list"):
+            seeds()
     with pytest.raises(StudyError, match=r"must be a run of the study\. Received: nonsense"):
         records.members(store, everything, "nonsense")
     assert records.sweeps(store) == [parent.id]
@@ -93,6 +100,24 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="The store must exist"):
         records.open_study(f"sqlite:///{path}", None)
     assert not path.exists()
+    path.touch()
+    with pytest.raises(StudyError, match="The store must exist"):
+        records.open_study(f"sqlite:///{path}", None)
+    assert not path.stat().st_size
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    """MLflow would put its tables into it, or ask one that is damaged for minutes."""
+    other, damaged = tmp_path / "other.db", tmp_path / "damaged.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE experiments (x)")
+    damaged.write_bytes(other.read_bytes()[:100] + b"noise")
+    before = other.read_bytes()
+    for path, reason in ((other, "of another program"), (damaged, "which is damaged")):
+        with pytest.raises(ConfigError, match=reason):
+            records.open_study(f"sqlite:///{path}", None)
+    assert other.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [damaged, other]
 
 
 def test_what_is_compared() -> None:

@@ -26,6 +26,19 @@ def test_cells_gather_seeds() -> None:
     assert (setting.label, setting.metric) == ("", "val_accuracy")
 
 
+def test_a_foreign_run_beyond_all_numbers_is_left_out() -> None:
+    """Its seed or lambda belongs into no cell; the others keep their page."""
+    runs = [trial.record() for trial in seeds(Trial(), [0.7, 0.8])]
+    beyond = [
+        replace(runs[0], id=key, params={**runs[0].params, key: value})
+        for key in (study.LAM, study.LEARNING_RATE, "seed")
+        for value in ("inf", "1e999")
+    ]
+    [setting] = study.build([*runs, *beyond]).settings
+    [cell] = setting.cells
+    assert list(cell.runs) == [0, 1]
+
+
 def test_the_best_cell_by_mean() -> None:
     """The best cell has the best mean, not the best run; isolation takes the best learning rate."""
     lucky = seeds(Trial(lam=0.1), [0.95, 0.5, 0.6])

@@ -156,6 +156,11 @@ PLANTED: dict[str, Any] = {
     "tag": ["tags", {"a": 1}],
     "status": ["status", "RUNNING"],
     "metric": ["metrics", [["loss", "1", 0, 0]]],
+    "number beyond all": ["metrics", [["loss", 10**400, 0, 0]]],
+    "step beyond all": ["metrics", [["loss", 1.0, 0, 10**30]]],
+    "long name": ["text", ["a" * 300, "x"]],
+    "half a character": ["text", ["a", "\ud800"]],
+    "half a character in a name": ["text", ["\ud800", "x"]],
 }
 
 
@@ -174,10 +179,12 @@ def test_what_is_planted_neither_writes_nor_reads_elsewhere(store: Store, tmp_pa
         os.mkfifo(spool / "fifo")
         text = json.dumps(operation).replace("{folder}", str(tmp_path))
         text = text.replace("{digest}", digest_of(secret)).replace("{own}", own)
-        durable.write(path, [text.encode()])
-        with pytest.raises(durable.Damaged):
-            upload.upload(store, path)
-        assert not store.client.list_artifacts(path.stem), what
+        contents = [text, "[" * 100_000, '["text", ["a", ""]]\n["text", ["a/b", ""]]']
+        for content in contents if what == "number" else [text]:
+            durable.write(path, [content.encode()])
+            with pytest.raises(durable.Damaged):
+                upload.upload(store, path)
+            assert not store.client.list_artifacts(path.stem), what
     assert {file for file in tmp_path.rglob("*") if "state" not in file.parts} == before
 
 

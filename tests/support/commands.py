@@ -61,11 +61,16 @@ def entry(command: str) -> Callable[[], Any]:
 
 
 def answer(command: str, arguments: Sequence[str]) -> Answer:
-    """Runs a command here."""
+    """Runs a command here; what it puts into the environment is gone afterwards."""
     out, err = io.StringIO(), io.StringIO()
     before, sys.argv = sys.argv, [f"experiments/{command}.py", *arguments]
     try:
-        with _fresh_hydra(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            mock.patch.dict(os.environ),
+            _fresh_hydra(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
             status = boundary.status(entry(command))
     finally:
         sys.argv = before

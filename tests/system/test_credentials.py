@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments import paths, ui
+from experiments.schema import ConfigError
 from tests.support.runs import SMALL
 from tests.support.servers import TrackingServer
 
@@ -150,7 +151,12 @@ def test_the_ui_gets_its_stores_by_the_environment(monkeypatch: pytest.MonkeyPat
     for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"):
         monkeypatch.setenv(name, "")
     other = f"postgresql://bob:{SECRET}@host/y"
-    flags = ["--port", "5", "--registry-store-uri", other]
+    bucket = f"s3://user:{SECRET}@bucket"
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "")
+    flags = ["--port", "5", "--registry-store-uri", other, f"--default-artifact-root={bucket}"]
     assert ui._without_stores(flags, "sqlite:///x.db") == ["--port", "5"]
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "sqlite:///x.db"
     assert os.environ["MLFLOW_REGISTRY_STORE_URI"] == other
+    assert os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == bucket
+    with pytest.raises(ConfigError, match=r"`--backend-store-uri` must .* which is a folder"):
+        ui._without_stores(["--backend-store-uri", "sqlite:////tmp"], "sqlite:///x.db")

@@ -42,6 +42,14 @@ ADDRESSES = {
     "jdbc:sqlserver://host:1;user=sa;password=hunter2": "jdbc:sqlserver://host:1;user=sa;password=***",
     "bob:hunter2@host:5000": "***@host:5000",
     "sqlite+pysqlcipher://:hunter2@/x.db": "sqlite+pysqlcipher://***@/x.db",
+    "postgresql://bob:hunter2": "postgresql://bob:***",
+    "postgresql://bob%3Ahunter2@h": "postgresql://bob:***@h",
+    "postgresql:///bob:hunter2@h/d": "postgresql://***@h/d",
+    "postgresql://h1:1,h2:2/d": "postgresql://h1:1,h2:2/d",
+    "postgresql://h/d?options=-cpassword%3Dhunter2&x=1": "postgresql://h/d?options=***&x=1",
+    'mysql://h/d?ssl={"key":"hunter2"}': "mysql://h/d?ssl=***",
+    "http://h/?jwt=hunter2&pw=hunter2&code=hunter2": "http://h/?jwt=***&pw=***&code=***",
+    "http://h/#/experiments/1/runs?viewStateShareKey=9f": "http://h/#/experiments/1/runs?viewStateShareKey=9f",
     "sqlite:////a@b/c:d@e/mlflow.db": "sqlite:////a@b/c:d@e/mlflow.db",
     "file:///a/b@c": "file:///a/b@c",
     "/a/b@c": "/a/b@c",
@@ -91,6 +99,9 @@ def test_a_text_has_no_secret() -> None:
         "at 'http://***@h:9/x', PWD=***; MLFLOW_TRACKING_PASSWORD=*** "
         'bob:***@host Authorization: Basic *** password=*** "token": ***'
     )
+    assert masked("refused: http://bob:a'hunter2@h, <http://bob:<hunter2>@h>") == (
+        "refused: http://***@h, <http://***@h>"
+    )
     for plain in ("data=digits_tokens lam=[0.1,1.0] 12:30:11", 'File "/a@b/c.py", line 3, in f'):
         assert masked(plain) == plain
 
@@ -127,6 +138,18 @@ def test_an_override_is_sealed_and_revealed() -> None:
         assert credentials.sealed_override(word) == word
     both = credentials.sealed_override("tracking.uri=http://a:hunter2@h,http://b:hunter3@h")
     assert both == "tracking.uri=http://***@h,http://***@h"
+    quoted = credentials.sealed_override(
+        """tracking.uri="http://a:h'unter2@h","http://b:hunter3@h\""""
+    )
+    assert quoted == 'tracking.uri="http://***@h","http://***@h"'
+
+
+def test_only_the_addresses_of_stores_are_sealed() -> None:
+    """Any other value stays as it is; a password in it is refused, as no mask can stand for it."""
+    for word in ("tracking.study=me@lab", "tracking.study='wd@0.1'", "hydra.run.dir=out@1/x"):
+        assert credentials.sealed_override(word) == word
+    with pytest.raises(ConfigError, match=r"`\+data\.path` must hold no password.*s3://\*\*\*@b"):
+        credentials.sealed_override("+data.path=s3://user:hunter2@b")
 
 
 def test_a_secret_variable_of_jobs_is_set_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
