@@ -59,10 +59,14 @@ def mask(config: DictConfig) -> None:
 
 
 def _mask_hydra(config: DictConfig) -> None:
-    for words in (config.overrides.task, config.overrides.hydra):
-        words[:] = [credentials.sealed_override(word) for word in words]
-    config.job.override_dirname = credentials.masked(config.job.override_dirname)
-    for name, value in OmegaConf.to_container(config.job.env_set).items():  # type: ignore[union-attr]
+    # With their interpolations: some are of a running job, some of the environment.
+    overrides: Any = OmegaConf.to_container(config.overrides)
+    job: Any = OmegaConf.to_container(config.job)
+    for part in ("task", "hydra"):
+        words = [credentials.sealed_override(word) for word in overrides[part]]
+        config.overrides[part] = words
+    config.job.override_dirname = credentials.masked(job["override_dirname"])
+    for name, value in job["env_set"].items():
         if value == credentials.MASK:  # it is in the environment already
             del config.job.env_set[name]
         elif isinstance(value, str) and credentials.is_secret(str(name), value):

@@ -111,6 +111,7 @@ def test_where_hydra_writes_nothing_new_is_left(
     for arguments in (["hydra.output_subdir=meta"], [names], []):
         given = answer("train", ["tracking.parent=abc", "hydra.run.dir=.", *arguments])
         check_mistake(given, runs)
+        assert "must be a run of the store" in given.err
         assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
         assert not (tmp_path / ".hydra").exists()
 
@@ -156,7 +157,7 @@ def test_a_password_in_a_file_is_refused(
     assert "hunter2" not in given.err
     preset.write_text(begin + "${oc.env:STORE}'}}}")
     monkeypatch.setenv("STORE", "http://bob:hunter2@h")
-    given = answer("train", [*arguments, "--cfg", "all"])
+    given = answer("train", [*arguments, "tracking.study=${oc.env:STORE}", "--cfg", "all"])
     assert (given.status, given.err) == (0, "")
     assert "${oc.env:STORE}" in given.out
     assert "hunter2" not in given.out
