@@ -38,7 +38,7 @@ def check(uri: str, key: str = "tracking.uri") -> None:
         key: The config key that says so.
     """
     shown = credentials.masked_address(uri)
-    scheme = urlsplit(uri.partition("?")[0].partition("@")[0]).scheme.partition("+")[0]
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
     if uri and scheme not in SCHEMES and uri != "databricks" and not _is_plugin(scheme):
         raise ConfigError(
             f"`{key}`, or MLFLOW_TRACKING_URI, must be the URL of a database or a server: one of "

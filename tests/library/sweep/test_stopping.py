@@ -55,9 +55,12 @@ if SIZE is WHOLE:
     STOPPING["lams"] = ((0.0, 0.2, 0.8), (0.6,), 8)
 
 
-@pytest.mark.parametrize("restore", [False, True])
-@pytest.mark.parametrize("average", [False, True])
-@pytest.mark.parametrize("members", STOPPING)
+@pytest.mark.factorial(
+    members=list(STOPPING),
+    average=[False, True],
+    restore=[False, True],
+    affordable=lambda cell: cell.get("restore", True) or not cell.get("average", False),
+)
 def test_each_member_stops_early_as_in_fit(members: str, restore: bool, average: bool) -> None:
     """After as many epochs, with the weights of the last or of the best one."""
     lams, rates, most = STOPPING[members]
