@@ -77,6 +77,11 @@ def address(flags: Sequence[str]) -> str:
             "--port, or MLFLOW_PORT, must be a number from 0 to 65535. "
             f"Received: {known.port}. Choose a free port, such as 5001."
         )
+    if not known.host.strip():
+        raise ConfigError(
+            "--host, or MLFLOW_HOST, must be an address. Received: an empty text. "
+            "Leave it out for 127.0.0.1."
+        )
     return f"http://{known.host}:{known.port}"
 
 

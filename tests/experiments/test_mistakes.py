@@ -78,6 +78,8 @@ def test_of_train(arguments: str, told: str, runs: Path) -> None:
         ("compare", "-m seed=0,1", "no sweep. Received: seed=0,1"),
         ("compare", "experiment=sgd_equal", "hydra.mode=RUN to a preset that sweeps"),
         ("tune", "-m", "no sweep. Received: hydra.mode=MULTIRUN"),
+        ("ui", "--host=", "--host, or MLFLOW_HOST, must be an address. Received: an empty text"),
+        ("ui", "--backend-store-uri=sqlite:////tmp", "which is a folder"),
         ("compare", "compare.arms=[nope]", "Received: 'nope'"),
         ("tune", "tune.storage=sqlite:////tmp", "which is a folder"),
         ("tune", "tune.storage=http://host", "must be the URL of a database"),
