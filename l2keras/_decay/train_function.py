@@ -22,7 +22,7 @@ from l2keras._decay.rules import Target
 from l2keras._decay.updates import decayed_update
 from l2keras._keras import retrace
 from l2keras._keras.held import held_optimizers
-from l2keras._keras.optimizers import inner_optimizers
+from l2keras._keras.optimizers import build_for_jax, inner_optimizers
 from l2keras._keras.variables import has_variables, is_built
 from l2keras.regularizers import terms_of
 
@@ -85,6 +85,7 @@ class DecayedTrainFunction:
             group.check_peak()
         if self._compiled is None:
             retrace.sync_state(self._model)
+            build_for_jax(self._model)
             self._find_others()
             self._penalties = _penalties(self._model)
             self._compiled = self._reusable() or self._fresh()

@@ -79,6 +79,16 @@ def find_members(optimizer: Any, model: Any) -> None:
         )
 
 
+def build_for_jax(model: Any) -> None:
+    """Builds an optimizer that was set in mid-fit, as `fit` does when it begins.
+
+    On JAX a step takes the optimizer's variables as arguments; elsewhere its first update builds.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if keras.backend.backend() == "jax" and optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+
+
 def must_have_updated(optimizer: Any) -> bool:
     """False where an epoch may pass without an update: steps skipped, or still accumulating."""
     if inner_optimizers(optimizer)[0] is not optimizer:

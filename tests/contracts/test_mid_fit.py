@@ -55,6 +55,10 @@ def swap_the_optimizer(model: Any) -> None:
     model.optimizer = other_optimizer(model)
 
 
+def swap_for_one_not_built(model: Any) -> None:
+    model.optimizer = keras.optimizers.SGD(ETA / 2)
+
+
 @pytest.mark.parametrize(
     ("change", "first"),
     [
@@ -62,6 +66,7 @@ def swap_the_optimizer(model: Any) -> None:
         (compile_with_force, False),
         (compile_without, True),
         (swap_the_optimizer, False),
+        (swap_for_one_not_built, True),
     ],
 )
 def test_another_optimizer_decays_at_its_own_rate(
