@@ -86,7 +86,11 @@ class WeightDecay(keras.callbacks.Callback):
             momentum: rows are decayed when `Embedding` next looks them up, and all of them at
             the end of every epoch. Equal to the dense form, and much cheaper for a large table.
             What reads the table in the middle of an epoch beside the step (a checkpoint,
-            `evaluate` or `predict` in another callback) needs `settle()` first.
+            `evaluate` or `predict` in another callback) needs `settle()` first. What writes it
+            then must be Keras' own: `set_weights`, `load_weights`, `assign` of the Keras variable.
+            Writes to the TensorFlow variable (`embeddings.value.assign`, a restored
+            `tf.train.Checkpoint`) go unnoticed, and rows would be decayed for steps before the
+            write; call `settle()` right before it.
         optimizer: The optimizer in whose updates the weights decay; by default the one of
             `model.compile`. For a model with several (a GAN, actor and critic) pass one callback
             for each, with the optimizer itself or the name of the model's attribute, such as
