@@ -116,7 +116,8 @@ class WeightDecay(keras.callbacks.Callback):
             form, a pattern that matches nothing, and groups that overlap; in `fit` for a learning
             rate above the peak that was taken from its beginning.
         RuntimeError: after the first step (in eager mode: the first epoch) for a variable that
-            should decay and that the optimizer does not update.
+            should decay and that the optimizer does not update; on TensorFlow for an update in
+            a tf.function that the train_step calls, as it would decay in later fits.
 
     Adds to the epoch logs, for the last step of the epoch, `weight_decay` (lam) and
     `decay_per_step` (lam times what it is multiplied by: eta_t, eta_t / eta_peak or
@@ -292,9 +293,10 @@ class WeightDecay(keras.callbacks.Callback):
         """Decays in every update of `optimizer` inside the block: for loops without `fit`.
 
         What you compile (tf.function, jax.jit) keeps what it was traced with: trace it inside the
-        block, and call it there only. The steps that Keras compiles for `fit` and `train_on_batch`
-        are traced anew at both ends, those of every model that holds one of the variables. Several
-        callbacks nest, one block in the other. At the end lazily decayed rows are settled.
+        block, and call it there only. A tf.function inside a compiled `train_step` raises an error.
+        The steps that Keras compiles for `fit` and `train_on_batch` are traced anew at both ends,
+        those of every model that holds one of the variables. Several callbacks nest, one block in
+        the other. At the end lazily decayed rows are settled.
 
         Args:
             model: A built Keras model.

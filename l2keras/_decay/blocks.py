@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from l2keras import _validation
 from l2keras._decay.groups import Group
 from l2keras._decay.rules import DecayRule, Target
 from l2keras._decay.updates import decayed_update
-from l2keras._keras import optimizers, retrace
+from l2keras._keras import inner_functions, optimizers, retrace
 
 # The ids of (optimizer, variable) that decay in the blocks that are open now.
 _BLOCKS: list[set[tuple[int, int]]] = []
@@ -51,6 +51,12 @@ def _check_overlap(targets: dict[int, Target], member: Any, others: dict[int, Ta
         raise ValueError(_overlap(twice))
 
 
+def check_traced_anew(targets: Mapping[int, Target], variables: Sequence[Any]) -> None:
+    """Raises RuntimeError where the trace of an update with decay would outlive the `fit`."""
+    if any(id(variable) in targets for variable in variables):
+        inner_functions.check_traced_anew("`WeightDecay`")
+
+
 @contextmanager
 def decayed_block(group: Group, model: Any) -> Iterator[None]:
     """Decays in every update of the group's optimizer inside the block, traced or executed.
@@ -62,10 +68,15 @@ def decayed_block(group: Group, model: Any) -> Iterator[None]:
     targets = resolved[id(members[0])]
     variables = [target.variable for target in targets.values()]
     claimed = {(id(member), key) for member in members for key in targets}
+
+    def hook(optimizer: Any, grads: Any, variables: Any, rate: Any, update: Any) -> None:
+        check_traced_anew(targets, variables)
+        decayed_update(targets, optimizer, grads, variables, rate, update)
+
     _BLOCKS.append(claimed)
     retrace.retrace(variables)
     try:
-        with hooked([group.rule], members, lambda *update: decayed_update(targets, *update)):
+        with hooked([group.rule], members, hook):
             yield
     finally:
         _BLOCKS.remove(claimed)

@@ -7,7 +7,7 @@ from typing import Any
 
 from l2keras import _validation
 from l2keras._decay.rules import DecayRule, Target
-from l2keras._keras import held, optimizers
+from l2keras._keras import held, inner_functions, optimizers
 
 
 class Updates:
@@ -82,13 +82,15 @@ class Group:
         is_own = is_named and self.callback.include is None  # what that optimizer updates
         others = {} if is_own else _updated_by_others(model, self.optimizer, missing, updates)
         if others:
-            raise RuntimeError(_updated_elsewhere(others, self.callback))
+            if own or not _is_foreign(model, self.callback.optimizer):
+                raise RuntimeError(_updated_elsewhere(others, self.callback))
+            raise RuntimeError(_never_reached(model, self.callback.optimizer, members[0]))
         if not optimizers.must_have_updated(self.optimizer):
             return
         if len(missing) == len(variables) and (is_complete or not is_named):
-            raise RuntimeError(_never_reached(self.callback.optimizer, members[0]))
+            raise RuntimeError(_never_reached(model, self.callback.optimizer, members[0]))
         if is_complete and not is_own:
-            raise RuntimeError(_not_updated([variable.path for variable in missing]))
+            raise RuntimeError(_not_updated(model, [variable.path for variable in missing]))
 
 
 def _targets_of(
@@ -122,20 +124,46 @@ def _updated_elsewhere(others: Mapping[str, Sequence[str]], callback: Any) -> st
     )
 
 
-def _never_reached(name: Any, optimizer: Any) -> str:
-    shown = f"{name!r}, a {type(optimizer).__name__}" if isinstance(name, str) else ""
+def _never_reached(model: Any, named: Any, optimizer: Any) -> str:
+    kind = type(optimizer).__name__
+    received = f"optimizer={named!r}, a {kind}" if isinstance(named, str) else f"optimizer={kind}"
+    remedies = []
+    if _is_foreign(model, named):
+        received += ", which the model does not hold (pickle and copy make another one)"
+        names = ", ".join(held.held_optimizers(model)) or "none"
+        remedies.append(f"Pass the name of one, optimizer='...'; the model holds: {names}.")
+    if functions := inner_functions.compiled_functions(model):
+        received += f", in a model with the tf.function {', '.join(functions)}"
+        remedies.append(f"{inner_functions.REMEDY}; one traced before this `fit` has no decay.")
+    remedies.append(
+        "Use an optimizer whose `apply` calls keras.optimizers.Optimizer.apply; for one that the "
+        "train_step holds elsewhere pass WeightDecay(lam, optimizer=that_optimizer)."
+    )
     return _validation.error(
         "`WeightDecay` acts through Keras' own update, which this optimizer never ran.",
-        f"optimizer={shown or type(optimizer).__name__}",
-        "Use an optimizer whose `apply` calls keras.optimizers.Optimizer.apply; for one that the "
-        "train_step holds elsewhere pass WeightDecay(lam, optimizer=that_optimizer).",
+        received,
+        " ".join(remedies),
     )
 
 
-def _not_updated(paths: Sequence[str]) -> str:
+def _is_foreign(model: Any, named: Any) -> bool:
+    """Whether an optimizer was passed that the model does not hold, such as a copy."""
+    if named is None or isinstance(named, str):
+        return False
+    holding = held.held_optimizers(model).values()
+    known = [member for one in holding for member in (one, *optimizers.inner_optimizers(one))]
+    return all(one is not named for one in known)
+
+
+def _not_updated(model: Any, paths: Sequence[str]) -> str:
+    causes = ["no gradient", "another optimizer"]
+    causes += [
+        f"the tf.function {name}, if it was traced before"
+        for name in inner_functions.compiled_functions(model)
+    ]
     return _validation.error(
         "`WeightDecay` decays a variable when the optimizer updates it.",
-        f"{', '.join(paths)}, which no step updated (no gradient, or another optimizer)",
+        f"{', '.join(paths)}, which no step updated ({', or '.join(causes)})",
         f"Leave them out: exclude={list(paths)!r}; or pass the optimizer that updates them: "
         "optimizer=.",
     )

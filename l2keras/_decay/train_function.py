@@ -16,11 +16,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from l2keras._decay.blocks import hooked, resolve
+from l2keras._decay.blocks import check_traced_anew, hooked, resolve
 from l2keras._decay.groups import Group, Updates
 from l2keras._decay.rules import Target
 from l2keras._decay.updates import decayed_update
-from l2keras._keras import retrace
+from l2keras._keras import inner_functions, retrace
 from l2keras._keras.held import held_optimizers
 from l2keras._keras.optimizers import build_for_jax, inner_optimizers
 from l2keras._keras.variables import has_variables, is_built
@@ -126,6 +126,7 @@ class DecayedTrainFunction:
             self._targets, self._is_resolved = resolve(self.groups, self._model), True
         targets = self._targets.get(id(optimizer))
         if targets:
+            check_traced_anew(targets, variables)
             decayed_update(targets, optimizer, grads, variables, rate, update)
         else:
             update(grads, variables, rate)
@@ -177,7 +178,8 @@ class DecayedTrainFunction:
 
         def train_step(*args: Any) -> Any:
             # jax.jit shares its cache among equal functions: this one equals no other.
-            return keras_step(*args)
+            with inner_functions.step():
+                return keras_step(*args)
 
         kept = {key: value for key, value in vars(model).items() if key == "train_step"}
         vars(model)["train_step"] = train_step

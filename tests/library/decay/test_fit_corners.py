@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -175,3 +176,47 @@ def test_loss_scaling_skips_the_decay_of_the_steps_it_skips() -> None:
     model.fit(inputs, targets, batch_size=1, shuffle=False, verbose=0, callbacks=[WeightDecay(LAM)])
     assert int(to_numpy(optimizer.iterations)) == 4
     assert relative_distance(kernel(model), before * FACTOR**4) < 1e-6
+
+
+def with_inner_function(part: str, **compiled: Any) -> Any:
+    """A model with gradient zero, whose `train_step` is, or calls, a tf.function."""
+    import tensorflow as tf
+
+    def step(self: Any, data: Any) -> Any:
+        self.optimizer.apply([keras.ops.zeros((3, 2))], self.trainable_variables)
+        return {"loss": keras.ops.zeros(())}
+
+    def call_update(self: Any, data: Any) -> Any:
+        return self.update(data)
+
+    own = {"update": tf.function(step), "train_step": call_update}
+    whole = {"train_step": tf.function(step)}
+    kind = type("Own", (keras.Sequential,), whole if part == "train_step" else own)
+    model = kind([keras.Input((3,)), *dense_model().layers])
+    model.compile(keras.optimizers.SGD(ETA), **compiled)
+    return model
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function is TensorFlow's")
+@pytest.mark.parametrize(
+    ("part", "compiled", "in_block"),
+    [
+        ("train_step", {"run_eagerly": True}, False),
+        ("update", {}, False),
+        ("train_step", {}, True),
+    ],
+)
+def test_a_compiled_function_in_the_step_is_refused(
+    part: str, compiled: dict[str, Any], in_block: bool
+) -> None:
+    """It would keep the decay: the first step raises, and a later fit does not decay."""
+    model = with_inner_function(part, **compiled)
+    before = kernel(model)
+    callbacks = [] if in_block else [WeightDecay(LAM)]
+    block = WeightDecay(LAM).in_step(model) if in_block else nullcontext()
+    with block, pytest.raises(RuntimeError, match=r"Received: the tf.function `\w+` inside it"):
+        fit_zeros(model, 1, callbacks)
+    fit_zeros(model, 1)
+    np.testing.assert_array_equal(kernel(model), before)
+    with pytest.raises(RuntimeError, match=rf"never ran.*tf.function {part}. Leave out @tf.func"):
+        fit_zeros(model, 1, [WeightDecay(LAM)])  # it was traced without decay

@@ -48,6 +48,7 @@ OURS = {
     "__name__",
     "__new__",
     "__module__",
+    "__mro__",
     "__qualname__",
     "__traceback__",
     "_fields",
