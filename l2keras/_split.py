@@ -20,7 +20,7 @@ from keras import ops
 
 from l2keras import _validation
 from l2keras._decay.train_function import DecayedTrainFunction
-from l2keras._keras import optimizers
+from l2keras._keras import inner_functions, optimizers
 from l2keras._keras.losses import (
     add_container,
     add_metrics,
@@ -71,6 +71,7 @@ class Split:
             self._parts = _Part(name="data_loss"), _Part(name="penalty")
         self._container = add_metrics(model, self._parts)
         self._container.reset_state = self._reset
+        self._container.result = self._result
         remove_metrics(model, self._container)
 
     def begin(self, run: FrameType | None) -> None:
@@ -93,6 +94,7 @@ class Split:
         step = _STEP.get()
         if step is None:  # called outside of the steps of the model
             return compute_loss()
+        self._check_traced_anew()
         step.losses += 1
         loss, share = loss_and_penalty(compute_loss, self._model, step.penalties)
         step.penalties.clear()
@@ -154,6 +156,17 @@ class Split:
             frame = frame.f_back
         return frame is not None
 
+    def _result(self) -> Any:
+        self._check_traced_anew()
+        return self._container.get_result()
+
+    def _check_traced_anew(self) -> None:
+        try:
+            inner_functions.check_traced_anew("`PenaltySplit`")
+        except RuntimeError as error:
+            self.problem = str(error)  # what was traced is dropped
+            raise
+
     def _reset(self) -> None:
         """Keras resets the metrics when an epoch or evaluation begins: does our `fit` still run?"""
         if not self.is_running():  # it ended in an exception, and this is another
@@ -166,7 +179,8 @@ class Split:
             self.problem = self._not_once(f"{kind}_step", losses)
 
     def _not_once(self, step: str, losses: int) -> str:
-        return _not_once(f"{type(self._model).__name__}, whose {step}", losses)
+        functions = inner_functions.compiled_functions(self._model)
+        return _not_once(f"{type(self._model).__name__}, whose {step}", losses, functions)
 
 
 def split_for(model: Any, *, in_fit: bool) -> Split:
@@ -251,7 +265,7 @@ class _Function:
         check, kind, keras_step = self._check, self.kind, self._keras_step
 
         def step(*args: Any) -> Any:
-            with _recorded() as record:
+            with _recorded() as record, inner_functions.step():
                 result = keras_step(*args)
             check(kind, record.losses)
             return result
@@ -315,12 +329,16 @@ def _second() -> str:
     )
 
 
-def _not_once(name: str, losses: int) -> str:
+def _not_once(name: str, losses: int, functions: Sequence[str]) -> str:
     times = f"calls it {losses} times" if losses else "does not call it"
+    remedy = "Call self.compute_loss once in each train_step and test_step, or drop PenaltySplit."
+    if functions and not losses:
+        times += f", or in the tf.function {', '.join(functions)}, traced before"
+        remedy = f"{inner_functions.REMEDY}. {remedy}"
     return _validation.error(
         "`PenaltySplit` needs one call of `compute_loss` in each step.",
         f"{name} {times}",
-        "Call self.compute_loss once in each train_step and test_step, or drop PenaltySplit.",
+        remedy,
     )
 
 

@@ -196,6 +196,27 @@ def test_penalties_in_a_compiled_function_raise() -> None:
             fit(model, (ONE, ZERO), [PenaltySplit()])
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function is TensorFlow's")
+@pytest.mark.parametrize("with_loss", [True, False])
+def test_a_compiled_train_step_raises_and_keeps_nothing(with_loss: bool) -> None:
+    """It would log the parts in later fits too; traced before, it cannot be split."""
+    import tensorflow as tf
+
+    def step(self: Any, data: Any) -> Any:
+        if with_loss:
+            self.compute_loss(data[0], data[1], self(data[0]))
+        return self.get_metrics_result()
+
+    model = type("Step", (Own,), {"train_step": tf.function(step)})()
+    model.build((None, 1))
+    model.compile(keras.optimizers.SGD(0.0), mse, run_eagerly=with_loss)
+    with pytest.raises(RuntimeError, match=r"^`PenaltySplit` needs.*function `\w+` inside it"):
+        fit(model, (ONE, ZERO), [PenaltySplit()])
+    assert set(fit(model, (ONE, ZERO))) == {"loss", "own"}
+    with pytest.raises(RuntimeError, match=r"in the tf.function train_step, traced before"):
+        fit(model, (ONE, ZERO), [PenaltySplit()])
+
+
 def test_compile_in_mid_fit_is_followed() -> None:
     """From then on the new loss is split; a fit without the callback trains on it, too."""
     model = made()
