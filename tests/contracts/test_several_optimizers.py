@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import keras
@@ -119,6 +120,15 @@ def test_an_optimizer_that_the_model_does_not_hold_is_named() -> None:
         train(adversarial(), WeightDecay(0.5, optimizer="secnd"))
     with pytest.raises(TypeError, match="or the name of its attribute"):
         WeightDecay(0.5, optimizer=0.1)
+
+
+def test_a_copy_of_an_optimizer_is_none_of_the_model() -> None:
+    """A copied or pickled callback has another optimizer: the error says so, and names theirs."""
+    model = adversarial()
+    decay = copy.deepcopy(WeightDecay(0.5, optimizer=model.second, include="*head*"))
+    message = r"optimizer=SGD, which the model does not hold.*the model holds: optimizer, second\."
+    with pytest.raises(RuntimeError, match=message):
+        train(model, decay)
 
 
 def test_an_own_weight_decay_of_that_optimizer_is_refused() -> None:
