@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from l2keras import _calls, _validation, masks
-from l2keras._audit import audit
 from l2keras._audit.report import AuditReport
+from l2keras._audit.reporter import Reporter
 from l2keras._decay import forms
 from l2keras._decay.anchors import Anchors, Toward
 from l2keras._decay.blocks import decayed_block
@@ -124,8 +124,11 @@ class WeightDecay(keras.callbacks.Callback):
     eta_t ** 2 / eta_peak). Several groups log `weight_decay_2` and so on.
 
     When `fit` begins, `report` becomes the `AuditReport` of the model and of all WeightDecay
-    callbacks (None before); its digest goes to the logger "l2keras" (INFO), its table too (DEBUG),
-    and each finding of severity "error" (WARNING).
+    callbacks. It is None before; with `optimizer` it waits for the first step, which shows what
+    that one updates. A new report follows each change in mid-fit, and each epoch in which a step
+    takes more of the weights than the report knew. The digest goes to the logger "l2keras" (INFO),
+    the table too (DEBUG), and each finding of severity "error" or of decay that turns signs
+    (WARNING).
 
     Example:
 
@@ -175,6 +178,7 @@ class WeightDecay(keras.callbacks.Callback):
         self._anchors: Anchors | None = None
         self._tables: LazyTables | None = None
         self.report: AuditReport | None = None
+        self._reporter: Reporter | None = None
         self._train_function: DecayedTrainFunction | None = None
         self._check_arguments()
 
@@ -216,7 +220,7 @@ class WeightDecay(keras.callbacks.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: the arguments and the report, without the model and its step."""
-        return {**vars(self), "_model": None, "_train_function": None}
+        return {**vars(self), "_model": None, "_train_function": None, "_reporter": None}
 
     @_calls.explained("WeightDecay.set_model", remedy=_MADE)
     def set_model(self, model: Any) -> None:
@@ -235,21 +239,25 @@ class WeightDecay(keras.callbacks.Callback):
             installed = DecayedTrainFunction(model, previous=self._train_function)
         self._train_function = installed
         installed.add(group)
+        first = installed.groups[0].callback
+        self._reporter = Reporter(model, installed) if first is self else first._reporter
         self.report = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Audits the model once in this `fit`, when every callback has begun."""
-        self._audit()
+        """Audits the model, when every callback has begun."""
+        self._follow()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keeps the decay in, whatever another callback did to the step or its optimizer."""
         if self._train_function is not None:
             self._train_function.refresh()
+            self._follow()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks the first step; after the last of an epoch every lazy row is up to date."""
         if self._train_function is not None:
             self._train_function.check_first_step()
+            self._follow()
         steps = (self.params or {}).get("steps")
         if self._tables is not None and steps is not None and batch + 1 >= steps:
             self.settle()
@@ -260,9 +268,9 @@ class WeightDecay(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes `weight_decay` and `decay_per_step` into the epoch logs."""
-        self._audit()  # of a model that got its variables in this epoch
+        self._follow(may_wait=False)
         self.settle()
-        if self._train_function is None or logs is None:
+        if self._train_function is None or self._reporter is None or logs is None:
             return
         self._train_function.check_updates()
         group = self._train_function.group_of(self)
@@ -275,10 +283,13 @@ class WeightDecay(keras.callbacks.Callback):
             suffix, value = _free_suffix(logs), float(lam_at(lam, step))
             logs[f"weight_decay{suffix}"] = value
             logs[f"decay_per_step{suffix}"] = value * per_lam
+            self.report = self._reporter.watch(value * per_lam)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the decay out again."""
         self.settle()
+        if self._reporter is not None:
+            self.report = self._reporter.report  # another callback may have made the last one
         if self._train_function is not None:
             self._train_function.uninstall()
 
@@ -336,13 +347,30 @@ class WeightDecay(keras.callbacks.Callback):
         with decayed_block(Group(self, model, optimizer), model):
             yield
 
-    def _audit(self) -> None:
+    def _follow(self, *, may_wait: bool = True) -> None:
         """Sets `report`: the same for all callbacks of the `fit`, of which the first makes it."""
-        if self.report is not None or self._train_function is None:
-            return
-        callbacks = [group.callback for group in self._train_function.groups]
-        made = (callback.report for callback in callbacks if callback.report is not None)
-        self.report = next(made, None) or audit.log_decay(self.model, callbacks)
+        if self._reporter is not None:
+            self.report = self._reporter.follow(may_wait=may_wait)
+
+    def _rule_in_force(self, model: Any, optimizer: Any) -> DecayRule:
+        """The rule of the running `fit`, which knows the peaks of its beginning; else a new one."""
+        running = self._running(model)
+        if running is not None:
+            group = running.group_of(self)
+            if group.optimizer is optimizer and group.is_current():
+                return group.rule
+        return self._rule_for(optimizer)
+
+    def _updated_by(self, model: Any, optimizer: Any) -> set[int] | None:
+        """The ids of what `optimizer` updates: in the running `fit`, or by its build; or None."""
+        running = self._running(model)
+        updated = set() if running is None else running.updates.by(optimizer)
+        return updated or held.updated_variables(optimizer)
+
+    def _running(self, model: Any) -> DecayedTrainFunction | None:
+        """The train function of a `fit` of `model` that is running with this callback."""
+        running = self._train_function
+        return running if running is not None and model.train_function is running else None
 
     def _optimizer_of(self, model: Any) -> Any:
         """The optimizer of `model` in whose updates this callback acts."""

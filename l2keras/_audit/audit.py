@@ -86,23 +86,17 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
     )
 
 
-def log_decay(model: Any, callbacks: Sequence[Any]) -> AuditReport | None:
-    """Audits the model of a `fit` and logs the digest (INFO) and the table (DEBUG).
-
-    Each finding of severity "error" is logged as a WARNING, with its code and remedy.
-
-    Returns:
-        The report; None where the model has no variables yet.
-    """
-    if not has_variables(model):
-        return None
-    report = audit(model, callbacks)
+def log_report(report: AuditReport) -> None:
+    """Logs the digest (INFO) and the table (DEBUG) of a report."""
     _LOGGER.info("%s", report.summary())
     _LOGGER.debug("%s", report)  # made into text only where somebody listens
-    for finding in report.findings:
-        if finding.severity == "error":
+
+
+def log_findings(found: Iterable[Finding]) -> None:
+    """Logs errors, and decay that turns signs, as a WARNING with their code and remedy."""
+    for finding in found:
+        if finding.severity == "error" or finding.code == "decay-turns-signs":
             _LOGGER.warning("%s", finding)
-    return report
 
 
 def _check_model(model: Any) -> None:

@@ -14,7 +14,7 @@ from l2keras._audit.rows import CallbackDecay, Finding
 from l2keras._audit.strength import Strength, strength_of
 from l2keras._audit.subject import peak_or_current
 from l2keras._decay.rules import Lam, Target, lam_at
-from l2keras._keras import held, optimizers, own_decay
+from l2keras._keras import optimizers, own_decay
 
 # A callable has no description but its values: these steps tell most of them apart.
 _PROBED_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
@@ -49,20 +49,23 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     step = int(members[0].iterations) if members else 0
     rate = max(map(optimizers.current_learning_rate, members)) if members else None
     # Anchors and tables are state of the callback, which a report is not to create.
-    rule = replace(callback._rule_for(optimizer), anchors=None, tables=None)
+    rule = replace(callback._rule_in_force(model, optimizer), anchors=None, tables=None)
     peak = max(rule.peaks.values(), default=callback.peak_learning_rate)
     forms = [name for name in ("cautious", "stable") if getattr(callback, name)]
     forms += [] if callback.toward is None else [f"toward {Path(callback.toward).name}"]
     is_own = callback.optimizer is not None and callback.include is None
-    updated = held.updated_variables(optimizer) if is_own else None
+    updated = callback._updated_by(model, optimizer) if is_own else None
+    is_known = updated is not None or not is_own
     values = {id(lam): _values(lam, step) for _, lam in rule.lams}
     found = {}
     for target in rule.targets(model):
         if updated is None or id(target.variable) in updated:
             value = values[id(target.lam)]
             decay = _decay_of(target, value, rate, peak, forms)
-            strength = _strength(target, value, optimizer, peak)
-            found[id(target.variable)] = replace(decay, taken=strength.taken, load=strength.load)
+            strength = _strength(target, value, optimizer, peak) if is_known else Strength()
+            found[id(target.variable)] = replace(
+                decay, taken=strength.taken, load=strength.load, is_known=is_known
+            )
     return found
 
 

@@ -29,6 +29,8 @@ class CallbackDecay:
         taken: The part of W that it takes away in the first step where lam and the learning rate
             are largest; 0.0 where that is not known, as of `stable` and under adaptive optimizers.
         load: Above 1 the weights grow without bound; several sources add up.
+        is_known: False where the optimizer that the callback names is not built yet: it may
+            update the variable, or not.
     """
 
     lam: float
@@ -38,11 +40,13 @@ class CallbackDecay:
     form: str = ""
     taken: float = 0.0
     load: float = 0.0
+    is_known: bool = True
 
     @property
     def effective(self) -> float | None:
-        """lambda in the half convention; None where it depends on an unknown learning rate."""
-        return None if self.counts_for is None else self.lam * self.counts_for
+        """lambda in the half convention; None where it depends on what is not known yet."""
+        is_known = self.is_known and self.counts_for is not None
+        return self.lam * (self.counts_for or 0.0) if is_known else None
 
     @property
     def depends(self) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import keras
 
 from l2keras._audit.callback_decay import is_weight_decay
-from l2keras._audit.rows import Finding
-from l2keras._audit.subject import Item, Subject, paths, peak_or_current, sources
+from l2keras._audit.rows import Finding, Row
+from l2keras._audit.subject import Item, Subject, own_parts, paths, peak_or_current, sources
 
 # The gap between 1 and the next number: W * (1 - s) rounds back to W for every W where
 # s < gap / 4, and for some where s < gap / 2.
@@ -29,20 +29,34 @@ _DROP = {
 
 
 def decayed_twice(subject: Subject) -> Iterator[Finding]:
-    """Any two of regularizer, optimizer and callbacks on one variable."""
-    groups: dict[tuple[str, ...], list[Item]] = defaultdict(list)
+    """Any two of regularizer, optimizer and callbacks on one variable.
+
+    A warning where one of them may not act: a penalty that a loss of one's own may leave out, or
+    a callback whose optimizer may not update the variable.
+    """
+    has_own_loss = bool(own_parts(subject.model))
+    groups: dict[tuple[bool, tuple[str, ...]], list[Item]] = defaultdict(list)
     for item in subject.items:
-        groups[tuple(sources(item.row))].append(item)
-    for found, items in groups.items():
+        certain = _num_certain(item.row, has_own_loss)
+        groups[certain > 1, tuple(sources(item.row))].append(item)
+    for (is_certain, found), items in groups.items():
         if len(found) > 1:
             yield Finding(
-                "error",
+                "error" if is_certain else "warning",
                 "decayed-twice",
-                f"Decayed by {' and '.join(found)}: {paths(items)}.",
+                f"{'Decayed' if is_certain else 'May be decayed'} by {' and '.join(found)}: "
+                f"{paths(items)}.",
                 "Keep one of them: "
                 + ", or ".join(_DROP[source] for source in dict.fromkeys(found))
                 + ".",
             )
+
+
+def _num_certain(row: Row, has_own_loss: bool) -> int:
+    """How many sources decay the variable for certain."""
+    found = sources(row)
+    unknown = sum(not decay.is_known for decay in row.callbacks)
+    return len(found) - (has_own_loss and "regularizer" in found) - unknown
 
 
 _KINDS = {

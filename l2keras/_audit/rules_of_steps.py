@@ -9,7 +9,7 @@ import keras
 
 from l2keras._audit.callback_decay import is_weight_decay
 from l2keras._audit.rows import Finding
-from l2keras._audit.subject import Subject, is_traced, listed
+from l2keras._audit.subject import Subject, is_traced, listed, own_parts
 from l2keras._keras import own_decay
 from l2keras._keras.variables import sublayers
 
@@ -48,7 +48,7 @@ def compiled_before(subject: Subject) -> Iterator[Finding]:
 def losses_of_ones_own(subject: Subject) -> Iterator[Finding]:
     """A train_step, compute_loss or losses that is not Keras' own may leave penalties out."""
     model = subject.model
-    own = [name for name in ("train_step", "compute_loss", "losses") if _is_own(model, name)]
+    own = own_parts(model)
     if own:
         penalized = [i.row.path for i in subject.items if i.row.trainable and i.row.regularizer]
         concerned = f", those of {listed(penalized)}" if penalized else ""
@@ -69,14 +69,6 @@ def losses_of_ones_own(subject: Subject) -> Iterator[Finding]:
             "that penalizes weights is not known here.",
             "Penalize weights by a regularizer, or by l2keras.WeightDecay.",
         )
-
-
-def _is_own(model: Any, name: str) -> bool:
-    if getattr(type(model), name) is not getattr(keras.Model, name):
-        return True
-    replaced = vars(model).get(name)  # by l2keras.PenaltySplit it stays what it is
-    module = str(getattr(replaced, "__module__", ""))
-    return replaced is not None and module.split(".")[0] != "l2keras"
 
 
 def _adds_losses(layer: Any) -> bool:

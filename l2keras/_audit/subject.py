@@ -51,6 +51,19 @@ def is_traced(model: Any) -> bool:
     return type(function).__module__.split(".")[0] != "l2keras"  # in a `fit` with WeightDecay
 
 
+def own_parts(model: Any) -> list[str]:
+    """Those of train_step, compute_loss and losses that are not Keras' own."""
+    return [name for name in ("train_step", "compute_loss", "losses") if _is_own(model, name)]
+
+
+def _is_own(model: Any, name: str) -> bool:
+    if getattr(type(model), name) is not getattr(keras.Model, name):
+        return True
+    replaced = vars(model).get(name)  # by l2keras.PenaltySplit it stays what it is
+    module = str(getattr(replaced, "__module__", ""))
+    return replaced is not None and module.split(".")[0] != "l2keras"
+
+
 def peak_or_current(optimizer: Any) -> float:
     """The largest learning rate where it is known; else the present one."""
     try:

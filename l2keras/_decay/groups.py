@@ -39,16 +39,24 @@ class Group:
     def refresh(self, model: Any) -> bool:
         """Follows the model's present optimizer and arguments; True where something changed."""
         optimizer = self.callback._optimizer_of(model)
-        arguments = self.callback._arguments()
-        same = len(arguments) == len(self._arguments) and all(
-            new is old for new, old in zip(arguments, self._arguments, strict=True)
-        )
-        if same and optimizer is self.optimizer:
+        if optimizer is self.optimizer and self.is_current():
             return False
-        self.optimizer, self._arguments = optimizer, arguments
+        self.optimizer, self._arguments = optimizer, self.callback._arguments()
         self.rule = self.callback._make_rule(model, optimizer)
         self._watched = self._optimizers_without_known_peak()
         return True
+
+    def is_current(self) -> bool:
+        """Whether the rule was made of the present arguments of the callback."""
+        arguments = self.callback._arguments()
+        return len(arguments) == len(self._arguments) and all(
+            new is old for new, old in zip(arguments, self._arguments, strict=True)
+        )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it decays what its optimizer updates, which is known once that is built."""
+        return self.callback.optimizer is not None and self.callback.include is None
 
     def _optimizers_without_known_peak(self) -> list[Any]:
         """Those whose peak was taken from the learning rate that `fit` began with."""
@@ -79,8 +87,7 @@ class Group:
         if not missing:
             return
         is_named = self.callback.optimizer is not None
-        is_own = is_named and self.callback.include is None  # what that optimizer updates
-        others = {} if is_own else _updated_by_others(model, self.optimizer, missing, updates)
+        others = {} if self.is_own else _updated_by_others(model, self.optimizer, missing, updates)
         if others:
             if own or not _is_foreign(model, self.callback.optimizer):
                 raise RuntimeError(_updated_elsewhere(others, self.callback))
@@ -89,7 +96,7 @@ class Group:
             return
         if len(missing) == len(variables) and (is_complete or not is_named):
             raise RuntimeError(_never_reached(model, self.callback.optimizer, members[0]))
-        if is_complete and not is_own:
+        if is_complete and not self.is_own:
             raise RuntimeError(_not_updated(model, [variable.path for variable in missing]))
 
 

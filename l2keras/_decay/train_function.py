@@ -32,6 +32,7 @@ class DecayedTrainFunction:
 
     def __init__(self, model: Any, previous: DecayedTrainFunction | None) -> None:
         self.groups: list[Group] = []
+        self.version = 0  # of the step: one more whenever it is to be traced anew
         self._model = model
         self.keras_function = model.train_function
         self.keras_reference: Callable[[], Any] = _nothing
@@ -135,6 +136,7 @@ class DecayedTrainFunction:
         """The step is to be traced anew."""
         self._compiled = self._targets = self._previous = None
         self.updates, self._is_checked = Updates(), False
+        self.version += 1
         self._resolve()
 
     def _install(self) -> None:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay
-from tests.support.models import dense_model, fit_zeros, kernel, mse, relative_distance
+from tests.support.models import (
+    BACKEND,
+    dense_model,
+    fit_zeros,
+    kernel,
+    mse,
+    relative_distance,
+)
 
 ETA, LAM = 0.5, 0.5
 FACTOR = 1 - ETA * LAM
@@ -21,6 +28,13 @@ pytestmark = pytest.mark.usefixtures("float64")
 def compiled(eta: float = ETA) -> Any:
     model = dense_model()
     model.compile(keras.optimizers.SGD(eta), mse)
+    return model
+
+
+def eager(eta: float = ETA) -> Any:
+    """The same, whose step is not traced where that is not what a test is about."""
+    model = compiled(eta)
+    model.run_eagerly = BACKEND == "tensorflow"
     return model
 
 
@@ -114,6 +128,46 @@ def test_an_argument_that_is_set_counts_from_the_next_step(
     change = second_epoch(lambda model: setattr(decay, name, value))
     fit_zeros(model, 1, [decay, change], epochs=2)
     assert relative_distance(kernel(model), before * FACTOR * factor) < 1e-12
+
+
+def codes_of(report: Any) -> set[str]:
+    return {code for code in report.codes() if code.startswith("decay-")}
+
+
+@pytest.mark.parametrize("rates", [[0.001, 0.02, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]])
+def test_decay_that_becomes_too_strong_is_logged(
+    rates: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """50 * 0.02 = 1 turns signs, 50 * 0.1 = 5 diverges: by a warm-up, or by another lam."""
+    is_warm_up = rates[0] < rates[-1]
+    model, decay = eager(rates[0]), WeightDecay(50.0 if is_warm_up else 0.1)
+    seen = []
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(codes_of(decay.report))
+    )
+    warm_up = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rates[epoch])
+    change = second_epoch(lambda model: setattr(decay, "lam", 50.0))
+    fit_zeros(model, 1, [decay, warm_up if is_warm_up else change, watch], epochs=4)
+    turned = {"decay-turns-signs" if is_warm_up else "decay-diverges"}
+    assert seen == [set(), turned, {"decay-diverges"}, {"decay-diverges"}]
+    logged = [record.getMessage().split("[")[1].split("]")[0] for record in caplog.records]
+    assert logged == ["decay-turns-signs"] * is_warm_up + ["decay-diverges"]
+
+
+def test_the_report_follows_what_is_set_in_mid_fit() -> None:
+    """Its rows have the lam that acts, and the peak that independent decay began with."""
+    model, decay = eager(), WeightDecay(LAM, coupling="independent")
+    slower = keras.callbacks.LearningRateScheduler(lambda epoch, rate: ETA / (epoch + 1))
+    fit_zeros(model, 1, [decay, slower], epochs=2)
+    report = decay.report
+    assert report is not None
+    assert report.rows[0].lam == LAM / ETA
+    decay = WeightDecay(LAM)
+    change = second_epoch(lambda model: setattr(decay, "lam", 0.25))
+    fit_zeros(eager(), 1, [decay, change], epochs=2)
+    report = decay.report
+    assert report is not None
+    assert [row.lam for row in report.rows if row.decayed] == [0.25]
 
 
 def test_a_mapping_that_is_changed_in_place_counts_too() -> None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+import l2keras
 from l2keras import WeightDecay
 from tests.support.models import BACKEND, to_numpy
 
@@ -137,6 +138,39 @@ def test_an_own_weight_decay_of_that_optimizer_is_refused() -> None:
     model.second = keras.optimizers.AdamW(0.1, weight_decay=0.1)
     with pytest.raises(ValueError, match="applied twice"):
         train(model, WeightDecay(0.5, optimizer="second"))
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_the_report_waits_for_what_each_optimizer_updates(
+    both: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second optimizer that the first step builds: one lam for each kernel, nothing twice."""
+    model = adversarial(run_eagerly=BACKEND != "jax")
+    if BACKEND != "jax":  # there it has to be built before
+        model.second = keras.optimizers.SGD(ETA_SECOND)
+    decay = WeightDecay(1.0, optimizer="second")
+    other = [WeightDecay(0.5, optimizer="optimizer")] if both else []
+    caplog.set_level("INFO", "l2keras")
+    train(model, decay, *other)
+    report = decay.report
+    assert report is not None
+    lams = [report.row(f"gan/{name}/kernel").lam for name in ("body", "head")]
+    assert lams == [0.5 if both else 0.0, 1.0]
+    assert "decayed-twice" not in report.codes()
+    [line] = [record.getMessage() for record in caplog.records if record.name == "l2keras"]
+    assert report.digest in line
+    assert report.digest == l2keras.audit(model, [decay, *other]).digest
+
+
+def test_what_an_optimizer_will_update_is_not_known_before() -> None:
+    """An audit before the first step says that lam is not known, and "may be" of decay twice."""
+    model = adversarial()
+    model.second = keras.optimizers.SGD(ETA_SECOND)
+    report = l2keras.audit(model, [WeightDecay(1.0, optimizer="second"), WeightDecay(0.5)])
+    assert report.row("gan/head/kernel").lam is None
+    [found] = [one for one in report.findings if one.code == "decayed-twice"]
+    assert found.severity == "warning"
+    assert found.message.startswith("May be decayed by callback and callback: 2 variables")
 
 
 def test_an_optimizer_that_steps_now_and_then_is_no_error() -> None:

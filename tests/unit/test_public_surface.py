@@ -41,7 +41,7 @@ LAYERS = [
     *("_audit.rows", "_audit.render", "_audit.report", "_audit.subject", "_audit.strength"),
     *("_audit.callback_decay", "_audit.trainers", "_audit.rules_of_decay", "_audit.rules_of_size"),
     *("_audit.rules_of_settings", "_audit.rules_of_steps", "_audit.findings", "_audit.audit"),
-    "callbacks",
+    *("_audit.reporter", "callbacks"),
     *("_sweep.members", "_sweep.feed", "_sweep.memory"),
     *("_sweep.refusals", "_sweep.vectorize", "_sweep.interrupts"),
     *("_sweep.recording", "_sweep.programs", "_sweep.loops"),

@@ -144,6 +144,22 @@ def test_a_loss_of_its_own_is_said_not_to_be_known(kind: Any, name: str) -> None
         assert ("own/head/kernel" in found.message) == (severity == "warning")
 
 
+def test_a_loss_of_its_own_may_leave_out_what_would_decay_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only the callback acts here, and nothing says that the penalty does; two callbacks do."""
+    layer = keras.layers.Dense(1, kernel_regularizer=HalfL2(0.5), use_bias=False)
+    model = compiled(OwnLoss([keras.Input((3,)), layer]), SGD(0.5), run_eagerly=True)
+    decay = l2keras.WeightDecay(0.1)
+    fit_zeros(model, 1, [decay])
+    [found] = find(model, "decayed-twice", [decay])
+    assert found.severity == "warning"
+    assert found.message.startswith("May be decayed by regularizer and callback: 1 variable")
+    assert not caplog.records
+    [found] = find(model, "decayed-twice", [decay, l2keras.WeightDecay(0.1)])
+    assert found.severity == "error"
+
+
 def test_a_compute_loss_that_is_set_on_the_model() -> None:
     """A function in the place of the method counts too; PenaltySplit, which adds nothing, not."""
     model = compiled(dense_model(), SGD(0.5))
