@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
 from l2keras import _calls, _validation, masks
 from l2keras._audit.report import AuditReport
@@ -24,6 +25,7 @@ from l2keras._keras.variables import has_variables
 
 _MADE = "Pass a callback that is made: callbacks=[WeightDecay(lam=1e-4)]."
 _RATE = "Leave it out: the optimizer has the learning rate."
+_CONSTANT = "Pass a float; or assign callback.layer_decay between epochs."
 _INSTEAD = {
     "lr": _RATE,
     "learning_rate": _RATE,
@@ -61,8 +63,9 @@ class WeightDecay(keras.callbacks.Callback):
     Args:
         lam: Finite, non-negative float; or a `LearningRateSchedule`, or a callable of the step
             (a float tensor of rank 0: the count of updates, `optimizer.iterations`), that is
-            evaluated inside the compiled step; or a mapping of globs on `variable.path` to
-            these, the first that matches counting, such as `{"encoder/*": 1e-2, "*": 1e-4}`.
+            evaluated inside the compiled step; or a mapping of globs
+            on `variable.path` to these, the first that matches counting, such as
+            `{"encoder/*": 1e-2, "*": 1e-4}`.
             Units: 1 / learning rate; for "independent" the fraction of W lost per step at the
             peak learning rate.
         coupling: "decoupled", "coupled" or "independent".
@@ -188,6 +191,7 @@ class WeightDecay(keras.callbacks.Callback):
         forms.check_forms(self.coupling, vars(self))
         masks.check_patterns(self.include, "include")
         masks.check_patterns(self.exclude, "exclude")
+        _validation.check_constant(self.layer_decay, "layer_decay", _CONSTANT)
         self.layer_decay = _validation.check_positive(
             self.layer_decay, "layer_decay", "Leave it out."
         )
@@ -206,7 +210,10 @@ class WeightDecay(keras.callbacks.Callback):
             self._tables = LazyTables()
 
     def _arguments(self) -> tuple[Any, ...]:
-        """What was given, to notice what is set in mid-fit; mappings and lists by their items."""
+        """What was given, to notice what is set in mid-fit; mappings and lists by their items.
+
+        Arrays of rank 0, which may be changed in place, count by their value.
+        """
         values: list[Any] = []
         for name in forms.ARGUMENTS:
             value = getattr(self, name)
@@ -216,7 +223,11 @@ class WeightDecay(keras.callbacks.Callback):
                 values += value
             else:
                 values.append(value)
-        return tuple(values)
+        is_scalar = [isinstance(value, np.ndarray) and value.ndim == 0 for value in values]
+        return tuple(
+            value.item() if scalar else value
+            for value, scalar in zip(values, is_scalar, strict=True)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: the arguments and the report, without the model and its step."""

@@ -15,8 +15,23 @@ class _NoCallbackError(AttributeError, TypeError):
     """A wrong argument, found where an attribute is missing: `hasattr` still answers False."""
 
 
+class _Type(type):
+    """The type of HalfL2: `fit(callbacks=[HalfL2])` asks the class for what a callback has."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_") or not hasattr(keras.callbacks.Callback, name):
+            message = f"type object {cls.__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=cls)
+        raise _NoCallbackError(_no_callback(f"the class {cls.__name__}", "1e-4"))
+
+
+def _no_callback(received: str, lam: str) -> str:
+    remedy = f"{_PLACE} The callback is WeightDecay(lam={lam})."
+    return _validation.error("`callbacks` must hold Keras callbacks.", received, remedy)
+
+
 @keras.saving.register_keras_serializable(package="l2keras")
-class HalfL2(keras.regularizers.Regularizer):
+class HalfL2(keras.regularizers.Regularizer, metaclass=_Type):
     """Penalizes the squared norm of a weight tensor, textbook convention.
 
     Convention: `lam` is the coefficient of `W` in the gradient,
@@ -58,13 +73,7 @@ class HalfL2(keras.regularizers.Regularizer):
         """Raises: in `fit(callbacks=[HalfL2(lam)])` it is asked for what a callback has."""
         if name.startswith("_") or not hasattr(keras.callbacks.Callback, name):
             raise AttributeError(f"'HalfL2' object has no attribute {name!r}", name=name, obj=self)
-        raise _NoCallbackError(
-            _validation.error(
-                "`callbacks` must hold Keras callbacks.",
-                repr(self),
-                f"{_PLACE} The callback is WeightDecay(lam={self.lam!r}).",
-            )
-        )
+        raise _NoCallbackError(_no_callback(repr(self), repr(self.lam)))
 
     def get_config(self) -> dict[str, float]:
         """Returns `{"lam": lam}`, a plain Python float."""

@@ -76,8 +76,9 @@ def audit(model: Any, callbacks: Sequence[Any] = ()) -> AuditReport:
     decays, failures = callback_decay.decay_by_callbacks(model, callbacks)
     trainers = Trainers(model)
     items = list(_items(model, trainers, decays))
-    subject = Subject(model, tuple(callbacks), tuple(items))
-    found: list[Finding] = [*failures, *findings.examine(subject)]
+    others = tuple(callback for callback in callbacks if id(callback) not in failures)
+    subject = Subject(model, others, tuple(items))
+    found: list[Finding] = [*failures.values(), *findings.examine(subject)]
     return AuditReport(
         model=str(model.name),
         optimizers=trainers.lines,

@@ -10,6 +10,7 @@ from typing import Any
 
 from keras.optimizers.schedules import LearningRateSchedule
 
+from l2keras import _validation
 from l2keras._audit.rows import CallbackDecay, Finding
 from l2keras._audit.strength import Strength, strength_of
 from l2keras._audit.subject import peak_or_current
@@ -27,15 +28,19 @@ def is_weight_decay(callback: Any) -> bool:
 
 def decay_by_callbacks(
     model: Any, callbacks: Sequence[Any]
-) -> tuple[dict[int, list[CallbackDecay]], list[Finding]]:
-    """What every callback does, by `id(variable)`; one that `fit` would refuse is a finding."""
+) -> tuple[dict[int, list[CallbackDecay]], dict[int, Finding]]:
+    """What every callback does, by `id(variable)`.
+
+    One that `fit` would refuse does nothing: it is a finding, by `id(callback)`.
+    """
     decays: dict[int, list[CallbackDecay]] = {}
-    failures: list[Finding] = []
+    failures: dict[int, Finding] = {}
     for callback in filter(is_weight_decay, callbacks):
         try:
+            callback._check_arguments()
             found = _decays_of(model, callback)
         except (TypeError, ValueError) as error:
-            failures.append(_refused(callback, error))
+            failures[id(callback)] = _refused(callback, error)
             continue
         for key, decay in found.items():
             decays.setdefault(key, []).append(decay)
@@ -139,6 +144,6 @@ def _refused(callback: Any, error: Exception) -> Finding:
     return Finding(
         "error",
         "callback-refused",
-        f"`fit` will refuse {callback!r}: {error}",
+        f"`fit` will refuse {_validation.shown(callback)}: {error}",
         "Correct the callback; the report leaves its decay out.",
     )

@@ -25,7 +25,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the rules look at."""
+    """What the rules look at; the callbacks without those that `fit` will refuse."""
 
     model: Any
     callbacks: tuple[Any, ...]

@@ -15,6 +15,7 @@ from l2keras._decay.rules import Lam, lam_at
 COUPLINGS = ("decoupled", "coupled", "independent")
 
 _VARIABLE = "Pass a schedule or a callable of the step; or assign callback.lam between epochs."
+_PEAK = "Pass the largest learning rate of the training, a float."
 _SWITCHES: dict[str, tuple[bool | None, ...]] = {
     "cautious": (True, False),
     "stable": (True, False),
@@ -142,6 +143,7 @@ def check_peak(peak: Any, coupling: str, corrected: Any) -> float | None:
                 "Leave it out.",
             )
         )
+    _validation.check_constant(peak, "peak_learning_rate", _PEAK)
     return _validation.check_positive(peak, "peak_learning_rate", "Leave it out.")
 
 
@@ -166,5 +168,12 @@ ARGUMENTS = ("lam", "coupling", *_DEFAULTS)
 def described(callback: Any) -> str:
     """The arguments that are not at their defaults, each after a comma."""
     given = {name: getattr(callback, name) for name in _DEFAULTS}
-    changed = [f", {name}={value!r}" for name, value in given.items() if value != _DEFAULTS[name]]
-    return "".join(changed)
+    return "".join(
+        f", {name}={value!r}" for name, value in given.items() if not _is_default(name, value)
+    )
+
+
+def _is_default(name: str, value: Any) -> bool:
+    """Compares plain values only: an array that was assigned may have no truth value."""
+    default = _DEFAULTS[name]
+    return value is default or (type(value) is type(default) and bool(value == default))

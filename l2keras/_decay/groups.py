@@ -50,7 +50,7 @@ class Group:
         """Whether the rule was made of the present arguments of the callback."""
         arguments = self.callback._arguments()
         return len(arguments) == len(self._arguments) and all(
-            new is old for new, old in zip(arguments, self._arguments, strict=True)
+            _is_same(new, old) for new, old in zip(arguments, self._arguments, strict=True)
         )
 
     @property
@@ -98,6 +98,12 @@ class Group:
             raise RuntimeError(_never_reached(model, self.callback.optimizer, members[0]))
         if is_complete and not self.is_own:
             raise RuntimeError(_not_updated(model, [variable.path for variable in missing]))
+
+
+def _is_same(new: Any, old: Any) -> bool:
+    """The same object, or an equal number."""
+    is_number = type(new) is type(old) and isinstance(new, (int, float))
+    return new is old or (is_number and bool(new == old))
 
 
 def _targets_of(

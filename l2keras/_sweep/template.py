@@ -83,7 +83,11 @@ class Template:
             received = f"{_validation.shown(model)} of type {type(model).__name__}"
             raise TypeError(_no_model(received))
         if not is_built(model):
-            model(self._x, training=False)
+            try:
+                model(self._x, training=False)
+            except Exception as problem:  # of Keras, the backend and the user's own code
+                received = f"{_validation.shown(model)}, whose call on `x` raises "
+                raise ValueError(_no_model(received + _validation.brief(problem))) from problem
         return model
 
     def initial(self, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -194,7 +198,7 @@ class _Scope(keras.StatelessScope):
 
 def _no_model(received: str) -> str:
     return _validation.error(
-        "`build_model` must return a Keras model.",
+        "`build_model` must return a Keras model that takes `x`.",
         received,
         "Pass a function without arguments that builds one.",
     )

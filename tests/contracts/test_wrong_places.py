@@ -39,6 +39,14 @@ PLACES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: fit_with(WeightDecay),
         r"callbacks=\[WeightDecay\(lam=1e-4\)\]",
     ),
+    "the class of the regularizer": (
+        lambda: fit_with(HalfL2),
+        r"Received: the class HalfL2. Pass it to a layer.*The callback is WeightDecay\(lam=1e-4\)",
+    ),
+    "a class as build_model": (
+        lambda: l2keras.sweep(keras.Model, [0.1, 0.2], *ZEROS, loss="mse"),
+        r"must return a Keras model that takes `x`. Received: <Model .*call on `x` raises NotImpl",
+    ),
     "the class of the split": (lambda: fit_with(PenaltySplit), r"callbacks=\[PenaltySplit\(\)\]"),
     "a class as regularizer": (
         lambda: keras.layers.Dense(1, kernel_regularizer=HalfL2),
@@ -79,10 +87,22 @@ def test_a_regularizer_has_no_attribute_of_a_callback() -> None:
     assert not hasattr(HalfL2(0.1), "zzz")
 
 
-@pytest.mark.parametrize("make", [HalfL2, WeightDecay, lambda lam: WeightDecay({"*": lam})])
-def test_a_variable_as_lam_is_a_type_error(make: Callable[[Any], object]) -> None:
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (HalfL2, "schedule"),
+        (WeightDecay, "schedule"),
+        (lambda lam: WeightDecay({"*": lam}), "schedule"),
+        (lambda lam: WeightDecay(0.1, layer_decay=lam), "callback.layer_decay"),
+        (
+            lambda lam: WeightDecay(0.1, coupling="independent", peak_learning_rate=lam),
+            "largest learning rate",
+        ),
+    ],
+)
+def test_a_variable_as_number_is_a_type_error(make: Callable[[Any], object], remedy: str) -> None:
     """Only its present value would count: the error says what can change in training."""
-    with pytest.raises(TypeError, match=r"Received: lam=<Variable.*a variable.*schedule"):
+    with pytest.raises(TypeError, match=rf"Received: \w+=<Variable.*a variable.*{remedy}"):
         make(keras.Variable(0.5))
 
 

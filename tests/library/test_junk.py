@@ -55,6 +55,7 @@ def test_junk_that_is_assigned_later_is_answered_in_one_line(parameter: str) -> 
     def use(value: object) -> None:
         callback = l2keras.WeightDecay(0.1)
         setattr(callback, parameter, value)
+        l2keras.audit(model, [callback])  # a finding, at most
         with callback.in_step(model):
             pass
 
