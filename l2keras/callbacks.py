@@ -63,7 +63,7 @@ class WeightDecay(keras.callbacks.Callback):
     Args:
         lam: Finite, non-negative float; or a `LearningRateSchedule`, or a callable of the step
             (a float tensor of rank 0: the count of updates, `optimizer.iterations`), that is
-            evaluated inside the compiled step; or a mapping of globs
+            evaluated inside the compiled step: a function of the step alone; or a mapping of globs
             on `variable.path` to these, the first that matches counting, such as
             `{"encoder/*": 1e-2, "*": 1e-4}`.
             Units: 1 / learning rate; for "independent" the fraction of W lost per step at the
@@ -118,6 +118,8 @@ class WeightDecay(keras.callbacks.Callback):
             together; when `fit` begins for an optimizer that decays already or cannot take the
             form, a pattern that matches nothing, and groups that overlap; in `fit` for a learning
             rate above the peak that was taken from its beginning.
+        ValueError: at the end of an epoch for a callable `lam` that reads more than the step and
+            whose changed value the compiled step does not follow.
         RuntimeError: after the first step (in eager mode: the first epoch) for a variable that
             should decay and that the optimizer does not update; on TensorFlow for an update in
             a tf.function that the train_step calls, as it would decay in later fits.
@@ -284,6 +286,7 @@ class WeightDecay(keras.callbacks.Callback):
         if self._train_function is None or self._reporter is None or logs is None:
             return
         self._train_function.check_updates()
+        self._train_function.check_lams()
         group = self._train_function.group_of(self)
         members = optimizers.inner_optimizers(group.optimizer)
         step = keras.ops.maximum(members[0].iterations - 1, 0)

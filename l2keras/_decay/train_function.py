@@ -19,6 +19,7 @@ from typing import Any
 from l2keras._decay.blocks import check_traced_anew, hooked, resolve
 from l2keras._decay.groups import Group, Updates
 from l2keras._decay.rules import Target
+from l2keras._decay.traced import TracedLam, traced_lams
 from l2keras._decay.updates import decayed_update
 from l2keras._keras import inner_functions, retrace
 from l2keras._keras.held import held_optimizers
@@ -43,6 +44,7 @@ class DecayedTrainFunction:
         self._others: list[Any] = []
         self._is_resolved = False
         self._penalties: list[Any] = []
+        self._lams: list[TracedLam] = []
         self._compiled: Callable[..., Any] | None = None
         self._is_checked = False
         self._install()
@@ -90,6 +92,13 @@ class DecayedTrainFunction:
             self._find_others()
             self._penalties = _penalties(self._model)
             self._compiled = self._reusable() or self._fresh()
+
+    def check_lams(self) -> None:
+        """Raises where the compiled step decays by another lam than a callable has by now."""
+        if self._lams:
+            retrace.sync_state(self._model)
+        for lam in self._lams:
+            lam.check()
 
     def check_first_step(self) -> None:
         """Raises after the first step where it shows that something does not decay.
@@ -193,6 +202,9 @@ class DecayedTrainFunction:
             model.train_function = self
             del vars(model)["train_step"]
             vars(model).update(kept)
+        rules = [group.rule for group in self.groups]
+        members = [inner_optimizers(group.optimizer)[0] for group in self.groups]
+        self._lams = traced_lams(rules, members, model)
         return compiled
 
     def _reusable(self) -> Callable[..., Any] | None:
@@ -202,7 +214,9 @@ class DecayedTrainFunction:
             return None
         if self._traced_with() != previous._traced_with():
             return None
-        self.updates = previous.updates
+        if any(lam.is_stale() for lam in previous._lams):
+            return None
+        self.updates, self._lams = previous.updates, previous._lams
         return previous._compiled
 
     def _traced_with(self) -> tuple[Any, ...]:

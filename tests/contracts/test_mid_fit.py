@@ -130,6 +130,53 @@ def test_an_argument_that_is_set_counts_from_the_next_step(
     assert relative_distance(kernel(model), before * FACTOR * factor) < 1e-12
 
 
+@pytest.mark.parametrize("by_glob", [True, False])
+def test_an_array_that_is_changed_in_place_counts_too(by_glob: bool) -> None:
+    """A lam of rank 0 in an array that may change is followed."""
+    model, lam = eager(), np.array(LAM)
+    before = kernel(model)
+    change = second_epoch(lambda model: lam.fill(1.0))
+    given: Any = {"*": lam} if by_glob else lam
+    fit_zeros(model, 1, [WeightDecay(given), change], epochs=2)
+    assert relative_distance(kernel(model), before * FACTOR * (1 - ETA)) < 1e-12
+
+
+READ = {  # the backends that follow it in mid-fit
+    "variable": {"tensorflow", "torch"},
+    "python": {"torch"},
+    "optimizer": {"jax", "tensorflow", "torch"},
+}
+
+
+@pytest.mark.parametrize("what", READ)
+def test_a_lam_that_reads_more_than_the_step_follows_or_is_an_error(what: str) -> None:
+    """In mid-fit another value counts, or an error says that it does not; the next fit follows."""
+    model, box = compiled(), [LAM]
+    is_rate = what == "optimizer"
+    variable = model.optimizer.learning_rate if is_rate else keras.Variable(LAM, trainable=False)
+
+    def lam(step: Any) -> Any:
+        return box[0] if what == "python" else variable * 1.0
+
+    def change(model: Any) -> None:
+        box[0] = 0.25
+        variable.assign(0.25)
+
+    later = 1 - (0.25 if is_rate else ETA) * 0.25
+    decay, before = WeightDecay(lam), kernel(model)
+    if BACKEND in READ[what]:
+        logs = fit_zeros(model, 1, [decay, second_epoch(change)], epochs=2)
+        assert logs["weight_decay"] == [LAM, 0.25]
+        assert relative_distance(kernel(model), before * FACTOR * later) < 1e-12
+    else:
+        with pytest.raises(ValueError, match=r"of the step alone.* gives 0.25 now and 0.5 in the"):
+            fit_zeros(model, 1, [decay, second_epoch(change)], epochs=2)
+        assert relative_distance(kernel(model), before * FACTOR**2) < 1e-12
+    before = kernel(model)
+    fit_zeros(model, 1, [decay])
+    assert relative_distance(kernel(model), before * later) < 1e-12
+
+
 def codes_of(report: Any) -> set[str]:
     return {code for code in report.codes() if code.startswith("decay-")}
 

@@ -1,0 +1,117 @@
+"""What a compiled step goes on with: the values of a lam that reads more than the step.
+
+A step is traced once. A callable lam is a part of it, and a variable or a Python value that the
+callable reads may be a constant in it from then on:
+
+    TensorFlow   follows variables, keeps Python values
+    JAX          follows the variables of the optimizer, keeps all else
+    torch, eager steps    follow everything
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
+
+from l2keras import _validation
+from l2keras._decay.rules import Lam, lam_at
+from l2keras._keras import retrace
+
+_IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
+_TOLERANCE = 1e-5  # a compiled function rounds otherwise
+
+
+def traced_lams(rules: list[Any], members: list[Any], model: Any) -> list[TracedLam]:
+    """One for each lam of the rules that a step, traced now, may go on with."""
+    if not retrace.is_traced(model):
+        return []
+    return [
+        TracedLam(lam, member.iterations + 0, member)
+        for rule, member in zip(rules, members, strict=True)
+        for _, lam in rule.lams
+        if callable(lam) and not _is_of_keras(lam)
+    ]
+
+
+def _is_of_keras(lam: Any) -> bool:
+    """A schedule of Keras is a function of the step alone."""
+    own = type(lam).__module__.split(".")[0] == keras.__name__
+    return own and isinstance(lam, LearningRateSchedule)
+
+
+class TracedLam:
+    """A callable lam at the step where it was traced.
+
+    Args:
+        lam: The callable.
+        step: The count of updates, a tensor.
+        optimizer: Whose update decays; on JAX its variables are arguments of the step.
+    """
+
+    def __init__(self, lam: Lam, step: Any, optimizer: Any) -> None:
+        self._lam, self._step, self._optimizer = lam, step, optimizer
+        self._compiled = _compiled(lam, step) if _IS_TENSORFLOW else None
+        self._value = None if _IS_TENSORFLOW else self._now()
+
+    def _traced(self) -> float | None:
+        """What the compiled step computes; None where that is not known."""
+        return self._value if self._compiled is None else float(self._compiled(self._step))
+
+    def _now(self) -> float:
+        return float(lam_at(self._lam, self._step))
+
+    def is_stale(self) -> bool:
+        """Whether the callable has another value now than the compiled step, at the same step."""
+        traced, now = self._traced(), self._now()
+        if traced is None or abs(now - traced) <= _TOLERANCE * max(abs(now), abs(traced)):
+            return False
+        return _IS_TENSORFLOW or not self._reads_the_optimizer()
+
+    def check(self) -> None:
+        """Raises ValueError where the step decays by another lam than the callable has now."""
+        if self.is_stale():
+            raise ValueError(
+                _validation.error(
+                    "A callable `lam` must be a function of the step alone: the compiled step "
+                    "goes on with what else it read when it was traced.",
+                    f"lam={_validation.shown(self._lam)}, which gives {self._now():.6g} now and "
+                    f"{self._traced():.6g} in the compiled step",
+                    "Assign callback.lam between epochs, or pass run_eagerly=True to compile.",
+                )
+            )
+
+    def _reads_the_optimizer(self) -> bool:
+        """Whether it reads variables, and only those that the step gets anew."""
+        ids = {id(variable) for variable in self._optimizer.variables}
+        with _Reads() as reads:
+            lam_at(self._lam, self._step)
+        return bool(reads.ids) and reads.ids <= ids
+
+
+def _compiled(lam: Lam, step: Any) -> Any:
+    """The callable, traced as it is in a step of TensorFlow."""
+    import tensorflow as tf
+
+    def function(step: Any) -> Any:
+        return ops.convert_to_tensor(lam_at(lam, step))
+
+    # A concrete one: TensorFlow warns where functions of the same code are traced at their calls.
+    try:
+        return tf.function(function, autograph=False).get_concrete_function(step)
+    except Exception:  # of the callable: the step itself will raise it
+        return None
+
+
+class _Reads(keras.StatelessScope):
+    """Notes the variables that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[int] = set()
+
+    def get_current_value(self, variable: Any) -> Any:
+        self.ids.add(id(variable))
+        return super().get_current_value(variable)
