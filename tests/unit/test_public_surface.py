@@ -22,6 +22,7 @@ LAYERS = [
         "_keras.backup",
         "_keras.cluster",
         "_keras.held",
+        "_keras.inner_functions",
         "_keras.own_decay",
         "_keras.rehearsal",
         "_keras.retrace",
