@@ -18,11 +18,11 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 LAYERS = [
     *("_validation", "_calls", "_keras.xla", "_squares", "penalties"),
     *("_keras.variables", "_keras.graph", "_keras.losses", "_keras.optimizers"),
+    "_keras.inner_functions",
     *(
         "_keras.backup",
         "_keras.cluster",
         "_keras.held",
-        "_keras.inner_functions",
         "_keras.own_decay",
         "_keras.rehearsal",
         "_keras.retrace",
