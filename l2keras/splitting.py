@@ -115,9 +115,12 @@ class PenaltySplit(keras.callbacks.Callback):
     `val_penalty` is that of the weights at the end of the epoch. Activity regularizers and
     `add_loss` depend on the data, and stay in `data_loss`.
 
-    The step of the model stays as it is: with and without the callback the weights are the same.
-    In a `compute_loss` of your own a penalty counts as it enters the loss. In
-    `0.1 * super().compute_loss(...)` it counts 0.1 times. Penalties are found where
+    The step of the model stays as it is: with and without the callback the weights are the same,
+    to the last bit where penalties are added to the loss. Where your loss multiplies them, the
+    graph optimizer of TensorFlow may round the last bit of a step in another way.
+
+    In a `compute_loss` of your own a penalty counts as its gradient enters the loss: 0.1 times in
+    `0.1 * super().compute_loss(...)`, not at all behind `stop_gradient`. Penalties are found where
     `compute_loss` reads `self.losses`, the `losses` of a layer, or `model_penalty(self)`. A
     penalty that is written out by hand stays in `data_loss`.
 
