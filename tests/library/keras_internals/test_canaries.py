@@ -53,7 +53,9 @@ OURS = {
     "__traceback__",
     "_fields",
     "_compiled",
-    *("_arguments", "_make_rule", "_optimizer_of", "_rule_for"),  # of WeightDecay
+    # Of WeightDecay, and of the step's function.
+    *("_arguments", "_check_arguments", "_make_rule", "_optimizer_of", "_reporter", "_rule_for"),
+    *("_lams", "_rule_in_force", "_updated_by"),
 }
 MODULES = sorted(Path(l2keras.__file__).parent.rglob("*.py"))
 
