@@ -57,11 +57,11 @@ def _without_stores(flags: Sequence[str], uri: str) -> list[str]:
     for flag in ADDRESSES:
         parser.add_argument(flag)
     given, others = parser.parse_known_args(flags)
-    found = dict(zip(ADDRESSES, vars(given).values(), strict=True))
-    found = {flag: credentials.revealed(value) for flag, value in found.items() if value}
-    for flag in set(found) & set(STORES):
-        database.check(found[flag], flag)
-    for flag, value in {STORES[0]: uri, **found}.items():
+    values = dict(zip(ADDRESSES, vars(given).values(), strict=True))
+    addresses = {flag: credentials.revealed(value) for flag, value in values.items() if value}
+    for flag in set(addresses) & set(STORES):
+        database.check(addresses[flag], flag)
+    for flag, value in {STORES[0]: uri, **addresses}.items():
         os.environ[ADDRESSES[flag]] = value
     return others
 

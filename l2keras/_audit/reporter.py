@@ -45,7 +45,7 @@ class Reporter:
         counts = [len(train_function.updates.by(optimizer)) for optimizer in owners]
         state = train_function.version, *counts
         if state != self._reported and (all(counts) or not may_wait):
-            self._make(state)
+            self._make()
             self._reported = state if self.report is not None else None
         return self.report
 
@@ -53,11 +53,11 @@ class Reporter:
         """Reports again where decay became stronger than the last report knew."""
         if self.report is not None and decay_per_step > self._strongest * (1 + _TOLERANCE):
             self._strongest = decay_per_step
-            self._make(known=self.report.codes())  # the same finding about a larger number is old
+            self._make(reported=self.report.codes())  # not again for a larger number
         return self.report
 
-    def _make(self, known: Sequence[str] = ()) -> None:
-        """Makes the report and logs what is new in it, but for findings with a known code."""
+    def _make(self, reported: Sequence[str] = ()) -> None:
+        """Makes the report and logs what is new in it, but for findings with a `reported` code."""
         if not has_variables(self._model):
             return
         retrace.sync_state(self._model)
@@ -66,6 +66,6 @@ class Reporter:
         if before is None or report.summary() != before.summary():
             log_report(report)
         old = () if before is None else before.findings
-        log_findings(one for one in report.findings if one not in old and one.code not in known)
+        log_findings(one for one in report.findings if one not in old and one.code not in reported)
         taken = [decay.taken for row in report.rows for decay in row.callbacks]
         self._strongest = max([self._strongest, *taken])

@@ -54,9 +54,9 @@ def decayed_twice(subject: Subject) -> Iterator[Finding]:
 
 def _num_certain(row: Row, has_own_loss: bool) -> int:
     """How many sources decay the variable for certain."""
-    found = sources(row)
+    decaying = sources(row)
     unknown = sum(not decay.is_known for decay in row.callbacks)
-    return len(found) - (has_own_loss and "regularizer" in found) - unknown
+    return len(decaying) - (has_own_loss and "regularizer" in decaying) - unknown
 
 
 _KINDS = {

@@ -105,16 +105,16 @@ def test_where_hydra_writes_nothing_new_is_left(
 ) -> None:
     """In a folder that was there before, under names of the user's, and the user's stay."""
     monkeypatch.chdir(tmp_path)
-    kept = [tmp_path / "meta" / "mine.txt", tmp_path / "train.log"]
-    kept[0].parent.mkdir()
-    for file in kept:
+    own_files = [tmp_path / "meta" / "mine.txt", tmp_path / "train.log"]
+    own_files[0].parent.mkdir()
+    for file in own_files:
         file.write_text("mine")
     names = "hydra.job_logging.handlers.file.filename=${hydra.runtime.output_dir}/other.txt"
     for arguments in (["hydra.output_subdir=meta"], [names], []):
         given = answer("train", ["tracking.parent=abc", "hydra.run.dir=.", *arguments])
         check_mistake(given, runs)
         assert "must be a run of the store" in given.err
-        assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
+        assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == own_files
         assert not (tmp_path / ".hydra").exists()
 
 
