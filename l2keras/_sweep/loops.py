@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -40,8 +41,10 @@ def one_call(assigning: Callable[[], None]) -> Callable[[], None]:
         return assigning
     import tensorflow as tf
 
-    graph: Callable[[], None] = tf.function(assigning, autograph=False)
-    return graph
+    graph = tf.function(assigning, autograph=False)
+    # Calling `graph` itself would warn of retracing at the fifth sweep of a process.
+    concrete: Callable[[], Callable[[], None]] = functools.cache(graph.get_concrete_function)
+    return lambda: concrete()()
 
 
 def trace(function: Callable[[Any], Any], values: Any) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from concurrent import futures
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any
 
+import keras
 import pytest
 
 import l2keras
@@ -191,3 +195,27 @@ def test_the_threads_of_a_sweep_are_begun_once(
     )  # fmt: skip
     assert len(threads) == 2
     assert not any(thread.is_alive() for thread in threads)
+
+
+@ON_TENSORFLOW
+def test_many_groups_do_not_warn_of_retracing() -> None:
+    """Each group traces its own call once; TensorFlow counts traces by their line of code."""
+    logger, warnings = logging.getLogger("tensorflow"), SimpleQueue[logging.LogRecord]()
+    handler = QueueHandler(warnings)
+    logger.addHandler(handler)
+    try:
+        counters = [Counter() for _ in range(8)]
+        for counter in counters:
+            loops.one_call(counter.increment)()
+        assert [float(counter.count) for counter in counters] == [1.0] * 8
+        assert warnings.empty()
+    finally:
+        logger.removeHandler(handler)
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.count = keras.Variable(0.0)
+
+    def increment(self) -> None:
+        self.count.assign_add(1.0)
