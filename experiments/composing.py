@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import hydra._internal.hydra as hydra_internal
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import credentials
+from experiments.loading import LimitedLoader
 
 MASKED = (
     "hydra.overrides.",
@@ -26,7 +26,7 @@ MASKED = (
 UNCHECKED = ("help", "hydra_help", "runtime", "overrides")
 
 
-class MaskingLoader(ConfigLoaderImpl):
+class MaskingLoader(LimitedLoader):
     """Hydra's, with addresses in their masked form."""
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
