@@ -6,7 +6,6 @@ Imports neither Keras nor MLflow, so that a mistake is answered before they load
 from __future__ import annotations
 
 import functools
-import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from enum import Enum
 from typing import Any, get_type_hints
 
 LARGEST = 2**31 - 1  # of whole numbers
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of float32
 LONGEST_NAME = 200  # bytes of a study's name, which becomes a folder's with something added
 
 
@@ -259,8 +259,10 @@ def check(config: Config) -> None:
         "model.depth": config.model.depth,
     }
     for key, value in positive.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"`{key}` must be positive. Received: {key}={value}.")
+        if not 0 < value <= LARGEST_FLOAT:
+            raise ConfigError(
+                f"`{key}` must be positive and finite in float32. Received: {key}={value}."
+            )
     _check_names(config)
     if not 0 <= config.model.dropout < 1:
         raise ConfigError(
@@ -270,8 +272,10 @@ def check(config: Config) -> None:
     if isinstance(config, CompareConfig):
         lams["compare.lams"] = config.compare.lams
     for key, values in lams.items():
-        if not all(math.isfinite(lam) and lam >= 0 for lam in values):
-            raise ConfigError(f"`{key}` must be finite and >= 0. Received: {key}={values}.")
+        if not all(0 <= lam <= LARGEST_FLOAT for lam in values):
+            raise ConfigError(
+                f"`{key}` must be finite in float32 and >= 0. Received: {key}={values}."
+            )
     if config.training.dtype is Dtype.float64 and config.training.mixed_precision.value != "none":
         raise ConfigError(
             "`training.mixed_precision` needs float32 weights. "
