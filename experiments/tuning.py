@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-from experiments import database
+from experiments import database, schema
 from experiments.identity import config_hash
 from experiments.schema import Config, ConfigError, TuneConfig, keys, value
 

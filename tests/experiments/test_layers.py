@@ -18,7 +18,9 @@ ALLOWED = {
         "compare",
         "composing",
         "composition",
+        "credentials",  # the parser of overrides
         "launchers",
+        "loading",
         "overrides",
         "train",
         "tune",

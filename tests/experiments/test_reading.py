@@ -51,16 +51,17 @@ def test_a_file_has_a_largest_size(way: str, text: str, runs: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "twice",
     [
-        '"${model.aN}${.aN}"', '["${model.aN}", "${..aN}"]', '{x: "${model.aN}", y: "${..aN}"}',
-        '"${oc.select:model.aN}${.aN}"',
+        '"${hydra.job_logging.aN}${.aN}"', '["${hydra.job_logging.aN}", "${..aN}"]', '{x: "${hydra.job_logging.aN}", y: "${..aN}"}',
+        '"${oc.select:hydra.job_logging.aN}${.aN}"',
     ],
 )  # fmt: skip
 def test_interpolations_stand_for_so_much(twice: str, runs: Path, tmp_path: Path) -> None:
     """Each of 60 keys is twice the one before it: as text, as a list, as a mapping."""
-    (tmp_path / "model").mkdir()
+    (tmp_path / "experiment").mkdir()
     lines = [f"a{i}: {twice.replace('N', str(i - 1))}" for i in range(1, 60)]
-    (tmp_path / "model" / "mine.yaml").write_text("\n".join(["a0: x", *lines]))
-    given = answer("train", ["--config-dir", str(tmp_path), "model=mine", "--cfg", "job"])
+    text = "\n".join(["# @package hydra.job_logging", "a0: x", *lines])
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    given = answer("train", ["--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"])
     check_mistake(given, runs)
     assert "Interpolations must stand for at most 5000 values" in given.err
 
@@ -79,7 +80,7 @@ def test_defaults_name_so_many_files(runs: Path, tmp_path: Path) -> None:
 def test_a_file_of_that_size_is_read(runs: Path, tmp_path: Path) -> None:
     """A long list, and aliases that say twice what is meant twice."""
     (tmp_path / "experiment").mkdir()
-    text = f"# @package _global_\nregularization: {{include: &a [{'x, ' * 2000}], exclude: *a}}"
+    text = f"# @package hydra.job_logging\na: &a [{'x, ' * 2000}]\nb: *a"
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     given = answer("train", ["--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"])
     assert (given.status, given.err) == (0, "")
