@@ -51,10 +51,12 @@ def test_a_file_has_a_largest_size(way: str, text: str, runs: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "twice",
     [
-        '"${hydra.job_logging.aN}${.aN}"', '["${hydra.job_logging.aN}", "${..aN}"]', '{x: "${hydra.job_logging.aN}", y: "${..aN}"}',
+        '"${hydra.job_logging.aN}${.aN}"',
+        '["${hydra.job_logging.aN}", "${..aN}"]',
+        '{x: "${hydra.job_logging.aN}", y: "${..aN}"}',
         '"${oc.select:hydra.job_logging.aN}${.aN}"',
     ],
-)  # fmt: skip
+)
 def test_interpolations_stand_for_so_much(twice: str, runs: Path, tmp_path: Path) -> None:
     """Each of 60 keys is twice the one before it: as text, as a list, as a mapping."""
     (tmp_path / "experiment").mkdir()
