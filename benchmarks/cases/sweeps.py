@@ -12,8 +12,8 @@ import numpy as np
 
 import l2keras
 from benchmarks.kit.timing import timed
-from experiments.sources import SOURCES
 from l2keras._sweep import evaluation, programs
+from l2keras_experiments.data.sources import SOURCES
 
 BACKEND = keras.backend.backend()
 RATE, MOMENTUM = 0.05, 0.9

@@ -22,9 +22,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from experiments import progress
-from experiments.outcome import Outcome
-from experiments.signals import Terminated
+from l2keras_experiments.runtime import progress
+from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.runtime.signals import Terminated
 
 STOP_SECONDS = 45.0  # for jobs to write what they have, after Ctrl-C and SIGTERM
 
@@ -54,7 +54,7 @@ class IsolatedLauncher(Launcher):
         """Returns when all jobs have; what the processes tell is shown on the board."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        self._context.set_forkserver_preload(["experiments.preload"])
+        self._context.set_forkserver_preload(["l2keras_experiments.sweeps.preload"])
         waiting = deque(enumerate(job_overrides, start=initial_job_idx))
         running: dict[Any, _Worker] = {}
         results: dict[int, JobReturn] = {}
@@ -173,7 +173,7 @@ def _work(payload: bytes, pipe: Any) -> None:
     """The life of a process: one job."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     index, overrides, hydra_context, config, state = cloudpickle.loads(payload)
-    from experiments.train import job
+    from l2keras_experiments.sweeps.job import job
 
     setup_globals()
     Singleton.set_state(state)

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import device
-from experiments.data import load_data
-from experiments.schema import Config, Device, Dtype
-from experiments.trial import run_trial
+from l2keras_experiments.config.schema import Config, Device, Dtype
+from l2keras_experiments.data.datasets import load_data
+from l2keras_experiments.runtime import device
+from l2keras_experiments.training.trial import run_trial
 from tests.support.models import relative_distance
 
 

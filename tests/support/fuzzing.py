@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 
-from experiments.schema import CompareConfig, Config, TuneConfig, keys
+from l2keras_experiments.config.schema import CompareConfig, Config, TuneConfig, keys
 
 CONFIGS = {"train": Config, "compare": CompareConfig, "tune": TuneConfig}
 SCALARS = [

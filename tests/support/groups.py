@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from experiments.outcome import Outcome
-from experiments.tracking import Store
+from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 
 SMALL = ["data.num_train=90", "model.width=8", "training.epochs=3", "training.batch_size=20"]
@@ -39,9 +39,9 @@ def launch(
     nodes: list[DictConfig], observe: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> list[Outcome | None]:
     """Trains; `observe` gets (run, epoch) before the metrics of an epoch are written."""
-    from experiments import vectorized
+    from l2keras_experiments.sweeps.vectorized import jobs
 
-    recorder = vectorized._recorder
+    recorder = jobs._recorder
 
     def observed(*arguments: Any) -> Any:
         on_epoch = recorder(*arguments)
@@ -53,8 +53,8 @@ def launch(
         return on_metrics
 
     with monkeypatch.context() as patch:
-        patch.setattr(vectorized, "_recorder", observed)
-        return vectorized.train_at_once(nodes)
+        patch.setattr(jobs, "_recorder", observed)
+        return jobs.train_at_once(nodes)
 
 
 def stopping(stop: Callable[[], None]) -> Callable[[int, int], None]:
@@ -73,18 +73,18 @@ def fail() -> None:
 
 def relaunch(nodes: list[DictConfig], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int]]:
     """What comes of another launch, and the epochs that it trained."""
-    from experiments import together, vectorized
+    from l2keras_experiments.sweeps.vectorized import jobs, trainer
 
     trained: list[int] = []
-    metrics = together.Together._metrics
+    metrics = trainer.Together._metrics
 
     def counted(self: Any, runner: Any, state: Any) -> Any:
         trained.append(runner.epochs - 1)
         return metrics(self, runner, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(together.Together, "_metrics", counted)
-        return vectorized.train_at_once(nodes), trained
+        patch.setattr(trainer.Together, "_metrics", counted)
+        return jobs.train_at_once(nodes), trained
 
 
 def check_end(store: Store, outcomes: Any, whole: Any) -> None:

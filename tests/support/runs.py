@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from experiments import paths
+from l2keras_experiments.config import paths
 
 if TYPE_CHECKING:
-    from experiments.tracking import Store
+    from l2keras_experiments.tracking.store import Store
 
 Compose = Callable[..., DictConfig]
 

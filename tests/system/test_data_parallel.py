@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import paths
+from l2keras_experiments.config import paths
 
 # Logical devices must exist before TensorFlow starts: a process of its own, for all cases.
 PROGRAM = """
@@ -20,10 +20,10 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from experiments import device
-from experiments.data import load_data
-from experiments.schema import Config, ConfigError, Device, Distribute
-from experiments.trial import run_trial
+from l2keras_experiments.runtime import device
+from l2keras_experiments.data.datasets import load_data
+from l2keras_experiments.config.schema import Config, ConfigError, Device, Distribute
+from l2keras_experiments.training.trial import run_trial
 
 def train(name, lam, distribute, model="mlp", num_train=96, **training):
     config = Config(device=Device.cpu, distribute=distribute)

@@ -1,0 +1,49 @@
+"""The composed config as its dataclass, checked before a backend is loaded."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from l2keras_experiments.config import schema
+from l2keras_experiments.config.compatibility import check_fits
+from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.data.datasets import check_data_config, input_kind
+from l2keras_experiments.runtime import device
+from l2keras_experiments.tracking import database
+from l2keras_experiments.training.optimizers import check_optimizer_config
+from l2keras_experiments.training.regularization import check_method
+
+
+def typed(config: DictConfig) -> Any:
+    """The config as its dataclass, checked.
+
+    Raises:
+        ConfigError: a mandatory or an impossible value.
+    """
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        raise ConfigError(
+            f"Every key must have a value. Received: {', '.join(sorted(missing))} without one. "
+            "Set it, such as key=value."
+        )
+    resolved = OmegaConf.to_object(config)
+    if not isinstance(resolved, schema.Config):
+        raise ConfigError(
+            "The config must have the keys of schema.Config. Received: a config without them. "
+            "List train_schema, compare_schema or tune_schema first among its defaults."
+        )
+    schema.check(resolved)
+    check_data_config(resolved.data)
+    check_fits(resolved.model.name, input_kind(resolved.data.name), resolved.data.name)
+    check_optimizer_config(resolved.optimizer)
+    check_method(resolved.regularization)
+    return resolved
+
+
+def check_environment(config: schema.Config) -> None:
+    """Raises ConfigError for a store or a backend that cannot be, as configured or in the shell."""
+    database.check(config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
+    device.check_backend(config.backend)

@@ -1,0 +1,102 @@
+"""What a training run records: its config, its metrics, what it decays, what came of it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from l2keras_experiments.config import flattening
+from l2keras_experiments.config.schema import Config
+from l2keras_experiments.tracking import provenance
+
+if TYPE_CHECKING:
+    from l2keras_experiments.tracking.run import Run
+    from l2keras_experiments.training.trial import TrialResult
+
+METHOD_TAG = "method"
+HASH_TAG = "config_hash"
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not a number any more, or infinite."""
+
+
+def run_tags(config: Config, config_hash: str) -> dict[str, str]:
+    """What a training run is found by."""
+    from l2keras_experiments.tracking import recording
+
+    return {
+        "kind": "trial",
+        METHOD_TAG: config.regularization.name,
+        recording.HASH_TAG: config_hash,
+    }
+
+
+def record_trial(
+    run: Run,
+    node: DictConfig,
+    config: Config,
+    data: Any,
+    device_name: str,
+    advance: Any,
+    **kept: Any,
+) -> TrialResult:
+    """Runs one trial inside an MLflow run: parameters and decay first, then metrics, then files."""
+    from l2keras_experiments.training.trial import run_trial
+
+    record_start(run, node, config, device_name)
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        run.log_metrics(metrics, step=epoch)
+        advance(metrics)
+
+    result = run_trial(config, data, on_epoch=on_epoch, on_report=run.log_decay, **kept)
+    record_result(
+        run,
+        config,
+        lam=result.effective_lam,
+        updates=result.steps_per_epoch / config.training.gradient_accumulation_steps,
+        seconds=result.seconds,
+        model=result.model if config.tracking.log_model else None,
+    )
+    return result
+
+
+def record_start(run: Run, node: DictConfig, config: Config, device_name: str) -> None:
+    """What is known of a run before it trains."""
+    node = flattening.recorded(node)
+    run.log_params(
+        {**flattening.flatten(node), **provenance.versions(), "device_name": device_name}
+    )
+    run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
+    run.set_tags({METHOD_TAG: config.regularization.name})
+
+
+def record_result(
+    run: Run, config: Config, *, lam: float, updates: float, seconds: float, model: Any
+) -> None:
+    """What is known of a run when it has trained; `updates` are those of an epoch."""
+    run.log_params(lambda_params(lam))
+    run.log_params(timescale_params(lam, config, updates))
+    run.log_metrics({"seconds": seconds}, step=config.training.epochs - 1)
+    if model is not None:
+        run.log_model(model)
+
+
+def lambda_params(lam: float) -> dict[str, float]:
+    """`lambda` in the half convention, to 7 digits, and its logarithm for linear axes."""
+    lam = float(f"{lam:.7g}")
+    return {"lambda": lam, **({"log10_lambda": math.log10(lam)} if lam > 0 else {})}
+
+
+def timescale_params(lam: float, config: Config, updates: float) -> dict[str, float]:
+    """Over how many epochs of so many `updates` decay at the peak rate averages the weights."""
+    import l2keras
+
+    rate = config.optimizer.learning_rate
+    if not 0 < lam * rate <= 1:  # no decay, or every step changes the sign
+        return {}
+    steps = l2keras.timescale(lam, steps_per_epoch=1, learning_rate=rate)
+    return {"timescale_epochs": float(f"{steps / updates:.7g}")}
