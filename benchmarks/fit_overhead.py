@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     origin = command.origin("fit_overhead", arguments)
     data = load_data(config.data, config.seed, "float32")
     epochs, size = config.training.epochs, config.training.batch_size
-    steps = steps_per_epoch(len(data.x_train), size)
+    steps = steps_per_epoch(data.num_train, size)
 
     def batches() -> Any:
         return training_batches(data, size, 0, range(epochs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -14,7 +14,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import composition, credentials, launchers, schema, sealing
+from l2keras_experiments.config import (
+    composition,
+    credentials,
+    launchers,
+    nodes,
+    schema,
+    sealing,
+    targets,
+)
 from l2keras_experiments.config.overrides import check_overrides
 from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import ConfigError
@@ -32,14 +40,26 @@ def register(name: str, config: type[schema.Config], module: str, template: str 
         "started", lambda pattern: started.strftime(pattern), use_cache=True, replace=True
     )
     store = ConfigStore.instance()
-    store.store(name=f"{name}_schema", node=config)
+    store.store(name=f"{name}_schema", node=nodes.node_type(config))
     launchers.register()
     node = {"app_name": module, "header": "", "footer": "", "template": template}
     store.store(group="hydra/help", name=name, node=node)
 
 
-def help_text(config: type[schema.Config], module: str, groups: dict[str, list[str]]) -> str:
-    """Every group and key with its default and one line, for --help."""
+def help_text(
+    config: type[schema.Config],
+    module: str,
+    groups: dict[str, list[str]],
+    chosen: Mapping[str, Any],
+) -> str:
+    """Every group and key with its default and one line, for --help.
+
+    Args:
+        config: The type of the config.
+        module: Of the command.
+        groups: The options of each group.
+        chosen: The composed config, whose targets' arguments are listed.
+    """
     sweeps = config is schema.Config  # the other commands are no jobs of a sweep
     sweep = " [-m for a sweep over a=1,2,3]" if sweeps else ""
     lines = [f"python -m {module} [key=value ...]{sweep}", "", "Groups:"]
@@ -48,6 +68,12 @@ def help_text(config: type[schema.Config], module: str, groups: dict[str, list[s
     for key, item, _ in schema.keys(config):
         shown = f"{key}={_shown(item)}"
         lines.append(f"  {shown:44} {item.metadata['help']}")
+    lines += ["", "Arguments of the chosen options:"]
+    for group in schema.open_groups(config):
+        target = str(chosen[group].get(targets.TARGET))
+        found = [f"{name}={p.default}" for name, p in targets.accepted(target).items()
+                 if p.default is not p.empty and name not in schema.own_keys(group)]  # fmt: skip
+        lines.append(f"  {group}.* of {target}: {', '.join(found) or 'none'}")
     if sweeps:
         lines += [
             "",
@@ -110,7 +136,7 @@ def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *che
         if flags.package:
             composition.check_package(node, flags.package)
         if flags.help:
-            register(name, config, module, help_text(config, module, found.groups()))
+            register(name, config, module, help_text(config, module, found.groups(), node))
         with composition.errors_raised(), composition.no_traces(folder, node):
             main()
 

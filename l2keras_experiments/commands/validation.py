@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from l2keras_experiments.config import schema
-from l2keras_experiments.config.compatibility import check_fits
+from l2keras_experiments.config import nodes, schema
+from l2keras_experiments.config.compatibility import check_model
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.data.datasets import check_data_config, input_kind
 from l2keras_experiments.runtime import device
@@ -29,15 +29,10 @@ def typed(config: DictConfig) -> Any:
             f"Every key must have a value. Received: {', '.join(sorted(missing))} without one. "
             "Set it, such as key=value."
         )
-    resolved = OmegaConf.to_object(config)
-    if not isinstance(resolved, schema.Config):
-        raise ConfigError(
-            "The config must have the keys of schema.Config. Received: a config without them. "
-            "List train_schema, compare_schema or tune_schema first among its defaults."
-        )
+    resolved = nodes.to_config(config)
     schema.check(resolved)
     check_data_config(resolved.data)
-    check_fits(resolved.model.name, input_kind(resolved.data.name), resolved.data.name)
+    check_model(resolved.model, input_kind(resolved.data), resolved.data.name)
     check_optimizer_config(resolved.optimizer)
     check_method(resolved.regularization)
     return resolved

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import (
     compute_search_path_dir,
     create_config_search_path,
@@ -32,6 +31,7 @@ from omegaconf.errors import (
 )
 
 from l2keras_experiments.config import messages
+from l2keras_experiments.config.loading import OpenLoader
 from l2keras_experiments.config.paths import CONFIGS, PROJECT, check_writable, reason
 from l2keras_experiments.config.schema import ConfigError, check_text
 
@@ -170,7 +170,7 @@ def found_by(flags: argparse.Namespace, default_name: str) -> Found:
         search.prepend(provider="command-line", path=f"file://{folder}", anchor=before)
     setup_globals()
     searchpath = [word for word in flags.overrides if word.startswith("hydra.searchpath=")]
-    loader = ConfigLoaderImpl(config_search_path=search)
+    loader = OpenLoader(config_search_path=search)
     return Found(loader, flags.config_name or default_name, tuple(searchpath))
 
 

@@ -28,6 +28,10 @@ SYNONYMS = {
     "method": "regularization",
     "dataset": "data",
     "batch": "training.batch_size",
+    "width": "model.width",
+    "depth": "model.depth",
+    "dropout": "model.dropout",
+    "momentum": "optimizer.momentum",
 }
 
 
@@ -73,6 +77,9 @@ def _check_key(override: Override, config: type[schema.Config], found: Found) ->
         _check_hydra_key(override, found)
     elif key in (valid := [name for name, _, _ in schema.keys(config)]) and not override.is_add():
         typed_values.check_values(override, config)
+    elif "." in key and key.partition(".")[0] in schema.open_groups(config):
+        if override.is_sweep_override():
+            typed_values.swept(override)  # the target decides what it takes
     elif options := ("." not in key and found.options(key)):
         _check_option(override, options)
     else:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
+from pathlib import PurePath
 from typing import Any, get_type_hints
 
 LARGEST = 2**31 - 1  # of whole numbers
@@ -42,21 +43,6 @@ class Distribute(Enum):
     none = "none"
 
 
-class Schedule(Enum):
-    constant = "constant"
-    cosine = "cosine"
-
-
-class Activation(Enum):
-    linear = "linear"
-    relu = "relu"
-    elu = "elu"
-    gelu = "gelu"
-    silu = "silu"
-    sigmoid = "sigmoid"
-    tanh = "tanh"
-
-
 class MixedPrecision(Enum):
     none = "none"
     float16 = "float16"
@@ -75,33 +61,68 @@ def _key(default: Any, help: str) -> Any:
 
 
 @dataclass
-class DataConfig:
-    name: str = _key("digits", "dataset, see the options of the group")
+class OpenGroup:
+    """A group of the config whose options name a function or class of anyone's.
+
+    The other fields are keys of every option; what is no such key is an argument.
+
+    Attributes:
+        target: `module.function`; `_target_` in the config.
+        arguments: What the target is called with, by name.
+    """
+
+    target: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The target for people: without the module, if that is one of ours."""
+        own = self.target.startswith(("l2keras_experiments.", "keras."))
+        return self.target.rpartition(".")[2].lower() if own else self.target
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """The target and its arguments, as `targets.instantiate` takes them."""
+        return {"_target_": self.target, **self.arguments}
+
+
+@dataclass
+class DataConfig(OpenGroup):
+    target: str = "l2keras_experiments.data.sources.digits"
     num_train: int | None = _key(None, "training examples to keep; null for all")
     label_noise: float = _key(0.0, "fraction of the training labels redrawn at random")
-    num_features: int = _key(20, "inputs of the teacher_student regression")
-    target_noise: float = _key(0.5, "standard deviation of the teacher_student target noise")
+    validation_fraction: float = _key(
+        0.2, "of what is not for testing, where the data come without validation"
+    )
+    test_fraction: float = _key(0.2, "of data that come whole; 0 for no test")
+    task: str | None = _key(
+        None, "classification, regression or multilabel; null: as the targets show"
+    )
+    standardize: bool = _key(
+        False, "give each input the mean 0 and deviation 1 of the training examples"
+    )
+
+    @property
+    def name(self) -> str:
+        """A file's name without its ending; else as for every group."""
+        path = self.arguments.get("path")
+        return PurePath(path).stem if isinstance(path, str) else super().name
 
 
 @dataclass
-class ModelConfig:
-    name: str = _key("mlp", "architecture, see the options of the group")
-    width: int = _key(128, "units or channels of a hidden layer")
-    depth: int = _key(2, "hidden layers or blocks")
-    activation: Activation = _key(Activation.relu, "of the hidden layers, by its Keras name")
-    dropout: float = _key(0.0, "dropout rate after each hidden layer or block")
+class ModelConfig(OpenGroup):
+    target: str = "l2keras_experiments.training.models.mlp"
 
 
 @dataclass
-class OptimizerConfig:
-    name: str = _key("sgd", "sgd (with or without momentum) or adam")
+class OptimizerConfig(OpenGroup):
+    target: str = "keras.optimizers.SGD"
     learning_rate: float = _key(0.2, "eta; the peak of the schedule")
-    momentum: float = _key(0.0, "momentum of sgd")
-    nesterov: bool = _key(False, "Nesterov momentum, sgd only")
-    schedule: Schedule = _key(Schedule.constant, "constant or cosine (to zero)")
+    schedule: Any = _key(
+        "constant",
+        "constant, cosine, linear, exponential, piecewise, one_cycle or one with a _target_",
+    )
     warmup_fraction: float = _key(0.0, "fraction of the steps spent warming up linearly from zero")
-    clipnorm: float | None = _key(None, "clip each gradient to this norm")
-    global_clipnorm: float | None = _key(None, "clip all gradients to this joint norm")
 
 
 @dataclass
@@ -216,7 +237,7 @@ def keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]
         kind = types[item.name]
         if is_dataclass(kind):
             yield from keys(kind, f"{prefix}{item.name}.")  # type: ignore[arg-type]  # a class
-        else:
+        elif item.metadata:
             yield f"{prefix}{item.name}", item, kind
 
 
@@ -226,15 +247,46 @@ def value(config: Config, key: str) -> Any:
     return getattr(found, "value", found)
 
 
+def flat(config: Config) -> dict[str, Any]:
+    """Every key with its value, those of the targets' arguments included."""
+    found = {key: value(config, key) for key, _, _ in keys(type(config))}
+    for group in open_groups(type(config)):
+        node = getattr(config, group).node
+        found |= {f"{group}.{name}": argument for name, argument in node.items()}
+    return found
+
+
+def open_groups(schema: type) -> dict[str, type[OpenGroup]]:
+    """The groups of `schema` that name a target, with their types."""
+    types = get_type_hints(schema)
+    return {
+        item.name: types[item.name]
+        for item in fields(schema)
+        if isinstance(types[item.name], type) and issubclass(types[item.name], OpenGroup)
+    }
+
+
+def own_keys(group: str | OpenGroup | type[OpenGroup]) -> list[str]:
+    """The keys of an open group that are no arguments of its target."""
+    kind = open_groups(Config)[group] if isinstance(group, str) else group
+    return [item.name for item in fields(kind) if item.metadata]
+
+
 def varying(configs: Sequence[Config]) -> dict[str, list[Any]]:
     """The keys that are not the same in all `configs`, with their values in order of appearance."""
-    found = {key: list(dict.fromkeys(value(c, key) for c in configs)) for key in _run_keys()}
-    return {key: values for key, values in found.items() if len(values) > 1}
+    every = [flat(config) for config in configs]
+    found: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for one in every for key in one):
+        shown = {repr(one.get(key)): one.get(key) for one in every}
+        if len(shown) > 1:
+            found[key] = list(shown.values())
+    return found
 
 
-@functools.cache
-def _run_keys() -> tuple[str, ...]:
-    return tuple(key for key, _, _ in keys(Config))
+def optimizer_name(config: Config) -> str:
+    """The optimizer for people: SGD with momentum is "momentum"."""
+    has_momentum = config.optimizer.name == "sgd" and config.optimizer.arguments.get("momentum")
+    return "momentum" if has_momentum else config.optimizer.name
 
 
 def run_label(config: Config) -> str:
@@ -255,17 +307,11 @@ def check(config: Config) -> None:
         "training.batch_size": config.training.batch_size,
         "training.steps_per_execution": config.training.steps_per_execution,
         "training.gradient_accumulation_steps": config.training.gradient_accumulation_steps,
-        "model.width": config.model.width,
-        "model.depth": config.model.depth,
     }
     for key, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             raise ConfigError(f"`{key}` must be positive. Received: {key}={value}.")
     _check_names(config)
-    if not 0 <= config.model.dropout < 1:
-        raise ConfigError(
-            f"`model.dropout` must be in [0, 1). Received: model.dropout={config.model.dropout}."
-        )
     lams = {"regularization.lam": [config.regularization.lam]}
     if isinstance(config, CompareConfig):
         lams["compare.lams"] = config.compare.lams
@@ -305,8 +351,7 @@ def check_run_id(key: str, run_id: str) -> None:
 
 def _check_every_key(config: Config) -> None:
     """Raises ConfigError for whole numbers and texts that nothing behind the config can hold."""
-    for key, _, _ in keys(type(config)):
-        found = value(config, key)
+    for key, found in flat(config).items():
         if isinstance(found, int) and abs(found) > LARGEST and key != "seed":
             raise ConfigError(
                 f"`{key}` must be at most {LARGEST}. Received: {key}={found}. Choose a smaller one."

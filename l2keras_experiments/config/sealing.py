@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import hydra._internal.hydra as hydra_internal
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from l2keras_experiments.config import credentials
+from l2keras_experiments.config.loading import OpenLoader
 
 MASKED = (
     "hydra.overrides.",
@@ -23,8 +23,8 @@ MASKED = (
 )  # by `_mask_hydra`
 
 
-class MaskingLoader(ConfigLoaderImpl):
-    """Hydra's, with addresses in their masked form."""
+class MaskingLoader(OpenLoader):
+    """The loader with addresses in their masked form."""
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
         config = super().load_configuration(*args, **kwargs)

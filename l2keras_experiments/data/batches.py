@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.data.datasets import Dataset, map_arrays, rows
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -38,17 +38,17 @@ def training_batches(data: Dataset, batch_size: int, seed: int, epochs: range) -
 
 def _generate(
     data: Dataset, batch_size: int, seed: int, epochs: range
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[Any, np.ndarray]]:
     for epoch in epochs:
-        for indices in epoch_order(len(data.x_train), batch_size, seed, epoch):
-            yield data.x_train[indices], data.y_train[indices]
+        for indices in epoch_order(data.num_train, batch_size, seed, epoch):
+            yield rows(data.x_train, indices), data.y_train[indices]
 
 
 def _tensorflow_batches(data: Dataset, batch_size: int, seed: int, epochs: range) -> Any:
     import tensorflow as tf
 
-    x, y = tf.constant(data.x_train), tf.constant(data.y_train)
-    examples = len(data.x_train)
+    x, y = map_arrays(tf.constant, data.x_train), tf.constant(data.y_train)
+    examples = data.num_train
     width = min(batch_size, examples)
 
     def order(epoch: Any) -> Any:
@@ -59,19 +59,19 @@ def _tensorflow_batches(data: Dataset, batch_size: int, seed: int, epochs: range
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(drawn, (None, width)))
 
     def gather(indices: Any) -> tuple[Any, Any]:
-        return tf.gather(x, indices), tf.gather(y, indices)
+        return map_arrays(lambda array: tf.gather(array, indices), x), tf.gather(y, indices)
 
     numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
     return numbers.flat_map(order).map(gather).prefetch(4).with_options(_options())
 
 
-def evaluation_data(data: Dataset, batch_size: int = 2048) -> Any:
-    """What `fit(validation_data=...)` takes: the test set in large batches."""
+def validation_data(data: Dataset, batch_size: int = 2048) -> Any:
+    """What `fit(validation_data=...)` takes: the validation examples in large batches."""
     if keras.backend.backend() != "tensorflow":
-        return data.x_test, data.y_test
+        return data.x_val, data.y_val
     import tensorflow as tf
 
-    batches = tf.data.Dataset.from_tensor_slices((data.x_test, data.y_test)).batch(batch_size)
+    batches = tf.data.Dataset.from_tensor_slices((data.x_val, data.y_val)).batch(batch_size)
     # cache() keeps the batches, so that later epochs neither slice nor copy.
     return batches.cache().with_options(_options())
 

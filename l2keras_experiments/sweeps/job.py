@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import credentials, flattening
+from l2keras_experiments.config import credentials, flattening, loading, targets
 from l2keras_experiments.config.schema import Config, run_label
 from l2keras_experiments.runtime import progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
@@ -82,7 +82,7 @@ def _train(
             run, node, config, data, device_name, on_metrics, checkpoint_path=kept
         )
     checkpoint.remove(store.folder, run.id)
-    last = {key: values[-1] for key, values in result.history.items()}
+    last = {key: values[-1] for key, values in result.history.items()} | result.test
     return Outcome(label, told, "FINISHED", run_id=run.id, metrics=last, seconds=result.seconds)
 
 
@@ -92,6 +92,7 @@ def job(node: DictConfig) -> Outcome:
 
     signals.check()
     credentials.mask_output()  # in the processes of launchers, too
+    targets.make_importable(loading.folders(HydraConfig.get().runtime))
     if HydraConfig.get().mode == RunMode.RUN:
         outcome = train(node)
         print(f"study {node.tracking.study!r}: {ui_command(store_uri(node.tracking.uri))}")

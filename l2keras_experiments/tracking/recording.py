@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.config import flattening
-from l2keras_experiments.config.schema import Config
+from l2keras_experiments.config.schema import Config, open_groups
 from l2keras_experiments.tracking import provenance
 
 if TYPE_CHECKING:
@@ -25,12 +26,10 @@ class DivergedError(ArithmeticError):
 
 def run_tags(config: Config, config_hash: str) -> dict[str, str]:
     """What a training run is found by."""
-    from l2keras_experiments.tracking import recording
-
     return {
         "kind": "trial",
         METHOD_TAG: config.regularization.name,
-        recording.HASH_TAG: config_hash,
+        HASH_TAG: config_hash,
     }
 
 
@@ -59,6 +58,7 @@ def record_trial(
         lam=result.effective_lam,
         updates=result.steps_per_epoch / config.training.gradient_accumulation_steps,
         seconds=result.seconds,
+        test=result.test,
         model=result.model if config.tracking.log_model else None,
     )
     return result
@@ -67,20 +67,28 @@ def record_trial(
 def record_start(run: Run, node: DictConfig, config: Config, device_name: str) -> None:
     """What is known of a run before it trains."""
     node = flattening.recorded(node)
+    names = {f"{group}.name": getattr(config, group).name for group in open_groups(type(config))}
     run.log_params(
-        {**flattening.flatten(node), **provenance.versions(), "device_name": device_name}
+        {**flattening.flatten(node), **names, **provenance.versions(), "device_name": device_name}
     )
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
     run.set_tags({METHOD_TAG: config.regularization.name})
 
 
 def record_result(
-    run: Run, config: Config, *, lam: float, updates: float, seconds: float, model: Any
+    run: Run,
+    config: Config,
+    *,
+    lam: float,
+    updates: float,
+    seconds: float,
+    test: Mapping[str, float],
+    model: Any,
 ) -> None:
     """What is known of a run when it has trained; `updates` are those of an epoch."""
     run.log_params(lambda_params(lam))
     run.log_params(timescale_params(lam, config, updates))
-    run.log_metrics({"seconds": seconds}, step=config.training.epochs - 1)
+    run.log_metrics({**test, "seconds": seconds}, step=config.training.epochs - 1)
     if model is not None:
         run.log_model(model)
 

@@ -1,26 +1,25 @@
-"""Models by name: uncompiled, built, with logits (or a regression) as their output.
+"""The built-in models: uncompiled, built, with logits (or a regression) as their output.
 
-The regularizer goes to every kernel and embedding and to nothing else: the variables that
-`l2keras.masks.select` picks by default. Layers have names, so that variables have paths that
-can be read: `mlp/hidden_1/kernel`.
+They know nothing of regularizers: `build_model` attaches one, to these models as to a user's own.
+Layers have names, so that variables have paths that can be read: `mlp/hidden_1/kernel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
 
-from l2keras_experiments.config.compatibility import check_fits
-from l2keras_experiments.config.schema import ModelConfig
+import l2keras
+from l2keras_experiments.config import targets
+from l2keras_experiments.config.compatibility import SUPPLIED, check_inputs
+from l2keras_experiments.config.schema import ConfigError, ModelConfig
 from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.runtime import device
 
 HEAD_SIZE = 16  # of attention; a model of width 32 has two heads
-
-Body: TypeAlias = Callable[[Any, ModelConfig, Dataset, Any], Any]  # inputs -> features
 
 
 def build_model(config: ModelConfig, data: Dataset, regularizer: Any, seed: int) -> keras.Model:
@@ -28,150 +27,182 @@ def build_model(config: ModelConfig, data: Dataset, regularizer: Any, seed: int)
 
     Seeds Python, NumPy and the backend, so that the initial weights depend on `seed` only and
     every arm of a comparison starts from the same ones. Follows `keras.config`: floatx and the
-    dtype policy; under mixed precision the outputs are float32.
+    dtype policy.
 
     Args:
-        config: Architecture, width, depth, activation and dropout.
-        data: Decides the shapes and the kind of the inputs.
-        regularizer: A `keras.regularizers.Regularizer`, or None.
+        config: A target and its arguments.
+        data: Gives the target `input_shape`, `num_outputs` and `vocabulary_size`, where it takes
+            them.
+        regularizer: A `keras.regularizers.Regularizer`, attached to every kernel and embedding,
+            or None. One that the model has there is replaced.
         seed: Of the initial weights and of dropout.
 
     Raises:
-        ConfigError: a name that does not exist, or a model that cannot take these inputs.
+        ConfigError: a target that is not there, or a model that cannot take these inputs.
+        TargetError: the target raised.
     """
-    check_fits(config.name, data.kind, data.name)
     keras.utils.set_random_seed(seed)
-    body = _BODIES[data.kind][config.name]
-    dtype = "int32" if data.kind == "tokens" else None
-    inputs = keras.Input(data.input_shape, dtype=dtype, name=data.kind)
-    outputs = layers.Dense(
-        data.num_outputs,
-        kernel_regularizer=regularizer,
-        dtype=keras.config.floatx(),  # not the compute dtype: losses need the precision
-        name="output",
-    )(body(inputs, config, data, regularizer))
-    return keras.Model(inputs, outputs, name=config.name)
+    about = {name: getattr(data, name) for name in SUPPLIED}
+    model = targets.instantiate("model", config.node, **about)
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            f"{config.target} must return a keras.Model. Received: {type(model).__name__}. "
+            "Return the model, not compiled."
+        )
+    if regularizer is not None:
+        l2keras.attach(model, regularizer)
+    return model
 
 
-def _linear(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
-    return layers.Flatten(name="flatten")(inputs)
+def linear(input_shape: Sequence[int], num_outputs: int) -> keras.Model:
+    """One dense layer: softmax regression, or least squares."""
+    inputs = _inputs("linear", input_shape)
+    return _model("linear", inputs, layers.Flatten(name="flatten")(inputs), num_outputs)
 
 
-def _mlp(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
+def mlp(
+    input_shape: Sequence[int],
+    num_outputs: int,
+    width: int = 128,
+    depth: int = 2,
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Hidden dense layers of one width."""
+    inputs = _inputs("mlp", input_shape)
     x = layers.Flatten(name="flatten")(inputs)
-    for i in range(1, config.depth + 1):
-        x = layers.Dense(config.width, kernel_regularizer=regularizer, name=f"hidden_{i}")(x)
-        x = layers.Activation(config.activation.value, name=f"activation_{i}")(x)
-        x = _dropout(x, config, i)
-    return x
+    for i in range(1, depth + 1):
+        x = layers.Dense(width, name=f"hidden_{i}")(x)
+        x = layers.Activation(activation, name=f"activation_{i}")(x)
+        x = _dropout(x, dropout, i)
+    return _model("mlp", inputs, x, num_outputs)
 
 
-def _cnn(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
+def cnn(
+    input_shape: Sequence[int],
+    num_outputs: int,
+    width: int = 16,
+    depth: int = 2,
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> keras.Model:
     """Blocks of convolution, BatchNorm, activation and pooling; each doubles the channels."""
-    x = inputs
-    for i in range(1, config.depth + 1):
-        x = _conv(x, config.width * 2 ** (i - 1), 3, regularizer, f"block_{i}")
-        x = layers.Activation(config.activation.value, name=f"block_{i}_activation")(x)
+    inputs = x = _inputs("cnn", input_shape)
+    for i in range(1, depth + 1):
+        x = _conv(x, width * 2 ** (i - 1), 3, f"block_{i}")
+        x = layers.Activation(activation, name=f"block_{i}_activation")(x)
         x = layers.MaxPooling2D(2, padding="same", name=f"block_{i}_pool")(x)
-        x = _dropout(x, config, i)
-    return layers.Flatten(name="flatten")(x)
+        x = _dropout(x, dropout, i)
+    return _model("cnn", inputs, layers.Flatten(name="flatten")(x), num_outputs)
 
 
-def _resnet(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
+def resnet(
+    input_shape: Sequence[int],
+    num_outputs: int,
+    width: int = 16,
+    depth: int = 3,
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> keras.Model:
     """Residual blocks after He et al., arXiv 1512.03385; each after the first halves the image."""
-    x = _conv(inputs, config.width, 3, regularizer, "stem")
-    x = layers.Activation(config.activation.value, name="stem_activation")(x)
-    for i in range(1, config.depth + 1):
-        x = _residual_block(x, config, i, regularizer)
-        x = _dropout(x, config, i)
-    return layers.GlobalAveragePooling2D(name="pool")(x)
+    inputs = _inputs("resnet", input_shape)
+    x = _conv(inputs, width, 3, "stem")
+    x = layers.Activation(activation, name="stem_activation")(x)
+    for i in range(1, depth + 1):
+        x = _residual_block(x, width * 2 ** (i - 1), 1 if i == 1 else 2, activation, f"block_{i}")
+        x = _dropout(x, dropout, i)
+    return _model("resnet", inputs, layers.GlobalAveragePooling2D(name="pool")(x), num_outputs)
 
 
-def _residual_block(x: Any, config: ModelConfig, i: int, regularizer: Any) -> Any:
-    channels, strides, name = config.width * 2 ** (i - 1), 1 if i == 1 else 2, f"block_{i}"
-    y = _conv(x, channels, 3, regularizer, f"{name}_a", strides)
-    y = layers.Activation(config.activation.value, name=f"{name}_a_activation")(y)
-    y = _conv(y, channels, 3, regularizer, f"{name}_b")
+def transformer(
+    input_shape: Sequence[int],
+    num_outputs: int,
+    vocabulary_size: int,
+    width: int = 32,
+    depth: int = 2,
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Pre-norm encoder blocks (Xiong et al., arXiv 2002.04745), averaged over the positions."""
+    inputs = _inputs("transformer", input_shape, vocabulary_size)
+    x = layers.Embedding(vocabulary_size, width, name="tokens_embedding")(inputs)
+    positions = ops.cumsum(ops.ones_like(inputs), axis=1) - 1  # 0, 1, ... in every sequence
+    x = x + layers.Embedding(input_shape[0], width, name="positions_embedding")(positions)
+    for i in range(1, depth + 1):
+        x = x + _attention(x, width, dropout, f"block_{i}")
+        x = x + _feed_forward(x, width, activation, dropout, f"block_{i}")
+    x = layers.LayerNormalization(name="norm")(x)
+    return _model("transformer", inputs, layers.GlobalAveragePooling1D(name="pool")(x), num_outputs)
+
+
+def gru(
+    input_shape: Sequence[int],
+    num_outputs: int,
+    vocabulary_size: int,
+    width: int = 32,
+    depth: int = 1,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Recurrent layers over an embedding."""
+    inputs = _inputs("gru", input_shape, vocabulary_size)
+    x = layers.Embedding(vocabulary_size, width, name="tokens_embedding")(inputs)
+    for i in range(1, depth + 1):
+        x = layers.GRU(width, return_sequences=i < depth, name=f"gru_{i}")(x)
+        x = _dropout(x, dropout, i)
+    return _model("gru", inputs, x, num_outputs)
+
+
+def _inputs(model: str, shape: Sequence[int], vocabulary_size: int = 0) -> Any:
+    """The input of a built-in model.
+
+    Raises:
+        ConfigError: the model does not take inputs of this shape.
+    """
+    kind = check_inputs(model, shape, vocabulary_size)
+    return keras.Input(shape, dtype="int32" if kind == "tokens" else None, name=kind)
+
+
+def _model(name: str, inputs: Any, features: Any, num_outputs: int) -> keras.Model:
+    """A dense layer of float outputs on the features: losses need the precision."""
+    dtype = keras.config.floatx()  # not the compute dtype
+    outputs = layers.Dense(num_outputs, dtype=dtype, name="output")(features)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _residual_block(x: Any, channels: int, strides: int, activation: str, name: str) -> Any:
+    y = _conv(x, channels, 3, f"{name}_a", strides)
+    y = layers.Activation(activation, name=f"{name}_a_activation")(y)
+    y = _conv(y, channels, 3, f"{name}_b")
     if strides > 1:
-        x = _conv(x, channels, 1, regularizer, f"{name}_projection", strides)
+        x = _conv(x, channels, 1, f"{name}_projection", strides)
     x = layers.Add(name=f"{name}_add")([x, y])
-    return layers.Activation(config.activation.value, name=f"{name}_activation")(x)
+    return layers.Activation(activation, name=f"{name}_activation")(x)
 
 
-def _conv(x: Any, channels: int, size: int, regularizer: Any, name: str, strides: int = 1) -> Any:
+def _conv(x: Any, channels: int, size: int, name: str, strides: int = 1) -> Any:
     """A convolution and its BatchNorm, whose beta makes a bias needless."""
-    x = layers.Conv2D(
-        channels,
-        size,
-        strides,
-        padding="same",
-        use_bias=False,
-        kernel_regularizer=regularizer,
-        name=f"{name}_conv",
-    )(x)
+    x = layers.Conv2D(channels, size, strides, padding="same", use_bias=False, name=f"{name}_conv")(
+        x
+    )
     # Statistics of the whole batch, where devices share it.
     return layers.BatchNormalization(synchronized=device.is_replicated(), name=f"{name}_norm")(x)
 
 
-def _transformer(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
-    """Pre-norm encoder blocks (Xiong et al., arXiv 2002.04745), averaged over the positions."""
-    x = _embedding(data.vocabulary_size, config.width, regularizer, "tokens_embedding")(inputs)
-    length = data.input_shape[0]
-    positions = ops.cumsum(ops.ones_like(inputs), axis=1) - 1  # 0, 1, ... in every sequence
-    x = x + _embedding(length, config.width, regularizer, "positions_embedding")(positions)
-    for i in range(1, config.depth + 1):
-        x = x + _attention(x, config, regularizer, f"block_{i}")
-        x = x + _feed_forward(x, config, regularizer, f"block_{i}")
-    x = layers.LayerNormalization(name="norm")(x)
-    return layers.GlobalAveragePooling1D(name="pool")(x)
-
-
-def _attention(x: Any, config: ModelConfig, regularizer: Any, name: str) -> Any:
-    heads = max(1, config.width // HEAD_SIZE)
+def _attention(x: Any, width: int, dropout: float, name: str) -> Any:
+    heads = max(1, width // HEAD_SIZE)
     x = layers.LayerNormalization(name=f"{name}_attention_norm")(x)
     return layers.MultiHeadAttention(
-        heads,
-        key_dim=config.width // heads,
-        dropout=config.dropout,
-        kernel_regularizer=regularizer,
-        name=f"{name}_attention",
+        heads, key_dim=width // heads, dropout=dropout, name=f"{name}_attention"
     )(x, x)
 
 
-def _feed_forward(x: Any, config: ModelConfig, regularizer: Any, name: str) -> Any:
+def _feed_forward(x: Any, width: int, activation: str, dropout: float, name: str) -> Any:
     x = layers.LayerNormalization(name=f"{name}_dense_norm")(x)
-    x = layers.Dense(4 * config.width, kernel_regularizer=regularizer, name=f"{name}_dense_in")(x)
-    x = layers.Activation(config.activation.value, name=f"{name}_dense_activation")(x)
-    x = layers.Dense(config.width, kernel_regularizer=regularizer, name=f"{name}_dense_out")(x)
-    return layers.Dropout(config.dropout, name=f"{name}_dropout")(x)
+    x = layers.Dense(4 * width, name=f"{name}_dense_in")(x)
+    x = layers.Activation(activation, name=f"{name}_dense_activation")(x)
+    x = layers.Dense(width, name=f"{name}_dense_out")(x)
+    return layers.Dropout(dropout, name=f"{name}_dropout")(x)
 
 
-def _gru(inputs: Any, config: ModelConfig, data: Dataset, regularizer: Any) -> Any:
-    x = _embedding(data.vocabulary_size, config.width, regularizer, "tokens_embedding")(inputs)
-    for i in range(1, config.depth + 1):
-        x = layers.GRU(
-            config.width,
-            return_sequences=i < config.depth,
-            kernel_regularizer=regularizer,
-            recurrent_regularizer=regularizer,
-            name=f"gru_{i}",
-        )(x)
-        x = _dropout(x, config, i)
-    return x
-
-
-def _embedding(size: int, width: int, regularizer: Any, name: str) -> Any:
-    return layers.Embedding(size, width, embeddings_regularizer=regularizer, name=name)
-
-
-def _dropout(x: Any, config: ModelConfig, i: int) -> Any:
-    return layers.Dropout(config.dropout, name=f"dropout_{i}")(x) if config.dropout else x
-
-
-_FLAT: dict[str, Body] = {"linear": _linear, "mlp": _mlp}
-_BODIES: dict[str, dict[str, Body]] = {
-    "features": _FLAT,
-    "image": {**_FLAT, "cnn": _cnn, "resnet": _resnet},
-    "tokens": {"transformer": _transformer, "gru": _gru},
-}
-MODELS = tuple(sorted({name for bodies in _BODIES.values() for name in bodies}))
+def _dropout(x: Any, rate: float, i: int) -> Any:
+    return layers.Dropout(rate, name=f"dropout_{i}")(x) if rate else x

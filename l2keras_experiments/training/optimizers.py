@@ -1,64 +1,116 @@
-"""Optimizers and learning-rate schedules by name. Keras is imported inside the functions, so
-that `check_optimizer_config` can answer before a backend is.
+"""The optimizer of a run and its learning-rate schedule, from targets and their arguments.
+
+Keras is imported inside the functions, so that `check_optimizer_config` can answer before a
+backend is.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from typing import Any
 
-from l2keras_experiments.config.schema import ConfigError, OptimizerConfig, Schedule
+from l2keras_experiments.config import targets
+from l2keras_experiments.config.schema import ConfigError, OptimizerConfig
 
-NAMES = ("adam", "sgd")
+SCHEDULES = ("constant", "cosine", "linear", "exponential", "piecewise", "one_cycle")
+# Given to a schedule where it takes them; the last two are what Keras' own schedules call them.
+SCHEDULE_SUPPLIED = ("learning_rate", "num_steps", "initial_learning_rate", "decay_steps")
+_CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
+_OURS = ("weight_decay", "gradient_accumulation_steps", "learning_rate")  # set by other keys
+_BASE = "keras.src.optimizers.base_optimizer.BaseOptimizer"  # what all of Keras' take
+_MODULE = "l2keras_experiments.training.schedules"
 
 
 def check_optimizer_config(config: OptimizerConfig) -> None:
     """Raises ConfigError, a ValueError, for what no optimizer could follow."""
-    if config.name not in NAMES:
-        raise ConfigError(
-            f"`optimizer.name` must be one of {list(NAMES)}. Received: {config.name!r}. "
-            "Momentum is sgd with optimizer.momentum."
-        )
+    arguments = config.arguments
+    for key, instead in (
+        ("weight_decay", "regularization=optimizer_weight_decay regularization.lam=..."),
+        ("gradient_accumulation_steps", "training.gradient_accumulation_steps=..."),
+    ):
+        if arguments.get(key):
+            raise ConfigError(
+                f"`optimizer.{key}` must be left to another key. "
+                f"Received: optimizer.{key}={arguments[key]}. Write {instead}"
+            )
+    targets.check("optimizer", config.node, _OURS)
+    _check_keras_arguments(config)
+    targets.check("optimizer.schedule", schedule_node(config), SCHEDULE_SUPPLIED)
     if not 0.0 <= config.warmup_fraction < 1.0:
         raise ConfigError(
             "`optimizer.warmup_fraction` must be in [0, 1). Received: "
             f"optimizer.warmup_fraction={config.warmup_fraction}. For no warm-up pass 0."
         )
+    _check_clipping(arguments)
     _check_momentum(config)
-    _check_clipping(config)
+
+
+def _check_keras_arguments(config: OptimizerConfig) -> None:
+    """Raises ConfigError for what neither an optimizer of Keras nor the base of all takes."""
+    if not config.target.startswith("keras.optimizers."):
+        return
+    try:
+        base = targets.accepted(_BASE)
+    except ConfigError:  # this Keras keeps it elsewhere, and will raise itself
+        return
+    valid = sorted({*targets.accepted(config.target), *base} - set(_OURS))
+    for name in config.arguments:
+        if name not in valid and name not in _OURS:
+            near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]}?" if near else f"Valid: {', '.join(valid)}."
+            raise ConfigError(
+                f"`optimizer` must have keys that {config.target} takes. "
+                f"Received: optimizer.{name}={config.arguments[name]}. {hint}"
+            )
+
+
+def _check_clipping(arguments: Mapping[str, Any]) -> None:
+    clips = {key: arguments[key] for key in _CLIPS if arguments.get(key) is not None}
+    for key, value in clips.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigError(
+                f"`optimizer.{key}` must be positive. "
+                f"Received: optimizer.{key}={value}. For no clipping pass null."
+            )
+    if len(clips) > 1:
+        names = ", ".join(f"optimizer.{key}={value}" for key, value in clips.items())
+        raise ConfigError(
+            f"Gradients can be clipped in one way only. Received: {names}. Set one to null."
+        )
 
 
 def _check_momentum(config: OptimizerConfig) -> None:
-    if not 0.0 <= config.momentum < 1.0:
+    momentum = config.arguments.get("momentum", 0.0)
+    if isinstance(momentum, int | float) and not 0.0 <= momentum < 1.0:
         raise ConfigError(
             "`optimizer.momentum` must be in [0, 1). "
-            f"Received: optimizer.momentum={config.momentum}. For none pass 0."
+            f"Received: optimizer.momentum={momentum}. For none pass 0."
         )
-    if config.name != "sgd" and (config.momentum or config.nesterov):
-        raise ConfigError(
-            "`optimizer.momentum` and `optimizer.nesterov` belong to sgd. Received: "
-            f"optimizer.momentum={config.momentum}, optimizer.nesterov={config.nesterov} with "
-            f"optimizer.name={config.name}. Leave them out, or pass optimizer=momentum."
-        )
-    if config.nesterov and not config.momentum:
+    if config.name == "sgd" and config.arguments.get("nesterov") and not momentum:
         raise ConfigError(
             "`optimizer.nesterov` needs momentum. Received: optimizer.nesterov=true with "
             "optimizer.momentum=0. Pass optimizer.momentum=0.9 too."
         )
 
 
-def _check_clipping(config: OptimizerConfig) -> None:
-    clips = {"clipnorm": config.clipnorm, "global_clipnorm": config.global_clipnorm}
-    for key, value in clips.items():
-        if value is not None and not value > 0:
-            raise ConfigError(
-                f"`optimizer.{key}` must be positive. "
-                f"Received: optimizer.{key}={value}. For no clipping pass null."
-            )
-    if None not in clips.values():
+def schedule_node(config: OptimizerConfig) -> dict[str, Any]:
+    """The schedule as a target and its arguments.
+
+    Raises:
+        ConfigError: a name that no schedule has.
+    """
+    schedule = config.schedule
+    if isinstance(schedule, Mapping) and targets.TARGET in schedule:
+        return dict(schedule)
+    arguments = dict(schedule) if isinstance(schedule, Mapping) else {"name": schedule}
+    name = arguments.pop("name", None)
+    if name not in SCHEDULES:
         raise ConfigError(
-            "Only one of `optimizer.clipnorm` and `optimizer.global_clipnorm` can be set. "
-            f"Received: {config.clipnorm} and {config.global_clipnorm}. Set one to null."
+            f"`optimizer.schedule` must be one of {', '.join(SCHEDULES)}, or have a `_target_`. "
+            f"Received: optimizer.schedule={name}."
         )
+    return {targets.TARGET: f"{_MODULE}.{name}", **arguments}
 
 
 def build_optimizer(
@@ -71,8 +123,11 @@ def build_optimizer(
 ) -> Any:
     """The optimizer that `config` names.
 
+    Its own weight decay is off unless `weight_decay` is given: AdamW and Lion have a default that
+    would add to that of another method.
+
     Args:
-        config: Name, learning rate and its schedule, momentum, clipping.
+        config: Target and arguments, learning rate and its schedule.
         num_steps: Batches in the whole run. Keras reads schedules at the count of batches, also
             under gradient accumulation.
         weight_decay: The optimizer's own, decoupled: W <- (1 - learning_rate*weight_decay)*W.
@@ -82,50 +137,50 @@ def build_optimizer(
 
     Raises:
         ConfigError: a value of `config` that no optimizer could follow.
+        TargetError: the optimizer or the schedule raised.
     """
-    import keras
-
     check_optimizer_config(config)
-    arguments: dict[str, Any] = {
-        "learning_rate": build_schedule(config, num_steps),
-        "weight_decay": weight_decay,
-        "clipnorm": config.clipnorm,
-        "global_clipnorm": config.global_clipnorm,
-    }
+    supplied: dict[str, Any] = {"learning_rate": build_schedule(config, num_steps)}
+    own = targets.accepted(config.target).get("weight_decay")
+    if weight_decay is not None:
+        supplied["weight_decay"] = weight_decay
+    elif own is not None and own.default != "None":
+        supplied["weight_decay"] = 0.0
     if gradient_accumulation_steps > 1:
-        arguments["gradient_accumulation_steps"] = gradient_accumulation_steps
-    if config.name == "adam":
-        optimizer = keras.optimizers.Adam(**arguments)
-    else:
-        arguments.update(momentum=config.momentum, nesterov=config.nesterov)
-        optimizer = keras.optimizers.SGD(**arguments)
+        supplied["gradient_accumulation_steps"] = gradient_accumulation_steps
+    optimizer = targets.instantiate("optimizer", config.node, **supplied)
     if weight_decay is not None and model is not None:
         apply_weight_decay_mask(optimizer, model)
     return optimizer
 
 
 def build_schedule(config: OptimizerConfig, num_steps: int) -> Any:
-    """A float, or a Keras schedule: linear from zero to the peak, then constant or cosine to zero.
+    """A float, or a Keras schedule: linear from zero to the peak, then what `schedule` says.
 
     With s the step, w = warmup_fraction * num_steps rounded, eta = learning_rate:
 
         s < w     eta * s / w
-        s >= w    eta, or eta * (1 + cos(pi * (s - w) / (num_steps - w))) / 2
+        s >= w    the schedule of num_steps - w steps, at s - w
     """
-    from keras.optimizers.schedules import CosineDecay
-
     rate = float(config.learning_rate)
     warmup_steps = min(round(config.warmup_fraction * num_steps), num_steps - 1)
-    lowest = 1.0 if config.schedule is Schedule.constant else 0.0  # as a fraction of the peak
-    if warmup_steps:
-        return CosineDecay(
-            0.0,
-            num_steps - warmup_steps,
-            alpha=lowest,
-            warmup_target=rate,
-            warmup_steps=warmup_steps,
-        )
-    return rate if lowest == 1.0 else CosineDecay(rate, num_steps)
+    steps = num_steps - warmup_steps
+    node = schedule_node(config)
+    schedule = targets.instantiate(
+        "optimizer.schedule", node,
+        learning_rate=rate, num_steps=steps, initial_learning_rate=rate, decay_steps=steps,
+    )  # fmt: skip
+    if not warmup_steps:
+        return schedule
+    from keras.optimizers.schedules import CosineDecay
+
+    from l2keras_experiments.training.schedules import Warmup
+
+    own = {f"{_MODULE}.constant": 1.0, f"{_MODULE}.cosine": 0.0}
+    if node[targets.TARGET] in own:  # Keras has these with a warm-up
+        lowest = node.get("final", own[node[targets.TARGET]])
+        return CosineDecay(0.0, steps, alpha=lowest, warmup_target=rate, warmup_steps=warmup_steps)
+    return Warmup(schedule, rate, warmup_steps)
 
 
 def apply_weight_decay_mask(optimizer: Any, model: Any) -> None:

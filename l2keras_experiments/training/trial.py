@@ -22,6 +22,8 @@ from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.optimizers import build_optimizer
 from l2keras_experiments.training.regularization import Method, build_method
 
+EVALUATION_BATCH = 2048
+
 OnEpoch = Callable[[int, dict[str, float]], None]
 OnReport = Callable[[AuditReport], None]
 
@@ -34,6 +36,7 @@ class TrialResult:
         history: For each metric its values, one an epoch.
         seconds: Wall time of `fit`, compilation included.
         steps_per_epoch: Batches in an epoch.
+        test: Metrics on the test examples, measured once, after training.
         effective_lam: lambda in the half convention.
         model: The trained Keras model.
         report: What was decayed, by what, as audited before the first step.
@@ -44,6 +47,7 @@ class TrialResult:
     history: dict[str, list[float]]
     seconds: float
     steps_per_epoch: int
+    test: dict[str, float]
     effective_lam: float
     model: Any
     report: AuditReport
@@ -74,10 +78,10 @@ def run_trial(
             with, to the same weights as without the interruption: to the last bit on a CPU.
     """
     training = config.training
-    steps = batches.steps_per_epoch(len(data.x_train), training.batch_size)
+    steps = batches.steps_per_epoch(data.num_train, training.batch_size)
     method = build_method(config.regularization, config.optimizer.learning_rate)
     keras.utils.clear_session(free_memory=False)
-    batch_size = min(training.batch_size, len(data.x_train))
+    batch_size = min(training.batch_size, data.num_train)
     with device.distribution_scope(config, batch_size):
         model = compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
@@ -93,16 +97,18 @@ def run_trial(
             steps_per_epoch=steps,
             initial_epoch=epochs.start,
             epochs=epochs.stop,
-            validation_data=batches.evaluation_data(data),
-            validation_batch_size=2048,
+            validation_data=batches.validation_data(data),
+            validation_batch_size=EVALUATION_BATCH,
             shuffle=False,  # the order is in the batches
             callbacks=[*method.callbacks, recorder],
             verbose=0,
         )
+    seconds = recorder.seconds
     return TrialResult(
         history=recorder.history,
-        seconds=recorder.seconds,
+        seconds=seconds,
         steps_per_epoch=steps,
+        test=test_metrics(model, data),
         effective_lam=method.effective_lam,
         model=model,
         report=report,
@@ -120,36 +126,54 @@ def compiled_model(config: Config, data: Dataset, method: Method, num_steps: int
         gradient_accumulation_steps=config.training.gradient_accumulation_steps,
         model=model,
     )
-    classification = data.task == "classification"
     # JAX without jit runs operation by operation; its own default is to compile.
     otherwise = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
         optimizer,
-        loss=data_loss(classification),
-        metrics=[*metrics_of(classification), _data_loss_metric(classification)],
+        loss=data_loss(data.task),
+        metrics=[*metrics_of(data.task), _data_loss_metric(data.task)],
         jit_compile=config.training.jit or otherwise,
         steps_per_execution=config.training.steps_per_execution,
     )
     return model
 
 
-def data_loss(classification: bool) -> Any:
-    """The loss without any penalty."""
-    if classification:
+def data_loss(task: str) -> Any:
+    """The loss of a task, without any penalty."""
+    if task == "classification":
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if task == "multilabel":
+        return keras.losses.BinaryCrossentropy(from_logits=True)
     return keras.losses.MeanSquaredError()
 
 
-def metrics_of(classification: bool) -> list[Any]:
+def metrics_of(task: str) -> list[Any]:
     """What is measured beside losses."""
-    return ["accuracy"] if classification else []
+    if task == "multilabel":  # over all labels; the outputs are logits
+        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+    return ["accuracy"] if task == "classification" else []
 
 
-def _data_loss_metric(classification: bool) -> Any:
+def _data_loss_metric(task: str) -> Any:
     """The loss without the penalty; Keras' own `loss` and `val_loss` contain it."""
-    if classification:
+    if task == "classification":
         return keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="data_loss")
+    if task == "multilabel":
+        return keras.metrics.BinaryCrossentropy(from_logits=True, name="data_loss")
     return keras.metrics.MeanSquaredError(name="data_loss")
+
+
+def test_metrics(model: Any, data: Dataset) -> dict[str, float]:
+    """The metrics of a compiled model on the test examples, as `test_...`; none without any.
+
+    The loss with the penalty is not among them.
+    """
+    if data.y_test is None:
+        return {}
+    found = model.evaluate(
+        data.x_test, data.y_test, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
+    )
+    return {f"test_{key}": float(value) for key, value in found.items() if key != "loss"}
 
 
 class EpochRecorder(keras.callbacks.Callback):

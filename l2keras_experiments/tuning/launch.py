@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import optuna
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import credentials
+from l2keras_experiments.config import credentials, nodes
 from l2keras_experiments.config.schema import ConfigError, TuneConfig
 from l2keras_experiments.runtime import signals
 from l2keras_experiments.tracking.store import Store, store_uri, ui_command
@@ -129,7 +129,7 @@ class Trainer:
         label = f"trial {trial.number} lam={trial.params[LAM]:.4g} seed={seed}"
         tags = {"trial": str(trial.number)}
         with self.store.run(label, parent=self.parent.id, tags=tags) as run:
-            node = OmegaConf.structured(config)
+            node = nodes.to_node(config)
             try:
                 result = record_trial(run, node, config, data, self.device_name, on_epoch)
             except optuna.TrialPruned:

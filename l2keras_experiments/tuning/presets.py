@@ -9,10 +9,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from l2keras_experiments.config import nodes
 from l2keras_experiments.config.paths import CONFIGS
-from l2keras_experiments.config.schema import Config, ConfigError, TuneConfig
+from l2keras_experiments.config.schema import Config, ConfigError, OpenGroup, TuneConfig
 from l2keras_experiments.tuning import space
 from l2keras_experiments.tuning.search import Tried
 
@@ -76,15 +78,16 @@ def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried
 
 def overrides(config: Config) -> dict[str, Any]:
     """What a preset holds: the options of the groups, and the keys that differ from theirs."""
+    options = {group: _option(group, getattr(config, group)) for group in _GROUPS}
     tree: dict[str, Any] = {
-        "defaults": [{f"override /{group}": getattr(config, group).name} for group in _GROUPS]
+        "defaults": [{f"override /{group}": option} for group, option in options.items()]
     }
     for item in fields(Config):
         value = getattr(config, item.name)
         if item.name in ("tracking", "rerun"):  # what happens to a run, not what it is
             continue
         if item.name in (*_GROUPS, "training"):
-            changed = _changed(item.name, value)
+            changed = _changed(item.name, options.get(item.name, "default"), value)
             if changed:
                 tree[item.name] = changed
         elif value != item.default:
@@ -92,13 +95,37 @@ def overrides(config: Config) -> dict[str, Any]:
     return tree
 
 
-def _changed(group: str, section: Any) -> dict[str, Any]:
-    """The keys of a section that differ from its option of the group."""
-    option = "default" if group == "training" else section.name
-    defaults = OmegaConf.structured(type(section))
-    base: Any = OmegaConf.merge(defaults, OmegaConf.load(CONFIGS / group / f"{option}.yaml"))
+def _option(group: str, section: Any) -> str:
+    """The option that was chosen; where Hydra does not tell, the nearest with its target."""
+    if HydraConfig.initialized():
+        return str(HydraConfig.get().runtime.choices[group])
+    if not isinstance(section, OpenGroup):
+        return str(section.name)
+    named = [
+        path.stem
+        for path in sorted((CONFIGS / group).glob("*.yaml"))
+        if nodes.target_of(path) == section.target
+    ]
+    return min(named, key=lambda option: len(_changed(group, option, section)))
+
+
+def _changed(group: str, option: str, section: Any) -> dict[str, Any]:
+    """The keys of a section that differ from its option; all of them for a user's own option."""
+    path = CONFIGS / group / f"{option}.yaml"
+    chosen: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    base: Any
+    if isinstance(section, OpenGroup):
+        base = nodes.group_node(type(section)()) | chosen
+        own = nodes.group_node(section)
+    else:
+        base = OmegaConf.to_container(OmegaConf.structured(type(section))) | chosen
+        own = {item.name: getattr(section, item.name) for item in fields(section)}
     return {
-        item.name: getattr(getattr(section, item.name), "value", getattr(section, item.name))
-        for item in fields(section)
-        if item.name != "progress" and getattr(section, item.name) != base[item.name]
+        key: getattr(value, "value", value)
+        for key, value in own.items()
+        if key != "progress" and (key not in base or _plain(base[key]) != _plain(value))
     }
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", value)

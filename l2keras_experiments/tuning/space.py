@@ -6,7 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
-from l2keras_experiments.config.schema import Config, ConfigError, TuneConfig, keys, value
+from l2keras_experiments.config import schema
+from l2keras_experiments.config.schema import (
+    Config,
+    ConfigError,
+    TuneConfig,
+    optimizer_name,
+)
 from l2keras_experiments.sweeps.identity import config_hash
 from l2keras_experiments.tracking import database
 
@@ -71,15 +77,14 @@ def study_name(config: TuneConfig) -> str:
     A study of another `tracking.study` is another one too.
     """
     searched = (LAM, *([RATE] if config.tune.learning_rate else []))
-    flat = {key: value(config, key) for key, _, _ in keys(TuneConfig)}
-    told = {key: flat[key] for key in flat if key not in (*CHANGING, *searched)}
+    told = {k: v for k, v in schema.flat(config).items() if k not in (*CHANGING, *searched)}
     return f"{words(config)}-{config_hash({**told, 'study': config.tracking.study})}"
 
 
 def words(config: Config) -> str:
     """Data, model, method and optimizer, as the name of a file."""
-    optimizer = "momentum" if config.optimizer.momentum else config.optimizer.name
-    return f"{config.data.name}_{config.model.name}_{config.regularization.name}_{optimizer}"
+    parts = (config.data.name, config.model.name, config.regularization.name)
+    return "_".join([*parts, optimizer_name(config)])
 
 
 def run_config(config: TuneConfig, params: dict[str, float], seed: int) -> Config:

@@ -162,11 +162,11 @@ def reason(arm: Arm, config: CompareConfig) -> str:
     if arm.name == "builtin_l2":
         return "its gradient is 2*lambda*W"
     decoupled = arm.name in ("decoupled", "optimizer_weight_decay")
-    if decoupled and optimizer.name == "adam":
-        return "Adam divides lambda*W by sqrt(v), decay is not divided"
-    if decoupled and optimizer.momentum:
+    if decoupled and optimizer.name != "sgd":
+        return f"{optimizer.name} scales lambda*W with the gradient, decay is not scaled"
+    if decoupled and optimizer.arguments.get("momentum"):
         return "lambda*W in the loss enters the velocity, decay does not"
-    if optimizer.clipnorm or optimizer.global_clipnorm:
+    if any(optimizer.arguments.get(key) for key in ("clipnorm", "clipvalue", "global_clipnorm")):
         return "the penalty is clipped with the gradient, decay is not"
     return "of more than rounding: this should not be, please report it"
 
@@ -184,6 +184,7 @@ class ArmResult:
 
     Attributes:
         history: For each metric its values, one an epoch.
+        test: Metrics on the test examples, after training.
         distances: From HalfL2 at the same lambda, before training and after every epoch;
             None where HalfL2 was not meant to be compared with (none).
         verdict: What the largest distance means, in words.
@@ -192,6 +193,7 @@ class ArmResult:
     arm: Arm
     effective_lam: float
     history: dict[str, list[float]]
+    test: dict[str, float]
     seconds: float
     steps_per_epoch: int
     distances: np.ndarray | None
@@ -208,7 +210,7 @@ class ArmResult:
 
     @property
     def score(self) -> float:
-        """Test accuracy; for a regression the negative test data loss. Higher is better."""
+        """Validation accuracy; for a regression the negative data loss. Higher is better."""
         if "val_accuracy" in self.history:
             return self.last("val_accuracy")
         return -self.last("val_data_loss")
@@ -229,6 +231,8 @@ def best_lambda(results: Sequence[ArmResult], lams: Sequence[float]) -> float:
 COLUMNS = (
     "method",
     "lambda",
+    "val accuracy",
+    "val data loss",
     "test accuracy",
     "test data loss",
     "train data loss",
@@ -242,19 +246,24 @@ COLUMNS = (
 
 def row(result: ArmResult) -> list[str]:
     """One line of the table, as text; `lambda` is the effective one, in the half convention."""
-    accuracy = result.last("val_accuracy")
     return [
         result.arm.label,
         f"{result.effective_lam:g}",
-        "-" if math.isnan(accuracy) else f"{accuracy:.3f}",
+        _number(result.last("val_accuracy"), ".3f"),
         f"{result.last('val_data_loss'):.4f}",
+        _number(result.test.get("test_accuracy", math.nan), ".3f"),
+        _number(result.test.get("test_data_loss", math.nan), ".4f"),
         f"{result.last('data_loss'):.4f}",
         f"{result.last('penalty'):.4f}",
         f"{result.last('weight_norm'):.3f}",
         f"{result.seconds:.1f}",
-        "-" if math.isnan(result.distance) else f"{result.distance:.1e}",
+        _number(result.distance, ".1e"),
         result.verdict,
     ]
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else f"{value:{form}}"
 
 
 def table_order(results: Sequence[ArmResult], lams: Sequence[float]) -> list[ArmResult]:

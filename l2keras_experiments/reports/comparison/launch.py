@@ -107,6 +107,7 @@ def judge(
         arm=arm,
         effective_lam=trial.effective_lam,
         history=trial.history,
+        test=trial.test,
         seconds=trial.seconds,
         steps_per_epoch=trial.steps_per_epoch,
         distances=distances,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from l2keras_experiments.config.schema import CompareConfig
+from l2keras_experiments.config.schema import CompareConfig, optimizer_name
 from l2keras_experiments.reports.comparison import arms, plots
 from l2keras_experiments.reports.comparison.arms import TITLES, ArmResult
 from l2keras_experiments.reports.page import FigureOnPage, render
@@ -95,22 +96,28 @@ def page(
 
 def describe(config: CompareConfig) -> str:
     """Data, model and optimizer in three words."""
-    optimizer = "momentum" if config.optimizer.momentum else config.optimizer.name
-    return f"{config.data.name}, {config.model.name}, {optimizer}"
+    return f"{config.data.name}, {config.model.name}, {optimizer_name(config)}"
 
 
 def _setting(config: CompareConfig) -> str:
     data, optimizer, training = config.data, config.optimizer, config.training
     examples = "all" if data.num_train is None else str(data.num_train)
+    schedule = optimizer.schedule if isinstance(optimizer.schedule, str) else "its own schedule"
     return (
         f"Every run starts from the same weights and sees the same batches: {data.name} with "
         f"{examples} training examples and {data.label_noise:.0%} of their labels redrawn, "
-        f"{config.model.name} of width {config.model.width} and depth {config.model.depth}, "
+        f"{config.model.name}{_listed(config.model.arguments)}, "
         f"{optimizer.name} with learning rate {optimizer.learning_rate:g} "
-        f"({optimizer.schedule.value}) and momentum {optimizer.momentum:g}, "
+        f"({schedule}){_listed(optimizer.arguments)}, "
         f"{training.epochs} epochs of batches of {training.batch_size}, "
         f"{training.dtype.value}, seed {config.seed}."
     )
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    """Arguments in parentheses; nothing where there are none."""
+    words = ", ".join(f"{name} {value}" for name, value in arguments.items())
+    return f" ({words})" if words else ""
 
 
 def _rows(results: Sequence[ArmResult], lams: Sequence[float]) -> list[dict[str, object]]:

@@ -289,7 +289,7 @@ def _finish(seat: _Seat, runner: Runner, together: Together) -> None:
         seat.fail(error)
         return
     checkpoint.remove(run.store.folder, run.id)
-    last = {key: values[-1] for key, values in runner.history.items()}
+    last = {key: values[-1] for key, values in runner.history.items()} | runner.test
     done = Outcome(seat.label, seat.config_hash, "FINISHED", run.id, last, runner.seconds)
     seat.settle(done)
 
@@ -301,6 +301,7 @@ def _record(run: Run, config: Config, runner: Runner, together: Together) -> Non
         lam=runner.method.effective_lam,
         updates=together.steps_per_epoch / config.training.gradient_accumulation_steps,
         seconds=runner.seconds,
+        test=runner.test,
         model=together.model(runner) if config.tracking.log_model else None,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Runner:
         whole: Its state after the last epoch of `history`, once an epoch has been trained.
         earlier: Seconds of wall time that launches before this one have spent on it.
         seconds: All that was spent on it: of a chunk, the share of each run.
+        test: Metrics on the test examples, once it has trained.
     """
 
     config: Config
@@ -32,6 +33,7 @@ class Runner:
     whole: State | None = None
     earlier: float = 0.0
     seconds: float = 0.0
+    test: dict[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from l2keras import AuditReport, audit, masks
 from l2keras_experiments.config.schema import Config, Distribute, MixedPrecision
 from l2keras_experiments.data import batches
-from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.data.datasets import Dataset, rows
 from l2keras_experiments.library import (
     Feed,
     Group,
@@ -57,8 +57,8 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     """Equal for runs that can be trained at once; None for one that cannot be with any other."""
     alone = (
         config.regularization.name not in _COUPLINGS,
-        config.optimizer.clipnorm is not None,
-        config.optimizer.global_clipnorm is not None,
+        config.optimizer.arguments.get("clipnorm") is not None,
+        config.optimizer.arguments.get("global_clipnorm") is not None,
         config.training.jit,
         config.training.mixed_precision is MixedPrecision.float16,
         config.distribute is Distribute.mirrored,
@@ -90,7 +90,7 @@ class Together:
         self._config = first
         self._datasets = Datasets(configs)
         data = self._datasets.of(first)
-        self.steps_per_epoch = batches.steps_per_epoch(len(data.x_train), first.training.batch_size)
+        self.steps_per_epoch = batches.steps_per_epoch(data.num_train, first.training.batch_size)
         self._num_steps = first.training.epochs * self.steps_per_epoch
         keras.utils.clear_session(free_memory=False)
         self._template = _SeededTemplate(first, data)
@@ -174,15 +174,15 @@ class Together:
         seats = seated(first, group)
         members = [one.member for one in seats]
         group.load(members, [one.state for one in seats])  # as every training does anew
-        train, test = self._feeds()
+        train, validation = self._feeds()
         with threads() as pool:
             group.fit([train.batches(members, 0)[0][:1]], pool)
-            group.evaluate([test.batches(members, 0)[0][:1]], pool)
+            group.evaluate([validation.batches(members, 0)[0][:1]], pool)
         self._rehearsed = time.perf_counter() - began
 
     def _feeds(self) -> tuple[Feed, Feed]:
         batch_size = self._config.training.batch_size
-        return self._datasets.training_feed(batch_size), self._datasets.test_feed(batch_size)
+        return self._datasets.training_feed(batch_size), self._datasets.validation_feed(batch_size)
 
     def fit(self, numbers: Sequence[int], on_epoch: OnEpoch) -> None:
         """Trains the runs of a chunk; each counts its share of the wall time, compiling included.
@@ -215,9 +215,32 @@ class Together:
             for epochs in sorted({runner.epochs for runner in runners})
         ]
         stopped = any(train(members, plan) for members in alike)
-        share()
         if stopped:
+            share()
             raise KeyboardInterrupt
+        self._measure_test(runners)
+        share()
+
+    def _measure_test(self, runners: Sequence[Runner]) -> None:
+        """Gives each run its metrics on the test examples."""
+        feed = self._datasets.test_feed(self._config.training.batch_size)
+        if feed is None:
+            return
+        group = self._make_group(self.size)
+        for start in range(0, len(runners), self.size):
+            chunk = runners[start : start + self.size]
+            seats = seated([runner.trained for runner in chunk], group)
+            members = [one.member for one in seats]
+            group.load(members, [one.state for one in seats])
+            with threads() as pool:
+                logs = group.evaluate(feed.batches(members, 0), pool)
+            names = {key.removeprefix("val_"): key for key in logs}
+            for place, runner in enumerate(chunk):
+                runner.test = {
+                    f"test_{name}": float(logs[key][place])
+                    for name, key in names.items()
+                    if name not in ("loss", "penalty")
+                }
 
     def _plan(self, on_epoch: OnEpoch, share: Callable[[], None]) -> Plan:
         ended: list[_Ended] = []
@@ -232,13 +255,13 @@ class Together:
             ended.clear()
             signals.check()
 
-        train, test = self._feeds()
+        train, validation = self._feeds()
         return Plan(
             self._make_group,
             self.size,
             self._config.training.epochs,
             train=train,
-            test=test,
+            test=validation,
             on_epoch=tell,
             on_group_epoch=tell_all,
         )
@@ -267,7 +290,7 @@ class Together:
                 size=size,
                 decayed=self._decayed,
                 train=self._datasets.train,
-                test=self._datasets.test,
+                test=self._datasets.evaluation,
                 clusters=self._clusters(size),
             )
         return self._groups[size]
@@ -309,12 +332,11 @@ class _SeededTemplate(Template):
 
     def __init__(self, config: Config, data: Dataset) -> None:
         self._config, self._data = config, data
-        classification = data.task == "classification"
         super().__init__(
             lambda: None,
-            data_loss(classification),
-            metrics_of(classification),
-            data.x_train[:2],
+            data_loss(data.task),
+            metrics_of(data.task),
+            rows(data.x_train, slice(2)),
             data.y_train[:2],
             seed=config.seed,
         )
