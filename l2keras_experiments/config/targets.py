@@ -349,7 +349,7 @@ def _top_level(module: _Module) -> dict[str, ast.stmt]:
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             for one in targets:
-                names |= {n.id: statement for n in ast.walk(one) if isinstance(n, ast.Name)}
+                names |= {n.id: statement for n in _stored(one)}
         else:
             waiting = [s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt)] + [
                 inner
@@ -357,6 +357,13 @@ def _top_level(module: _Module) -> dict[str, ast.stmt]:
                 for inner in handler.body
             ] + waiting  # fmt: skip
     return names
+
+
+def _stored(target: ast.expr) -> Iterator[ast.Name]:
+    """The names that an assignment binds; not the `Class` of `Class.attribute = value`."""
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node
 
 
 def _signature(definition: _Definition) -> inspect.Signature | None:
