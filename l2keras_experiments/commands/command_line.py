@@ -28,6 +28,7 @@ from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.runtime import boundary
 
+WEIGHT_DECAY = "l2keras.callbacks.WeightDecay"  # takes the arguments of regularization
 Check = Callable[[Any], None]  # raises ConfigError for a typed config that cannot be
 
 
@@ -70,7 +71,7 @@ def help_text(
         lines.append(f"  {shown:44} {item.metadata['help']}")
     lines += ["", "Arguments of the chosen options:"]
     for group in schema.open_groups(config):
-        target = str(chosen[group].get(targets.TARGET))
+        target = str(chosen[group].get(targets.TARGET, WEIGHT_DECAY))
         found = [f"{name}={p.default}" for name, p in targets.accepted(target).items()
                  if p.default is not p.empty and name not in schema.own_keys(group)]  # fmt: skip
         lines.append(f"  {group}.* of {target}: {', '.join(found) or 'none'}")

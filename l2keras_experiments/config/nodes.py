@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from l2keras_experiments.config import schema, typed_values
-from l2keras_experiments.config.schema import Config, ConfigError, OpenGroup
+from l2keras_experiments.config.schema import Config, ConfigError, OpenGroup, TargetGroup
 from l2keras_experiments.config.targets import TARGET
 
 
@@ -103,6 +103,8 @@ def _open_group(
                     f"`{name}.{key}` must be {expected}. Received: {name}.{key}={mapping[key]}."
                 ) from None
     found: OpenGroup = OmegaConf.to_object(empty)  # type: ignore[assignment]  # of the group's type
-    found.target = mapping.get(TARGET)  # type: ignore[assignment]  # checked with its arguments
-    found.arguments = {k: v for k, v in mapping.items() if k not in known and k != TARGET}
+    if isinstance(found, TargetGroup):
+        found.target = mapping.get(TARGET)  # type: ignore[assignment]  # checked with its arguments
+        known = [*known, TARGET]
+    found.arguments = {k: v for k, v in mapping.items() if k not in known}
     return found

@@ -62,17 +62,31 @@ def _key(default: Any, help: str) -> Any:
 
 @dataclass
 class OpenGroup:
-    """A group of the config whose options name a function or class of anyone's.
+    """A group of the config that takes any key.
 
     The other fields are keys of every option; what is no such key is an argument.
 
     Attributes:
+        arguments: Of what the option names, by name.
+    """
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """The arguments, as an option has them."""
+        return dict(self.arguments)
+
+
+@dataclass
+class TargetGroup(OpenGroup):
+    """A group whose options name a function or class of anyone's.
+
+    Attributes:
         target: `module.function`; `_target_` in the config.
-        arguments: What the target is called with, by name.
     """
 
     target: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -87,7 +101,7 @@ class OpenGroup:
 
 
 @dataclass
-class DataConfig(OpenGroup):
+class DataConfig(TargetGroup):
     target: str = "l2keras_experiments.data.sources.digits"
     num_train: int | None = _key(None, "training examples to keep; null for all")
     label_noise: float = _key(0.0, "fraction of the training labels redrawn at random")
@@ -110,12 +124,12 @@ class DataConfig(OpenGroup):
 
 
 @dataclass
-class ModelConfig(OpenGroup):
+class ModelConfig(TargetGroup):
     target: str = "l2keras_experiments.training.models.mlp"
 
 
 @dataclass
-class OptimizerConfig(OpenGroup):
+class OptimizerConfig(TargetGroup):
     target: str = "keras.optimizers.SGD"
     learning_rate: float = _key(0.2, "eta; the peak of the schedule")
     schedule: Any = _key(
@@ -126,10 +140,15 @@ class OptimizerConfig(OpenGroup):
 
 
 @dataclass
-class RegularizationConfig:
+class RegularizationConfig(OpenGroup):
     name: str = _key("none", "method, see the options of the group")
     lam: float = _key(0.0, "lambda; builtin_l2 pastes it as keras.regularizers.L2(lam)")
-    decay_all: bool = _key(False, "decay biases and norms too; for the forms of WeightDecay")
+    decay_all: bool = _key(False, "decay biases and norms too")
+    include: Any = _key(None, "patterns of variable paths to decay; null: kernels and embeddings")
+    exclude: Any = _key(None, "patterns of variable paths not to decay")
+    scale: Any = _key(None, "factors of lambda by pattern; the first pattern that matches counts")
+    schedule: Any = _key("constant", "of lambda over the training: as optimizer.schedule")
+    own_l2: str = _key("replace", "L2 that a model brings: replace (take it off) or keep")
 
 
 @dataclass

@@ -12,17 +12,17 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-import l2keras
 from l2keras_experiments.config import targets
 from l2keras_experiments.config.compatibility import SUPPLIED, check_inputs
 from l2keras_experiments.config.schema import ConfigError, ModelConfig
 from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.runtime import device
+from l2keras_experiments.training.regularization import Method
 
 HEAD_SIZE = 16  # of attention; a model of width 32 has two heads
 
 
-def build_model(config: ModelConfig, data: Dataset, regularizer: Any, seed: int) -> keras.Model:
+def build_model(config: ModelConfig, data: Dataset, method: Method, seed: int) -> keras.Model:
     """The model that `config` names, for the inputs and outputs of `data`.
 
     Seeds Python, NumPy and the backend, so that the initial weights depend on `seed` only and
@@ -33,8 +33,7 @@ def build_model(config: ModelConfig, data: Dataset, regularizer: Any, seed: int)
         config: A target and its arguments.
         data: Gives the target `input_shape`, `num_outputs` and `vocabulary_size`, where it takes
             them.
-        regularizer: A `keras.regularizers.Regularizer`, attached to every kernel and embedding,
-            or None. One that the model has there is replaced.
+        method: Attaches its regularizer, and takes off or keeps those of the model.
         seed: Of the initial weights and of dropout.
 
     Raises:
@@ -49,8 +48,7 @@ def build_model(config: ModelConfig, data: Dataset, regularizer: Any, seed: int)
             f"{config.target} must return a keras.Model. Received: {type(model).__name__}. "
             "Return the model, not compiled."
         )
-    if regularizer is not None:
-        l2keras.attach(model, regularizer)
+    method.attach(model)
     return model
 
 

@@ -7,19 +7,17 @@ backend is.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from l2keras_experiments.config import targets
 from l2keras_experiments.config.schema import ConfigError, OptimizerConfig
+from l2keras_experiments.training import scheduling
 
-SCHEDULES = ("constant", "cosine", "linear", "exponential", "piecewise", "one_cycle")
-# Given to a schedule where it takes them; the last two are what Keras' own schedules call them.
-SCHEDULE_SUPPLIED = ("learning_rate", "num_steps", "initial_learning_rate", "decay_steps")
+_SCHEDULE = "optimizer.schedule"
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 _OURS = ("weight_decay", "gradient_accumulation_steps", "learning_rate")  # set by other keys
 _BASE = "keras.src.optimizers.base_optimizer.BaseOptimizer"  # what all of Keras' take
-_MODULE = "l2keras_experiments.training.schedules"
 
 
 def check_optimizer_config(config: OptimizerConfig) -> None:
@@ -36,7 +34,7 @@ def check_optimizer_config(config: OptimizerConfig) -> None:
             )
     targets.check("optimizer", config.node, _OURS)
     _check_keras_arguments(config)
-    targets.check("optimizer.schedule", schedule_node(config), SCHEDULE_SUPPLIED)
+    scheduling.check(_SCHEDULE, config.schedule)
     if not 0.0 <= config.warmup_fraction < 1.0:
         raise ConfigError(
             "`optimizer.warmup_fraction` must be in [0, 1). Received: "
@@ -94,25 +92,6 @@ def _check_momentum(config: OptimizerConfig) -> None:
         )
 
 
-def schedule_node(config: OptimizerConfig) -> dict[str, Any]:
-    """The schedule as a target and its arguments.
-
-    Raises:
-        ConfigError: a name that no schedule has.
-    """
-    schedule = config.schedule
-    if isinstance(schedule, Mapping) and targets.TARGET in schedule:
-        return dict(schedule)
-    arguments = dict(schedule) if isinstance(schedule, Mapping) else {"name": schedule}
-    name = arguments.pop("name", None)
-    if name not in SCHEDULES:
-        raise ConfigError(
-            f"`optimizer.schedule` must be one of {', '.join(SCHEDULES)}, or have a `_target_`. "
-            f"Received: optimizer.schedule={name}."
-        )
-    return {targets.TARGET: f"{_MODULE}.{name}", **arguments}
-
-
 def build_optimizer(
     config: OptimizerConfig,
     num_steps: int,
@@ -120,6 +99,7 @@ def build_optimizer(
     weight_decay: float | None = None,
     gradient_accumulation_steps: int = 1,
     model: Any = None,
+    decayed: Collection[Any] | None = None,
 ) -> Any:
     """The optimizer that `config` names.
 
@@ -132,8 +112,9 @@ def build_optimizer(
             under gradient accumulation.
         weight_decay: The optimizer's own, decoupled: W <- (1 - learning_rate*weight_decay)*W.
         gradient_accumulation_steps: Batches averaged into one update.
-        model: Built; keeps `weight_decay` to the variables that l2keras decays. Without it Keras
-            decays all of them, biases too, unless `apply_weight_decay_mask` follows.
+        model: Built; keeps `weight_decay` to `decayed`. Without it Keras decays all of them,
+            biases too, unless `apply_weight_decay_mask` follows.
+        decayed: Variables of `model`; by default those that l2keras decays.
 
     Raises:
         ConfigError: a value of `config` that no optimizer could follow.
@@ -150,7 +131,7 @@ def build_optimizer(
         supplied["gradient_accumulation_steps"] = gradient_accumulation_steps
     optimizer = targets.instantiate("optimizer", config.node, **supplied)
     if weight_decay is not None and model is not None:
-        apply_weight_decay_mask(optimizer, model)
+        apply_weight_decay_mask(optimizer, model, decayed)
     return optimizer
 
 
@@ -165,26 +146,23 @@ def build_schedule(config: OptimizerConfig, num_steps: int) -> Any:
     rate = float(config.learning_rate)
     warmup_steps = min(round(config.warmup_fraction * num_steps), num_steps - 1)
     steps = num_steps - warmup_steps
-    node = schedule_node(config)
-    schedule = targets.instantiate(
-        "optimizer.schedule", node,
-        learning_rate=rate, num_steps=steps, initial_learning_rate=rate, decay_steps=steps,
-    )  # fmt: skip
+    schedule = scheduling.make(_SCHEDULE, config.schedule, rate, steps)
     if not warmup_steps:
         return schedule
     from keras.optimizers.schedules import CosineDecay
 
     from l2keras_experiments.training.schedules import Warmup
 
-    own = {f"{_MODULE}.constant": 1.0, f"{_MODULE}.cosine": 0.0}
-    if node[targets.TARGET] in own:  # Keras has these with a warm-up
-        lowest = node.get("final", own[node[targets.TARGET]])
+    lowest = {"constant": 1.0, "cosine": 0.0}.get(str(config.schedule))
+    if lowest is not None:  # Keras has these with a warm-up
         return CosineDecay(0.0, steps, alpha=lowest, warmup_target=rate, warmup_steps=warmup_steps)
     return Warmup(schedule, rate, warmup_steps)
 
 
-def apply_weight_decay_mask(optimizer: Any, model: Any) -> None:
-    """Keeps the optimizer's own weight decay to the variables that l2keras decays.
+def apply_weight_decay_mask(
+    optimizer: Any, model: Any, decayed: Collection[Any] | None = None
+) -> None:
+    """Keeps the optimizer's own weight decay to some variables.
 
     Excludes the variables themselves, since Keras matches names that differ between backends.
     Works on the optimizer that `compile` wraps for mixed precision too.
@@ -192,6 +170,7 @@ def apply_weight_decay_mask(optimizer: Any, model: Any) -> None:
     Args:
         optimizer: With `weight_decay`, before `fit`: a step that is compiled ignores the mask.
         model: Built; its variables are the ones that the optimizer will update.
+        decayed: Which of them decay; by default those that l2keras decays.
 
     Raises:
         RuntimeError: a train step of the model exists already.
@@ -203,7 +182,7 @@ def apply_weight_decay_mask(optimizer: Any, model: Any) -> None:
             "The mask of weight decay must be set before the train step is compiled. "
             "Received: a model that has been fitted. Compile it again first."
         )
-    decayed = {id(variable) for variable in masks.select(model)}
-    excluded = [v for v in model.trainable_variables if id(v) not in decayed]
+    kept = {id(variable) for variable in (masks.select(model) if decayed is None else decayed)}
+    excluded = [v for v in model.trainable_variables if id(v) not in kept]
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     inner.exclude_from_weight_decay(var_list=excluded)

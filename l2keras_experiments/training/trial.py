@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras import AuditReport, audit, masks, penalties
+from l2keras import AuditReport, audit, penalties
 from l2keras_experiments.config.schema import Config
 from l2keras_experiments.data import batches
 from l2keras_experiments.data.datasets import Dataset
@@ -79,7 +79,7 @@ def run_trial(
     """
     training = config.training
     steps = batches.steps_per_epoch(data.num_train, training.batch_size)
-    method = build_method(config.regularization, config.optimizer.learning_rate)
+    method = build_method(config, training.epochs * steps)
     keras.utils.clear_session(free_memory=False)
     batch_size = min(training.batch_size, data.num_train)
     with device.distribution_scope(config, batch_size):
@@ -118,13 +118,14 @@ def run_trial(
 
 def compiled_model(config: Config, data: Dataset, method: Method, num_steps: int) -> Any:
     """The model of a run, built from its seed and compiled."""
-    model = build_model(config.model, data, method.regularizer, config.seed)
+    model = build_model(config.model, data, method, config.seed)
     optimizer = build_optimizer(
         config.optimizer,
         num_steps,
         weight_decay=method.optimizer_weight_decay,
         gradient_accumulation_steps=config.training.gradient_accumulation_steps,
         model=model,
+        decayed=method.selected(model),
     )
     # JAX without jit runs operation by operation; its own default is to compile.
     otherwise = "auto" if keras.backend.backend() == "jax" else False
@@ -206,7 +207,7 @@ class EpochRecorder(keras.callbacks.Callback):
         return time.perf_counter() - self._began
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._decayed = masks.select(self.model)
+        self._decayed = self._method.selected(self.model)
         self._keep_weights()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -14,7 +14,13 @@ from omegaconf import OmegaConf
 
 from l2keras_experiments.config import nodes
 from l2keras_experiments.config.paths import CONFIGS
-from l2keras_experiments.config.schema import Config, ConfigError, OpenGroup, TuneConfig
+from l2keras_experiments.config.schema import (
+    Config,
+    ConfigError,
+    OpenGroup,
+    TargetGroup,
+    TuneConfig,
+)
 from l2keras_experiments.tuning import space
 from l2keras_experiments.tuning.search import Tried
 
@@ -99,7 +105,7 @@ def _option(group: str, section: Any) -> str:
     """The option that was chosen; where Hydra does not tell, the nearest with its target."""
     if HydraConfig.initialized():
         return str(HydraConfig.get().runtime.choices[group])
-    if not isinstance(section, OpenGroup):
+    if not isinstance(section, TargetGroup):
         return str(section.name)
     named = [
         path.stem

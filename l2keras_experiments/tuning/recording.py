@@ -55,7 +55,7 @@ def record_pruned(run: Run, config: Config) -> None:
     from l2keras_experiments.tracking.recording import lambda_params
     from l2keras_experiments.training.regularization import build_method
 
-    built = build_method(config.regularization, config.optimizer.learning_rate)
+    built = build_method(config)
     run.log_params(lambda_params(built.effective_lam))
     run.set_tags({"pruned": "true"})
 

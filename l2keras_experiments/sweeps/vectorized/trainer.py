@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from l2keras import AuditReport, audit, masks
+from l2keras import AuditReport, audit
 from l2keras_experiments.config.schema import Config, Distribute, MixedPrecision
 from l2keras_experiments.data import batches
 from l2keras_experiments.data.datasets import Dataset, rows
@@ -37,7 +38,7 @@ from l2keras_experiments.sweeps.vectorized.datasets import Datasets
 from l2keras_experiments.sweeps.vectorized.member import Runner
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
-from l2keras_experiments.training.regularization import build_method
+from l2keras_experiments.training.regularization import build_method, is_plain
 from l2keras_experiments.training.trial import compiled_model, data_loss, metrics_of
 
 # How each method acts on the stacked weights. Keras' own L2 and weight_decay are not among them:
@@ -57,6 +58,7 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     """Equal for runs that can be trained at once; None for one that cannot be with any other."""
     alone = (
         config.regularization.name not in _COUPLINGS,
+        not is_plain(config.regularization),
         config.optimizer.arguments.get("clipnorm") is not None,
         config.optimizer.arguments.get("global_clipnorm") is not None,
         config.training.jit,
@@ -95,11 +97,8 @@ class Together:
         keras.utils.clear_session(free_memory=False)
         self._template = _SeededTemplate(first, data)
         check_model(self._template.model)
-        decays_all = first.regularization.decay_all
-        decayed = {id(v) for v in masks.select(self._template.model, "*" if decays_all else None)}
+        decayed = {id(v) for v in build_method(first).selected(self._template.model)}
         self._decayed = [id(variable) in decayed for variable in self._template.trainable]
-        counted = {id(v) for v in masks.select(self._template.model)}
-        self._counted = [id(variable) in counted for variable in self._template.trainable]
         initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
         self._schedules: dict[str, Any] = {}
         self.runners = [
@@ -114,7 +113,7 @@ class Together:
         self._rehearsed = 0.0  # seconds that the first chunk counts as its own
 
     def _runner(self, number: int, config: Config, state: State) -> Runner:
-        method = build_method(config.regularization, config.optimizer.learning_rate)
+        method = build_method(config, self._num_steps)
         name, peak = config.regularization.name, config.optimizer.learning_rate
         independent = name == "independent"
         schedules, key = self._schedules, repr(config.optimizer)  # runs share a schedule's steps
@@ -305,7 +304,7 @@ class Together:
         config, lam = runner.config, runner.method.effective_lam
         metrics = dict(runner.trained.history[-1])
         metrics.pop("val_penalty", None)
-        counted = [w for w, yes in zip(state.trainable, self._counted, strict=True) if yes]
+        counted = [w for w, yes in zip(state.trainable, self._decayed, strict=True) if yes]
         half = 0.5 * sum(float(np.sum(np.square(w, dtype="float64"))) for w in counted)
         rate = self._last_rate(runner)
         metrics |= {"weight_norm": (2 * half) ** 0.5, "penalty": lam * half, "learning_rate": rate}
@@ -342,4 +341,5 @@ class _SeededTemplate(Template):
         )
 
     def build(self, seed: int) -> Any:
-        return build_model(self._config.model, self._data, None, seed)
+        unregularized = replace(build_method(self._config), regularizer=None)
+        return build_model(self._config.model, self._data, unregularized, seed)
