@@ -152,7 +152,22 @@ class RegularizationConfig(OpenGroup):
 
 
 @dataclass
+class EarlyStoppingConfig:
+    patience: int | None = _key(None, "epochs without a better value; null: train all epochs")
+    monitor: str = _key("val_data_loss", "metric that is to improve")
+    mode: str = _key("auto", "min, max, or auto: max for a name with accuracy, auc or f1 in it")
+    min_delta: float = _key(0.0, "a smaller improvement does not count")
+    restore_best: bool = _key(True, "end with the weights of the best epoch")
+
+
+@dataclass
 class TrainingConfig:
+    loss: Any = _key(None, "name of Keras, or one with a _target_; null: as the task needs")
+    metrics: Any = _key(None, "list of names or _target_s; null: accuracy, if there are classes")
+    class_weight: Any = _key(None, "weight of the loss by class, such as {0: 1.0, 1: 5.0}")
+    callbacks: list[Any] = _key([], "list of further callbacks, each with a _target_")
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    validation_freq: int = _key(1, "epochs from one validation to the next")
     epochs: int = _key(60, "passes over the training data")
     batch_size: int = _key(32, "examples in a step")
     jit: bool = _key(False, "compile the step with XLA (torch: torch.compile)")
@@ -324,6 +339,7 @@ def check(config: Config) -> None:
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "training.epochs": config.training.epochs,
         "training.batch_size": config.training.batch_size,
+        "training.validation_freq": config.training.validation_freq,
         "training.steps_per_execution": config.training.steps_per_execution,
         "training.gradient_accumulation_steps": config.training.gradient_accumulation_steps,
     }

@@ -45,13 +45,20 @@ def path_of(folder: Path, run_id: str, ending: str = ALONE) -> Path:
     return folder / "checkpoints" / f"{component(run_id)}.{ending}"
 
 
+def best_path(path: Path) -> Path:
+    """The file for the weights of the best epoch, beside the checkpoint of a run."""
+    return path.with_name(f"{path.name}.best")
+
+
 def remove(folder: Path, run_id: str) -> None:
     """Removes what is kept of a run that is over, whichever way earlier launches trained it.
 
     Damaged files stay.
     """
     for ending in (ALONE, TOGETHER):
-        path_of(folder, run_id, ending).unlink(missing_ok=True)
+        path = path_of(folder, run_id, ending)
+        for each in (path, best_path(path)):
+            each.unlink(missing_ok=True)
 
 
 def save(path: Path, model: Any, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,15 @@ from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.training import checkpoint
 from l2keras_experiments.training.models import build_model
+from l2keras_experiments.training.objectives import (
+    callbacks_of,
+    data_loss_metric,
+    loss_of,
+    metrics_of,
+)
 from l2keras_experiments.training.optimizers import build_optimizer
 from l2keras_experiments.training.regularization import Method, build_method
+from l2keras_experiments.training.stopping import EarlyStopping, validated_epochs
 
 EVALUATION_BATCH = 2048
 
@@ -89,9 +97,13 @@ def run_trial(
         on_report(report)
     keras.utils.set_random_seed(config.seed)  # dropout
     done = checkpoint.load(checkpoint_path, model) if checkpoint_path else None
-    recorder = EpochRecorder(method, on_epoch, keep_trajectory, checkpoint_path, done)
+    stopping = None
+    if training.early_stopping.patience is not None:
+        best = checkpoint.best_path(checkpoint_path) if checkpoint_path else None
+        stopping = EarlyStopping(training.early_stopping, best)
+    recorder = EpochRecorder(method, on_epoch, keep_trajectory, checkpoint_path, done, stopping)
     epochs = range(recorder.first_epoch, training.epochs)
-    if epochs:
+    if epochs and not (stopping is not None and stopping.is_over(recorder.history)):
         model.fit(
             batches.training_batches(data, training.batch_size, config.seed, epochs),
             steps_per_epoch=steps,
@@ -99,10 +111,13 @@ def run_trial(
             epochs=epochs.stop,
             validation_data=batches.validation_data(data),
             validation_batch_size=EVALUATION_BATCH,
+            validation_freq=validated_epochs(training.epochs, training.validation_freq),
+            class_weight=training.class_weight,
             shuffle=False,  # the order is in the batches
-            callbacks=[*method.callbacks, recorder],
+            callbacks=[*method.callbacks, *callbacks_of(training), recorder],
             verbose=0,
         )
+    recorder.restore_best(model)
     seconds = recorder.seconds
     return TrialResult(
         history=recorder.history,
@@ -131,37 +146,15 @@ def compiled_model(config: Config, data: Dataset, method: Method, num_steps: int
     otherwise = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
         optimizer,
-        loss=data_loss(data.task),
-        metrics=[*metrics_of(data.task), _data_loss_metric(data.task)],
+        loss=loss_of(config.training, data.task),
+        metrics=[
+            *metrics_of(config.training, data.task),
+            data_loss_metric(config.training, data.task),
+        ],
         jit_compile=config.training.jit or otherwise,
         steps_per_execution=config.training.steps_per_execution,
     )
     return model
-
-
-def data_loss(task: str) -> Any:
-    """The loss of a task, without any penalty."""
-    if task == "classification":
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if task == "multilabel":
-        return keras.losses.BinaryCrossentropy(from_logits=True)
-    return keras.losses.MeanSquaredError()
-
-
-def metrics_of(task: str) -> list[Any]:
-    """What is measured beside losses."""
-    if task == "multilabel":  # over all labels; the outputs are logits
-        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
-    return ["accuracy"] if task == "classification" else []
-
-
-def _data_loss_metric(task: str) -> Any:
-    """The loss without the penalty; Keras' own `loss` and `val_loss` contain it."""
-    if task == "classification":
-        return keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="data_loss")
-    if task == "multilabel":
-        return keras.metrics.BinaryCrossentropy(from_logits=True, name="data_loss")
-    return keras.metrics.MeanSquaredError(name="data_loss")
 
 
 def test_metrics(model: Any, data: Dataset) -> dict[str, float]:
@@ -187,6 +180,7 @@ class EpochRecorder(keras.callbacks.Callback):
         keep_trajectory: bool,
         checkpoint_path: Path | None,
         done: checkpoint.Progress | None,
+        stopping: EarlyStopping | None = None,
     ) -> None:
         super().__init__()
         self.history: dict[str, list[float]] = done.history if done else {}
@@ -197,9 +191,18 @@ class EpochRecorder(keras.callbacks.Callback):
         self._on_epoch = on_epoch
         self._keep_trajectory = keep_trajectory
         self._checkpoint_path = checkpoint_path
+        self._stopping = stopping
         self._decayed: list[Any] = []
         for epoch in range(self.first_epoch):
             self._tell(epoch, {key: values[epoch] for key, values in self.history.items()})
+
+    def restore_best(self, model: Any) -> None:
+        """After early stopping: the weights of the best epoch, whose metrics are told once more."""
+        if self._stopping is not None:
+            epochs = max(map(len, self.history.values()), default=0)
+            metrics = self._stopping.restore(model, self.history)
+            if metrics is not None:
+                self._tell(epochs, metrics)
 
     @property
     def seconds(self) -> float:
@@ -216,10 +219,13 @@ class EpochRecorder(keras.callbacks.Callback):
         rate = last_learning_rate(inner_optimizers(self.model.optimizer)[0])
         metrics["learning_rate"] = rate
         metrics.setdefault("decay_per_step", rate * self._method.effective_lam)
-        for key, value in metrics.items():
-            self.history.setdefault(key, []).append(value)
+        for key in {**self.history, **metrics}:  # where there is no validation, nan
+            self.history.setdefault(key, [math.nan] * epoch).append(metrics.get(key, math.nan))
         self._keep_weights()
         self._tell(epoch, metrics)
+        if self._stopping is not None:
+            self._stopping.keep(self.model, self.history)
+            self.model.stop_training |= self._stopping.is_over(self.history)
         if self._checkpoint_path is not None:
             progress = checkpoint.Progress(self.history, self.seconds)
             checkpoint.save(self._checkpoint_path, self.model, progress)
@@ -227,7 +233,8 @@ class EpochRecorder(keras.callbacks.Callback):
 
     def _tell(self, epoch: int, metrics: dict[str, float]) -> None:
         if self._on_epoch is not None:
-            self._on_epoch(epoch, metrics)
+            missing = [k for k, v in metrics.items() if k.startswith("val_") and math.isnan(v)]
+            self._on_epoch(epoch, {k: v for k, v in metrics.items() if k not in missing})
 
     def _weight_metrics(self) -> dict[str, float]:
         """`weight_norm` of the decayed variables, and the penalty that lambda puts on them."""

@@ -37,9 +37,10 @@ from l2keras_experiments.runtime import signals
 from l2keras_experiments.sweeps.vectorized.datasets import Datasets
 from l2keras_experiments.sweeps.vectorized.member import Runner
 from l2keras_experiments.training.models import build_model
+from l2keras_experiments.training.objectives import loss_of, metrics_of
 from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
 from l2keras_experiments.training.regularization import build_method, is_plain
-from l2keras_experiments.training.trial import compiled_model, data_loss, metrics_of
+from l2keras_experiments.training.trial import compiled_model
 
 # How each method acts on the stacked weights. Keras' own L2 and weight_decay are not among them:
 # who asks for those wants to see what Keras' code does.
@@ -62,6 +63,10 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
         config.optimizer.arguments.get("clipnorm") is not None,
         config.optimizer.arguments.get("global_clipnorm") is not None,
         config.training.jit,
+        config.training.class_weight is not None,
+        config.training.callbacks != [],
+        config.training.early_stopping.patience is not None,
+        config.training.validation_freq != 1,
         config.training.mixed_precision is MixedPrecision.float16,
         config.distribute is Distribute.mirrored,
     )
@@ -333,8 +338,8 @@ class _SeededTemplate(Template):
         self._config, self._data = config, data
         super().__init__(
             lambda: None,
-            data_loss(data.task),
-            metrics_of(data.task),
+            loss_of(config.training, data.task),
+            metrics_of(config.training, data.task),
             rows(data.x_train, slice(2)),
             data.y_train[:2],
             seed=config.seed,
