@@ -11,9 +11,9 @@ from l2keras_experiments.config.schema import Rerun
 from l2keras_experiments.runtime.outcome import Outcome
 from l2keras_experiments.sweeps import identity
 from l2keras_experiments.tracking.recording import HASH_TAG
-from l2keras_experiments.tracking.store import FAILURE_TAG, Store, patiently
+from l2keras_experiments.tracking.store import FAILURE_TAG, Store, launch_tag, patiently
 
-PARENT_TAG = "mlflow.parentRunId"
+_LAUNCH = launch_tag("")
 _DEAD = "its process died without a word: killed (SIGKILL), or out of memory"
 
 
@@ -23,6 +23,7 @@ class Entry:
 
     Attributes:
         ended: Unix time in ms; None while it runs.
+        launches: The ids of the parents whose launches it is part of.
         elsewhere: Whether a living process is at work on it, or one on other disks may be.
     """
 
@@ -33,7 +34,7 @@ class Entry:
     ended: int | None
     elsewhere: bool
     host: str
-    parent: str | None
+    launches: frozenset[str]
     failure: str | None
     metrics: Mapping[str, float]
 
@@ -85,7 +86,9 @@ def _entry(store: Store, told: str, run: Any) -> Entry:
         ended=None if running else run.info.end_time,
         elsewhere=elsewhere,
         host=tags.get("host", "an unknown host"),
-        parent=tags.get(PARENT_TAG),
+        launches=frozenset(
+            key.removeprefix(_LAUNCH) for key in tags if key.startswith(_LAUNCH)
+        ),
         failure=tags.get(FAILURE_TAG),
         metrics=run.data.metrics,
     )

@@ -23,7 +23,7 @@ from l2keras_experiments.runtime.signals import Terminated
 from l2keras_experiments.sweeps import completed
 from l2keras_experiments.tracking import provenance, upload
 from l2keras_experiments.tracking.run import Run
-from l2keras_experiments.tracking.store import FAILURE_TAG, Store, ui_command
+from l2keras_experiments.tracking.store import FAILURE_TAG, Store, launch_tag, ui_command
 
 SWEEP_TAG = "sweep_hash"
 WATCH_SECONDS = 5.0
@@ -164,11 +164,11 @@ class Sweep:
 
 
 def _adopt(store: Store, parent: Run, known: Mapping[str, completed.Entries]) -> None:
-    """Hangs what is finished under this sweep, the last one that asked for it."""
+    """Marks what earlier launches finished as part of this one; it stays part of those."""
     for entries in known.values():
         for entry in entries:
-            if entry.status == "FINISHED" and entry.parent != parent.id:
-                store.client.set_tag(entry.run_id, completed.PARENT_TAG, parent.id)
+            if entry.status == "FINISHED" and parent.id not in entry.launches:
+                store.client.set_tag(entry.run_id, launch_tag(parent.id), "true")
 
 
 def _lost(job: Job) -> Outcome:

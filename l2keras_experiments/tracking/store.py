@@ -52,6 +52,15 @@ def store_uri(configured: str | None) -> str:
     return uri if file is None else f"{database.PREFIX}{file.absolute()}"
 
 
+def launch_tag(parent: str) -> str:
+    """Tag of every run that a launch is about: its own, and those that earlier ones finished.
+
+    Args:
+        parent: The id of the launch's parent run.
+    """
+    return f"launch.{parent}"
+
+
 def ui_command(uri: str) -> str:
     """The command that opens the MLflow UI on the store; whoever types it adds the password."""
     shown = credentials.masked_address(uri)
@@ -185,7 +194,7 @@ class Store:
         """
         tags = {**provenance.tags(), **(tags or {})}
         if parent is not None:
-            tags["mlflow.parentRunId"] = parent
+            tags |= {"mlflow.parentRunId": parent, launch_tag(parent): "true"}
         with signals.stoppable():
             opened = self._open(name, tags, resume)
             try:
