@@ -116,7 +116,8 @@ def check_arguments(
                 f"`{key}` must have keys that {target} takes. "
                 f"Received: {key}.{name}={value}. {hint}"
             )
-        word = _mismatch(parameters[name].annotation, value)
+        has_target = isinstance(value, Mapping) and TARGET in value  # what it returns is unknown
+        word = "" if has_target else _mismatch(parameters[name].annotation, value)
         if word:
             raise ConfigError(f"`{key}.{name}` must be {word}. Received: {key}.{name}={value}.")
     missing = [
