@@ -50,7 +50,8 @@ def to_config(node: DictConfig) -> Config:
     for item in fields(schema_type):
         part = node[item.name]
         if item.name in groups:
-            mapping = OmegaConf.to_container(part, resolve=True) if part is not None else None
+            is_node = OmegaConf.is_config(part)
+            mapping = OmegaConf.to_container(part, resolve=True) if is_node else part
             values[item.name] = _open_group(item.name, groups[item.name], mapping, schema_type)
         else:
             values[item.name] = OmegaConf.to_object(part) if OmegaConf.is_config(part) else part

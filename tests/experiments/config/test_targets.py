@@ -128,7 +128,7 @@ def test_a_target_gets_what_is_supplied_where_it_takes_it(folder: Path) -> None:
 
 
 def test_the_error_of_an_import_and_of_a_call_is_named(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="mine.build, which raised RuntimeError: imported"):
+    with pytest.raises(ConfigError, match=r"mine\.build, which raised RuntimeError: imported"):
         targets.instantiate("model", {"_target_": "mine.build", "width": 3})
     write(folder / "bad.py", "def f():\n    raise ValueError('too\\n wide')\n")
     with pytest.raises(targets.TargetError, match=r"bad\.f raised ValueError: too wide") as caught:
@@ -189,7 +189,7 @@ def test_names_are_found_however_they_are_bound(folder: Path) -> None:
         """
     write(package / "one.py", source)
     for target in ("many.g", "many.one.f"):
-        with pytest.raises(ConfigError, match="Received: model.b=1. Valid: a"):
+        with pytest.raises(ConfigError, match=r"Received: model\.b=1\. Valid: a"):
             targets.check("model", {"_target_": target, "b": 1})
     for target in ("many.cos", "many.one.made", "many.one.Plain", "many.one.hidden"):
         targets.check("model", {"_target_": target, "b": 1})
