@@ -151,9 +151,10 @@ def instantiate(key: str, node: Mapping[str, Any], **supplied: Any) -> Any:
         supplied: Passed as they are, where the target takes them.
 
     Raises:
-        ConfigError: the target cannot be imported, or does not take these arguments.
+        ConfigError: the target cannot be imported, does not take these arguments, or raises one.
         TargetError: it raises; with its own error as the cause.
     """
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate as call
 
     target = str(node[TARGET])
@@ -169,7 +170,10 @@ def instantiate(key: str, node: Mapping[str, Any], **supplied: Any) -> Any:
         built = call({"_convert_": "all", **node, "_partial_": True})
         return built if node.get("_partial_") and not supplied else built(**supplied)
     except Exception as error:
-        cause = error.__cause__ or error
+        wrapped = isinstance(error, InstantiationException)  # of a target inside of the node
+        cause = (error.__cause__ if wrapped else None) or error
+        if isinstance(cause, ConfigError):
+            raise cause from None
         text = " ".join(str(cause).split()) or "no message"
         raise TargetError(f"{target} raised {type(cause).__name__}: {text}") from cause
 

@@ -205,7 +205,9 @@ def _parts(found: Any, config: DataConfig) -> dict[str, tuple[Any, Any]]:
         ConfigError: it returned something else, or x and y of different lengths.
     """
     pairs = dict(found) if isinstance(found, Mapping) else _by_position(found)
-    if pairs is None or "train" not in pairs or not set(pairs) <= set(PARTS):
+    if pairs is None or "train" not in pairs or not set(pairs) <= set(PARTS) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs.values()
+    ):  # fmt: skip
         received = f"keys {', '.join(map(str, found))}" if isinstance(found, Mapping) else (
             f"{type(found).__name__} of {len(found)}" if isinstance(found, list | tuple)
             else type(found).__name__
@@ -217,8 +219,15 @@ def _parts(found: Any, config: DataConfig) -> dict[str, tuple[Any, Any]]:
         )
     parts = {}
     for part, (x, y) in pairs.items():
-        parts[part] = _as_arrays(x, config), np.asarray(_as_arrays(y, config))
-        lengths = {len(array) for array in (*_leaves(parts[part][0]), parts[part][1])}
+        parts[part] = _as_arrays(x, config), _as_arrays(y, config)
+        leaves = _leaves(parts[part][0])
+        if not isinstance(parts[part][1], np.ndarray) or any(_are_texts(a) for a in leaves):
+            raise ConfigError(
+                "x must be numbers, y one array. Received: "
+                f"{'texts in x' if any(map(_are_texts, leaves)) else 'several arrays in y'} in the "
+                f"part {part} of {config.target}. Convert them in the function."
+            )
+        lengths = {a.shape[0] if a.ndim else 0 for a in (*leaves, parts[part][1])}
         if len(lengths) != 1 or lengths == {0}:
             raise ConfigError(
                 f"x and y must have the same number of examples, at least one. Received: "
@@ -244,7 +253,12 @@ def _as_arrays(structure: Any, config: DataConfig) -> Any:
     )
     if nested and getattr(structure[0], "shape", None) != ():
         return type(structure)([_as_arrays(value, config) for value in structure])
-    array = structure.to_numpy() if hasattr(structure, "to_numpy") else np.asarray(structure)
+    try:
+        array = structure.to_numpy() if hasattr(structure, "to_numpy") else np.asarray(structure)
+    except ValueError as error:  # lists of different lengths
+        raise ConfigError(
+            f"Data must be arrays. Received: {error} from {config.target}. Correct the data."
+        ) from None
     if array.dtype == object and all(isinstance(value, str) for value in array.reshape(-1)):
         array = array.astype(str)
     if array.dtype == object:
@@ -253,6 +267,10 @@ def _as_arrays(structure: Any, config: DataConfig) -> Any:
             f"Received: Python objects from {config.target}. Convert them in the function."
         )
     return array
+
+
+def _are_texts(array: Array) -> bool:
+    return array.dtype.kind not in "biufc"
 
 
 def _leaves(structure: Any) -> list[Array]:
@@ -273,8 +291,16 @@ def _with_outputs(
         )
     together = np.concatenate(whole)
     task = config.task or _guessed_task(together, config)
+    if together.dtype.kind == "f":
+        _check_finite(together, "y", config)
     if task == "classification":
         if together.ndim == 2:
+            if not _is_one_hot(together):
+                raise ConfigError(
+                    "`data.task=classification` needs one class for each example. Received: rows "
+                    f"of y with other than a single 1 from {config.target}. Set data.task to "
+                    "multilabel or regression, or return the classes."
+                )
             whole = [y.argmax(axis=1) for y in whole]  # one-hot
             num_outputs = together.shape[1]
         else:
@@ -295,6 +321,10 @@ def _with_outputs(
     return task, num_outputs
 
 
+def _is_one_hot(y: Array) -> bool:
+    return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())
+
+
 def _flat(y: Array) -> Array:
     return y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -306,7 +336,7 @@ def _guessed_task(y: Array, config: DataConfig) -> str:
         ConfigError: they may mean two.
     """
     zeros_and_ones = y.ndim == 2 and bool(np.isin(y, (0, 1)).all())
-    if zeros_and_ones and not (y.sum(axis=1) == 1).all():
+    if zeros_and_ones and not _is_one_hot(y):
         return "multilabel"
     if y.ndim == 1 and not np.issubdtype(y.dtype, np.number):
         return "classification"
@@ -361,8 +391,17 @@ def _order(y: Array, task: str) -> Array:
 
 
 def _standardize(parts: dict[str, tuple[Any, Any]]) -> None:
-    """Gives every float of x the mean 0 and standard deviation 1 of the training examples."""
+    """Gives every input but tokens the mean 0 and deviation 1 of the training examples.
+
+    Raises:
+        ConfigError: there are only tokens.
+    """
     x, _ = parts["train"]
+    if all(map(_are_tokens, _leaves(x))):
+        raise ConfigError(
+            "`data.standardize` needs inputs that are no tokens. Received: whole numbers only. "
+            "Return floats, or set data.standardize=false."
+        )
     statistics = iter([(array.mean(axis=0), array.std(axis=0)) for array in _leaves(x)])
     moments = map_arrays(lambda array: next(statistics), x)
 
@@ -372,7 +411,7 @@ def _standardize(parts: dict[str, tuple[Any, Any]]) -> None:
         if isinstance(structure, list | tuple):
             pairs = zip(structure, of, strict=True)
             return type(structure)([scaled(value, own) for value, own in pairs])
-        if not np.issubdtype(structure.dtype, np.floating):
+        if _are_tokens(structure):
             return structure
         mean, deviation = of
         return (structure - mean) / np.where(deviation > 0, deviation, 1.0)
@@ -385,11 +424,14 @@ def _caster(dtype: str) -> Callable[[Array], Array]:
     """Floats and images to `dtype`, other whole numbers to int32: tokens."""
 
     def cast(array: Array) -> Array:
-        if np.issubdtype(array.dtype, np.integer) and array.ndim < 3:
-            return array.astype("int32")
-        return array.astype(dtype)
+        return array.astype("int32" if _are_tokens(array) else dtype)
 
     return cast
+
+
+def _are_tokens(array: Array) -> bool:
+    """Whole numbers, but no images."""
+    return bool(np.issubdtype(array.dtype, np.integer)) and array.ndim < 3
 
 
 def _check_shapes(parts: dict[str, tuple[Any, Any]], config: DataConfig) -> None:
@@ -402,12 +444,17 @@ def _check_shapes(parts: dict[str, tuple[Any, Any]], config: DataConfig) -> None
             f"Examples must have one shape in all parts. Received: {shapes} from {config.target}. "
             "Correct the data."
         )
-    for part, (x, y) in parts.items():
-        if not all(np.isfinite(array).all() for array in (*_leaves(x), y)):
-            raise ConfigError(
-                f"Data must be finite. Received: nan or infinite values in the part {part} of "
-                f"{config.name}. Fill them, or leave these examples out."
-            )
+    for part, (x, _) in parts.items():
+        for array in _leaves(x):
+            _check_finite(array, f"x of the part {part}", config)
+
+
+def _check_finite(array: Array, where: str, config: DataConfig) -> None:
+    if not np.isfinite(array).all():
+        raise ConfigError(
+            f"Data must be finite. Received: nan or infinite values in {where} of {config.name}. "
+            "Fill them, or leave these examples out."
+        )
 
 
 def redraw_labels(labels: Array, fraction: float, num_classes: int, seed: int) -> Array:

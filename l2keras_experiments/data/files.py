@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_format
 import difflib
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def csv(path: str, target: str | list[str], drop: str | list[str] | None = None)
                 f"Every cell of {path} must have a value. Received: {empty} empty cells in column "
                 f"{column!r}. Fill them, or leave the column out with data.drop=[{column}]."
             )
+    if set(table.columns) == set(targets):
+        raise ConfigError(
+            f"There must be a feature beside the target in {path}. Received: only "
+            f"{', '.join(targets)}. Take a column out of data.drop or data.target."
+        )
     x = pd.get_dummies(table.drop(columns=targets)).to_numpy("float64")
     y = table[targets].to_numpy() if len(targets) > 1 else table[targets[0]].to_numpy()
     return x, y
@@ -63,19 +69,36 @@ def npz(path: str) -> Any:
     Raises:
         ConfigError: other names, or arrays of Python objects.
     """
-    with np.load(path, allow_pickle=False) as file:
-        names = set(file.files)
-        if names == {"x", "y"}:
-            return file["x"], file["y"]
-        parts = {part for part in _NPZ_PARTS if {f"x_{part}", f"y_{part}"} <= names}
-        expected = {f"{letter}_{part}" for letter in "xy" for part in parts}
-        if "train" not in parts or names != expected:
-            raise ConfigError(
-                "An npz file must hold x and y, or x_train and y_train with or without x_val, "
-                f"y_val, x_test, y_test. Received: {', '.join(sorted(names)) or 'none'} in {path}. "
-                "Save it with numpy.savez(path, x=x, y=y)."
-            )
-        return {_NPZ_PARTS[part]: (file[f"x_{part}"], file[f"y_{part}"]) for part in parts}
+    arrays = _arrays_of(path)
+    names = set(arrays)
+    if names == {"x", "y"}:
+        return arrays["x"], arrays["y"]
+    parts = [part for part in _NPZ_PARTS if {f"x_{part}", f"y_{part}"} <= names]
+    expected = {f"{letter}_{part}" for letter in "xy" for part in parts}
+    if "train" not in parts or names != expected:
+        raise ConfigError(
+            "An npz file must hold x and y, or x_train and y_train with or without x_val, "
+            f"y_val, x_test, y_test. Received: {', '.join(sorted(names)) or 'none'} in {path}. "
+            "Save it with numpy.savez(path, x=x, y=y)."
+        )
+    return {_NPZ_PARTS[part]: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in parts}
+
+
+def _arrays_of(path: str) -> dict[str, Any]:
+    """What is in an npz file, by name.
+
+    Raises:
+        ConfigError: it is none, or holds Python objects, which could run code.
+    """
+    try:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            "`data.path` must be an npz file of numbers or texts. "
+            f"Received: data.path={path} ({' '.join(str(error).split())}). "
+            "Save it with numpy.savez(path, x=x, y=y)."
+        ) from None
 
 
 def check_csv(path: str, target: Any, drop: Any = None) -> None:

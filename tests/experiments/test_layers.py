@@ -37,10 +37,13 @@ ALLOWED = {
         "commands.command_line",
         "config.composition",
         "config.launchers",
+        "config.loading",
         "config.overrides",
         "config.sealing",
+        "config.targets",
         "config.typed_values",
         "sweeps.job",
+        "tuning.presets",
     },
     "optuna": {"tuning.launch", "tuning.search"},
     "matplotlib": {

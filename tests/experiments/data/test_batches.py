@@ -14,7 +14,7 @@ def data() -> Dataset:
     """Ten examples that carry their own index."""
     x = np.arange(10, dtype="float32").reshape(10, 1)
     y = np.arange(10, dtype="int32")
-    return Dataset("toy", x, y, x, y, "classification", "features", 10)
+    return Dataset("toy", x, y, x + 50, y, None, None, "classification", 10)
 
 
 def test_every_epoch_is_a_permutation() -> None:
@@ -57,11 +57,30 @@ def test_both_pipelines_give_the_same_batches(data: Dataset) -> None:
 def test_the_autotuner_is_off(data: Dataset) -> None:
     """No dataset that `fit` sees has the autotuner that makes epochs wait."""
     training = batches.training_batches(data, 4, 0, range(1))
-    for dataset in (training, batches.evaluation_data(data)):
+    for dataset in (training, batches.validation_data(data)):
         assert dataset.options().autotune.enabled is False
 
 
-def test_evaluation_sees_the_whole_test_set(data: Dataset) -> None:
-    """The evaluation batches hold every test example once, in order."""
-    found = list(batches.evaluation_data(data, batch_size=4))
-    assert np.array_equal(np.concatenate([y for _, y in found]), data.y_test)
+def test_validation_sees_all_of_its_examples(data: Dataset) -> None:
+    """The batches hold every validation example once, in order."""
+    found = list(batches.validation_data(data, batch_size=4))
+    assert [len(y) for _, y in found] == [4, 4, 2]
+    assert np.array_equal(np.concatenate([y for _, y in found]), data.y_val)
+    assert np.array_equal(np.concatenate([x for x, _ in found]), data.x_val)
+
+
+def test_nested_inputs_stay_with_their_targets() -> None:
+    """Both pipelines take the same rows of every array of a structure."""
+    y = np.arange(10, dtype="int32")
+    x = {"a": y.reshape(10, 1) + 100, "b": (y * 2, y * 3)}
+    nested = Dataset("toy", x, y, x, y, None, None, "classification", 10)
+    for found in (
+        list(batches._tensorflow_batches(nested, 4, 0, range(1))),
+        list(batches._generate(nested, 4, 0, range(1))),
+        list(batches.validation_data(nested, batch_size=4)),
+    ):
+        assert found
+        for inputs, targets in found:
+            assert np.array_equal(np.ravel(inputs["a"]), np.asarray(targets) + 100)
+            assert np.array_equal(inputs["b"][0], np.asarray(targets) * 2)
+            assert np.array_equal(inputs["b"][1], np.asarray(targets) * 3)

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l2keras_experiments.config.schema import DataConfig
+from l2keras_experiments.config.targets import TargetError
+from l2keras_experiments.data import sources
 from l2keras_experiments.data.datasets import Dataset, load_data
+from tests.support import configs
 
 Cache = Path
 
@@ -44,7 +46,7 @@ def _no_network(*args: Any, **kwargs: Any) -> Any:
 
 
 def _load(name: str, **options: Any) -> Dataset:
-    return load_data(DataConfig(name, **options), seed=0, dtype="float32")
+    return load_data(configs.data(name, **options), seed=0, dtype="float32")
 
 
 def _grey(count: int, size: int = 28) -> np.ndarray:
@@ -107,61 +109,63 @@ def _write_cifar10(folder: Path) -> None:
 
 
 def test_mnist_file_is_read(small_files: Path) -> None:
-    """Images of mnist.npz come with a channel axis, from 0 to 1."""
+    """Images of mnist.npz come with a channel axis, from 0 to 1; one of three validates."""
     _write_mnist(small_files)
     data = _load("mnist")
     assert data.input_shape == (28, 28, 1)
-    assert sorted(_levels(data.x_train)) == [0.0, 0.2, 0.4]
-    assert _levels(data.x_test) == [0.0, 0.2]
-    assert data.y_train.tolist() == [4, 4, 4]
+    assert (len(data.x_train), len(data.x_val)) == (2, 1)
+    assert sorted(_levels(data.x_train) + _levels(data.x_val)) == [0.0, 0.2, 0.4]
+    assert sorted(_levels(data.x_test)) == [0.0, 0.2]
+    assert sources.mnist()["train"][1].tolist() == [4, 4, 4]
 
 
 def test_fashion_mnist_files_are_read(small_files: Path) -> None:
     """The four gzipped files of Fashion-MNIST become images and classes."""
     _write_fashion_mnist(small_files)
-    data = _load("fashion_mnist")
-    assert data.input_shape == (28, 28, 1)
-    assert _levels(data.x_test) == [0.0, 0.2]
-    assert (data.y_train.tolist(), data.num_outputs) == ([4, 4, 4], 10)
+    parts = sources.fashion_mnist()
+    assert [x.shape for x, _ in parts.values()] == [(3, 28, 28, 1), (2, 28, 28, 1)]
+    assert _levels(parts["test"][0]) == [0.0, 0.2]
+    assert parts["train"][1].tolist() == [4, 4, 4]
 
 
 def test_cifar10_archive_is_read(small_files: Path) -> None:
     """The planes of a CIFAR-10 row become the channels of an image, and labels a vector."""
     _write_cifar10(small_files)
-    data = _load("cifar10", num_train=7)
-    assert data.x_train.shape == (7, 32, 32, 3)
-    np.testing.assert_allclose(data.x_train[0, 5, 5], [0.2, 0.0, 0.0], rtol=1e-6)
-    assert data.y_train.tolist() == [4] * 7
+    (x, y), _ = sources._SOURCES["cifar10"].load()  # as floats they are 600 MB
+    assert x.shape == (50_000, 32, 32, 3)
+    assert x[7, 5, 5].tolist() == [51, 0, 0]
+    assert y[:7].ravel().tolist() == [4] * 7
 
 
 def test_cifar100_archive_is_read(small_files: Path) -> None:
-    """CIFAR-100 comes with its 100 fine classes."""
+    """CIFAR-100 comes with its fine classes."""
     _write_cifar100(small_files)
-    data = _load("cifar100")
-    assert data.input_shape == (32, 32, 3)
-    np.testing.assert_allclose(data.x_test[1, 5, 5], [0.2, 0.0, 0.0], rtol=1e-6)
-    assert (data.y_test.tolist(), data.num_outputs) == ([99, 99], 100)
+    x, y = sources.cifar100()["test"]
+    assert x.shape == (2, 32, 32, 3)
+    np.testing.assert_allclose(x[1, 5, 5], [0.2, 0.0, 0.0], rtol=1e-6)
+    assert y.tolist() == [99, 99]
 
 
 def test_imdb_reviews_are_padded_in_front(small_files: Path) -> None:
     """A review of two words ends in them: zeros, the start mark 1, then word + 3."""
     reviews = np.empty(2, object)
     reviews[:] = [[10, 20], [10, 20]]
-    labels = np.array([1, 1])
+    labels = np.array([0, 1])
     np.savez(
         small_files / "imdb.npz", x_train=reviews, y_train=labels, x_test=reviews, y_test=labels
     )
-    data = _load("imdb")
-    assert data.x_train.shape == (2, 128)
+    data = _load("imdb", validation_fraction=0.5)
+    assert (data.x_train.shape, data.x_val.shape) == ((1, 128), (1, 128))
     assert data.x_train[0, -4:].tolist() == [0, 1, 13, 23]
-    assert (data.kind, data.vocabulary_size, data.num_outputs) == ("tokens", 5000, 2)
+    assert (sources.kind_of_inputs("imdb"), data.x_train.dtype) == ("tokens", np.int32)
+    assert (data.vocabulary_size, data.num_outputs) == (24, 2)
 
 
 def test_num_train_above_what_the_file_holds_raises(small_files: Path) -> None:
     """A cached file that is smaller than the real one is measured before it is cut."""
     _write_mnist(small_files)
-    with pytest.raises(ValueError, match=r"at most 3, .* Received: data.num_train=4"):
-        _load("mnist", num_train=4)
+    with pytest.raises(ValueError, match=r"at most 2, .* Received: data.num_train=3"):
+        _load("mnist", num_train=3)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +180,9 @@ def test_num_train_above_what_the_file_holds_raises(small_files: Path) -> None:
 )
 def test_no_cache_and_no_network_is_one_clear_line(cache: Cache, name: str, file: str) -> None:
     """The error names the missing file, where Keras looks for it and how to get it there."""
-    with pytest.raises(FileNotFoundError, match="no network") as caught:
+    with pytest.raises(TargetError, match="no network") as caught:
         _load(name)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
     message = str(caught.value)
     assert "\n" not in message
     assert f"as {cache / file}" in message
@@ -186,7 +191,7 @@ def test_no_cache_and_no_network_is_one_clear_line(cache: Cache, name: str, file
 
 
 def test_failure_with_the_file_in_place_is_not_renamed(small_files: Path) -> None:
-    """A file that is there but broken raises what the loader raised."""
+    """A file that is there but broken is answered with what the loader raised."""
     (small_files / "mnist.npz").write_bytes(b"not an archive")
-    with pytest.raises(ValueError, match="pickled"):
+    with pytest.raises(TargetError, match=r"mnist raised ValueError: .*pickled"):
         _load("mnist")
