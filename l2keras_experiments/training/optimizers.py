@@ -16,15 +16,18 @@ from l2keras_experiments.training import scheduling
 
 _SCHEDULE = "optimizer.schedule"
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
-_OURS = ("weight_decay", "gradient_accumulation_steps", "learning_rate")  # set by other keys
+_DECAYS = ("weight_decay", "adam_weight_decay")  # the second is Muon's, of what Adam updates
+_OURS = (*_DECAYS, "gradient_accumulation_steps", "learning_rate")  # set by other keys
+_WITHOUT_DECAY = ("ftrl", "schedulefreeadamw")  # their steps overwrite what decays W itself
 _BASE = "keras.src.optimizers.base_optimizer.BaseOptimizer"  # what all of Keras' take
 
 
 def check_optimizer_config(config: OptimizerConfig) -> None:
     """Raises ConfigError, a ValueError, for what no optimizer could follow."""
     arguments = config.arguments
+    decay = "regularization=optimizer_weight_decay regularization.lam=..."
     for key, instead in (
-        ("weight_decay", "regularization=optimizer_weight_decay regularization.lam=..."),
+        *((key, decay) for key in _DECAYS),
         ("gradient_accumulation_steps", "training.gradient_accumulation_steps=..."),
     ):
         if arguments.get(key):
@@ -42,6 +45,16 @@ def check_optimizer_config(config: OptimizerConfig) -> None:
         )
     _check_clipping(arguments)
     _check_momentum(config)
+
+
+def check_own_decay(config: OptimizerConfig) -> None:
+    """Raises ConfigError for an optimizer whose own weight decay is not lambda."""
+    if config.target.startswith("keras.") and config.name in _WITHOUT_DECAY:
+        raise ConfigError(
+            "regularization=optimizer_weight_decay needs an optimizer that steps from W. "
+            f"Received: {config.target}, whose step overwrites the decay. "
+            "Choose regularization=coupled or half_l2, or another optimizer."
+        )
 
 
 def _check_keras_arguments(config: OptimizerConfig) -> None:
@@ -103,7 +116,7 @@ def build_optimizer(
 ) -> Any:
     """The optimizer that `config` names.
 
-    Its own weight decay is off unless `weight_decay` is given: AdamW and Lion have a default that
+    Its own weight decay is off unless `weight_decay` is given: AdamW and Muon have a default that
     would add to that of another method.
 
     Args:
@@ -122,17 +135,30 @@ def build_optimizer(
     """
     check_optimizer_config(config)
     supplied: dict[str, Any] = {"learning_rate": build_schedule(config, num_steps)}
-    own = targets.accepted(config.target).get("weight_decay")
+    accepted = targets.accepted(config.target)
     if weight_decay is not None:
+        check_own_decay(config)
         supplied["weight_decay"] = weight_decay
-    elif own is not None and own.default != "None":
-        supplied["weight_decay"] = 0.0
+    on = [key for key in _DECAYS if key in accepted and accepted[key].default != "None"]
+    supplied |= dict.fromkeys(on, weight_decay or 0.0)
     if gradient_accumulation_steps > 1:
         supplied["gradient_accumulation_steps"] = gradient_accumulation_steps
     optimizer = targets.instantiate("optimizer", config.node, **supplied)
+    _check_taken(optimizer, config.target, supplied)
     if weight_decay is not None and model is not None:
         apply_weight_decay_mask(optimizer, model, decayed)
     return optimizer
+
+
+def _check_taken(optimizer: Any, target: str, supplied: Mapping[str, Any]) -> None:
+    """Raises ConfigError where an optimizer of the user's does not take what a run needs."""
+    for key in ("weight_decay", "gradient_accumulation_steps"):
+        found = getattr(optimizer, key, None)
+        if key in supplied and found != supplied[key]:
+            raise ConfigError(
+                f"{target} must return an optimizer with {key}={supplied[key]}. "
+                f"Received: {key}={found}. Take an argument {key} and pass it on."
+            )
 
 
 def build_schedule(config: OptimizerConfig, num_steps: int) -> Any:

@@ -56,11 +56,13 @@ def one_cycle(
 ) -> Any:
     """A cosine from start * eta to eta at peak_at * T, then one to final * eta.
 
-    Equal to torch's OneCycleLR, also by default: `div_factor=25` is start 0.04, and
-    `final_div_factor=1e4` of that is final 4e-6.
+    From 4 steps on equal to torch's OneCycleLR, also by default: `div_factor=25` is start 0.04,
+    and `final_div_factor=1e4` of that is final 4e-6.
     """
-    rise = max(1, round(peak_at * num_steps) - 1)
-    return OneCycle(learning_rate, rise, max(1, num_steps - 1 - rise), start, final)
+    rise = peak_at * num_steps - 1  # between two steps, as torch's
+    rise = rise if rise > 0 else 1.0
+    fall = num_steps - 1 - rise
+    return OneCycle(learning_rate, rise, fall if fall > 0 else 1.0, start, final)
 
 
 @keras.saving.register_keras_serializable("l2keras_experiments")
@@ -73,7 +75,7 @@ class OneCycle(schedules.LearningRateSchedule):
         start, final: The first and the last rate, as fractions of `peak`.
     """
 
-    def __init__(self, peak: float, rise: int, fall: int, start: float, final: float) -> None:
+    def __init__(self, peak: float, rise: float, fall: float, start: float, final: float) -> None:
         super().__init__()
         self._config = {"peak": peak, "rise": rise, "fall": fall, "start": start, "final": final}
 
