@@ -10,7 +10,7 @@ import pytest
 
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.data import files
-from l2keras_experiments.data.datasets import Dataset, check_data_config, load_data
+from l2keras_experiments.data.datasets import check_data_config, load_data
 from tests.support import configs
 
 TABLE = """id,colour,size,price,kind
@@ -28,7 +28,7 @@ def table(tmp_path: Path) -> str:
     return str(path)
 
 
-def load(name: str, path: str, **keys: Any) -> Dataset:
+def load(name: str, path: str, **keys: Any) -> Any:
     return load_data(configs.data(name, path=path, **keys), seed=0, dtype="float64")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from l2keras_experiments.config.schema import ConfigError, DataConfig
-from l2keras_experiments.data.datasets import Dataset, load_data
+from l2keras_experiments.data.datasets import load_data
 from tests.support import configs
 
 _returned: Any = None
@@ -26,7 +26,7 @@ def drawn(seed: int, dtype: str) -> Any:
     return (x, np.arange(10) % 2), (x, np.arange(10) % 2)
 
 
-def load(found: Any, *, seed: int = 0, dtype: str = "float64", **keys: Any) -> Dataset:
+def load(found: Any, *, seed: int = 0, dtype: str = "float64", **keys: Any) -> Any:
     """The dataset of a target that returns `found`."""
     global _returned
     _returned = found
