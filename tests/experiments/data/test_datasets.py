@@ -44,7 +44,7 @@ def test_digits_are_split_without_loss_or_overlap() -> None:
     np.testing.assert_array_equal(rows[order], expected[np.lexsort(expected.T)])
 
 
-def test_what_is_measured_on_is_fixed_and_stratified() -> None:
+def test_test_split_is_fixed_and_stratified() -> None:
     """Neither seed nor num_train moves an image; each class has its share of the test split."""
     one, two = _load("digits", seed=1), _load("digits", seed=2, num_train=50, label_noise=0.4)
     np.testing.assert_array_equal(one.x_test, two.x_test)
