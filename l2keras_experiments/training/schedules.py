@@ -96,7 +96,7 @@ class Warmup(schedules.LearningRateSchedule):
     """peak * s / steps for s < steps, then `after` at s - steps.
 
     Args:
-        after: A schedule.
+        after: A schedule, or the rate that holds.
         peak: The rate that the warm-up leads to.
         steps: Number of steps of the warm-up.
     """
@@ -107,7 +107,9 @@ class Warmup(schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, keras.config.floatx())
-        later = self.after(ops.maximum(step - self.steps, 0.0))
+        later = self.after
+        if callable(later):
+            later = later(ops.maximum(step - self.steps, 0.0))
         return ops.where(step < self.steps, self.peak * step / self.steps, later)
 
     def get_config(self) -> dict[str, Any]:

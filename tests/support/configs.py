@@ -8,11 +8,11 @@ from l2keras_experiments.config import nodes, paths, schema
 from l2keras_experiments.config.schema import (
     DataConfig,
     ModelConfig,
-    OpenGroup,
     OptimizerConfig,
+    TargetGroup,
 )
 
-Group = TypeVar("Group", bound=OpenGroup)
+Group = TypeVar("Group", bound=TargetGroup)
 
 
 def data(name: str = "digits", /, **keys: Any) -> DataConfig:

@@ -54,6 +54,6 @@ def test_our_own_configs_are_not_importable(composed: Compose) -> None:
 def test_only_the_open_groups_take_any_key(composed: Compose) -> None:
     """A key that nothing reads is still refused elsewhere."""
     composed("config", "data.anything=1", "model.anything=1", "optimizer.anything=1")
-    for override in ("training.anything=1", "regularization.anything=1", "anything=1"):
+    for override in ("training.anything=1", "tracking.anything=1", "anything=1"):
         with pytest.raises(Exception, match="Could not override"):
             composed("config", override)

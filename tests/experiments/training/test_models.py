@@ -14,6 +14,7 @@ from l2keras_experiments.config.schema import ConfigError, ModelConfig
 from l2keras_experiments.config.targets import TargetError
 from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.training.models import build_model
+from l2keras_experiments.training.regularization import Method
 from tests.support import configs
 
 SHAPES: dict[str, tuple[int, ...]] = {"image": (9, 7, 2), "features": (6,), "tokens": (5,)}
@@ -37,7 +38,12 @@ def _build(
     name: str, kind: str, regularizer: Any = None, seed: int = 0, **options: Any
 ) -> keras.Model:
     arguments = options if name == "linear" else {**ARGUMENTS, **options}
-    return build_model(configs.model(name, **arguments), _dataset(kind), regularizer, seed)
+    config = configs.model(name, **arguments)
+    return build_model(config, _dataset(kind), _method(regularizer), seed)
+
+
+def _method(regularizer: Any = None, **options: Any) -> Method:
+    return Method(0.1, regularizer=regularizer, **options)
 
 
 def _assert_same(ones: list[Any], others: list[Any]) -> None:
@@ -110,7 +116,7 @@ def test_models_are_uncompiled_and_give_logits(name: str, kind: str) -> None:
 def test_regression_has_one_output_for_each_target() -> None:
     """For a regression the last layer has as many units as there are targets."""
     config = configs.model("linear")
-    model = build_model(config, _dataset("features", task="regression"), None, seed=0)
+    model = build_model(config, _dataset("features", task="regression"), _method(), seed=0)
     assert model.output_shape == (None, 1)
 
 
@@ -298,38 +304,47 @@ def _own(function: str, **arguments: Any) -> ModelConfig:
 
 def test_a_model_of_ones_own_is_given_what_it_takes() -> None:
     """Its inputs' shape, not the number of outputs, for which it does not ask."""
-    model = build_model(_own("own", units=7), _dataset("features"), None, seed=0)
+    model = build_model(_own("own", units=7), _dataset("features"), _method(), seed=0)
     assert [v.shape for v in model.trainable_variables] == [(6, 7), (7,), (7, 1), (1,)]
 
 
 def test_the_method_replaces_the_regularizer_of_a_model() -> None:
-    """Without a method it stays."""
+    """Or keeps it and regularizes the rest, where that is asked; "none" takes it off, too."""
     data, regularizer = _dataset("features"), l2keras.HalfL2(0.1)
-    model = build_model(_own("own"), data, regularizer, seed=0)
-    assert [v.regularizer for v in l2keras.masks.select(model)] == [regularizer] * 2
-    kept = build_model(_own("own"), data, None, seed=0)
-    assert isinstance(kept.get_layer("hidden").kernel.regularizer, keras.regularizers.L1)
+    found = []
+    for method in (
+        _method(regularizer),
+        _method(regularizer, replaces=False),
+        _method(),
+        _method(replaces=False),
+    ):
+        model = build_model(_own("own"), data, method, seed=0)
+        found.append([type(v.regularizer).__name__ for v in l2keras.masks.select(model)])
+    assert found == [
+        ["HalfL2", "HalfL2"], ["L1", "HalfL2"], ["NoneType", "NoneType"], ["L1", "NoneType"]
+    ]  # fmt: skip
 
 
 def test_a_model_of_ones_own_starts_from_the_seed() -> None:
     data = _dataset("features")
-    first = build_model(_own("own"), data, None, seed=5).get_weights()
+    first = build_model(_own("own"), data, _method(), seed=5).get_weights()
     keras.utils.set_random_seed(1)
-    _assert_same(first, build_model(_own("own"), data, l2keras.HalfL2(1.0), seed=5).get_weights())
+    regularized = build_model(_own("own"), data, _method(l2keras.HalfL2(1.0)), seed=5)
+    _assert_same(first, regularized.get_weights())
 
 
 def test_a_model_may_take_nested_inputs() -> None:
     x = {"a": np.ones((4, 2), "float32"), "b": np.ones((4, 3), "float32")}
     data = Dataset("toy", x, np.zeros(4), x, np.zeros(4), None, None, "classification", 3)
-    model = build_model(_own("nested"), data, l2keras.HalfL2(0.1), seed=0)
+    model = build_model(_own("nested"), data, _method(l2keras.HalfL2(0.1)), seed=0)
     assert model(x).shape == (4, 3)
     with pytest.raises(ConfigError, match=r"model=mlp takes one array of inputs.*_target_"):
-        build_model(configs.model("mlp"), data, None, seed=0)
+        build_model(configs.model("mlp"), data, _method(), seed=0)
 
 
 def test_what_is_no_model_is_named() -> None:
     data = _dataset("features")
     with pytest.raises(ConfigError, match=r"no_model must return a keras\.Model. Received: int"):
-        build_model(_own("no_model"), data, None, seed=0)
+        build_model(_own("no_model"), data, _method(), seed=0)
     with pytest.raises(TargetError, match="broken raised ValueError: too wide"):
-        build_model(_own("broken"), data, None, seed=0)
+        build_model(_own("broken"), data, _method(), seed=0)

@@ -13,10 +13,12 @@ import pytest
 
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.training import schedules
-from l2keras_experiments.training.optimizers import SCHEDULES, build_optimizer, build_schedule
+from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
+from l2keras_experiments.training.scheduling import NAMES
 from tests.support.configs import optimizer
 
 PEAK, STEPS = 0.5, 40
+CONSTANT = ("constant", 0.0)  # a float, no schedule
 
 
 def rates(schedule: Any, steps: Any = range(STEPS)) -> list[float]:
@@ -98,13 +100,13 @@ def test_one_cycle_takes_the_arguments_of_torch() -> None:
 @pytest.mark.parametrize("total", [1, 2, 3])
 def test_short_runs_have_a_rate(total: int) -> None:
     """In a run of a step or two every schedule is finite, positive and at most the peak."""
-    for name in SCHEDULES:
+    for name in NAMES:
         schedule = built(name, total)
         found = rates(schedule, range(total)) if callable(schedule) else [schedule]
         assert all(0 < rate <= PEAK * (1 + 1e-6) for rate in found), name
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_warm_up_stands_in_front_of_each(name: str) -> None:
     """Ten of 40 steps climb from zero; then the schedule of 30 steps begins."""
     schedule = built(name, warmup_fraction=0.25)
@@ -114,11 +116,20 @@ def test_a_warm_up_stands_in_front_of_each(name: str) -> None:
     assert rates(schedule, range(10, 40)) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("warmup_fraction", [0.0, 0.25])
-@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "constant"])
+@pytest.mark.parametrize(
+    ("name", "warmup_fraction"),
+    [
+        (name, fraction)
+        for name in NAMES
+        for fraction in (0.0, 0.25)
+        if (name, fraction) != CONSTANT
+    ],
+)
 def test_schedules_survive_saving(name: str, warmup_fraction: float, tmp_path: Path) -> None:
     """A compiled model that is saved and loaded goes on at the same rates."""
-    config = optimizer("adam", learning_rate=PEAK, schedule=name, warmup_fraction=warmup_fraction)
+    config = optimizer(
+        "adam", learning_rate=PEAK, schedule={"name": name}, warmup_fraction=warmup_fraction
+    )
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(build_optimizer(config, STEPS), "mse", run_eagerly=True)
     for _ in range(3):

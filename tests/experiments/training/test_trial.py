@@ -14,11 +14,10 @@ from l2keras_experiments.config.schema import (
     Device,
     Dtype,
     MixedPrecision,
-    RegularizationConfig,
 )
 from l2keras_experiments.data.datasets import load_data
 from l2keras_experiments.runtime import device
-from l2keras_experiments.training.regularization import METHODS, build_method, check_method
+from l2keras_experiments.training.regularization import METHODS, build_method
 from l2keras_experiments.training.trial import TrialResult, run_trial
 from tests.support import configs
 
@@ -201,22 +200,21 @@ def test_the_backend_cannot_change_in_a_process(monkeypatch: pytest.MonkeyPatch)
 
 def test_independent_is_relative_to_the_peak() -> None:
     """independent at lam is decoupled at lam / peak."""
-    config = RegularizationConfig("independent", 0.01)
-    assert build_method(config, 0.5).effective_lam == pytest.approx(0.02)
+    config = config_of("independent", 0.01)
+    config.optimizer.learning_rate = 0.5
+    assert build_method(config).effective_lam == pytest.approx(0.02)
 
 
 @pytest.mark.usefixtures("eager_steps")
 def test_all_variables_can_be_decayed() -> None:
-    """decay_all shrinks biases too, and is refused where the method could not follow."""
-    config = config_of("decoupled", 0.5)
-    kernels = {row.path for row in train(config).report.rows if row.lam}
-    config.regularization.decay_all = True
-    both = {row.path for row in train(config).report.rows if row.lam}
-    assert {path.rpartition("/")[2] for path in kernels} == {"kernel"}
-    assert {path.rpartition("/")[2] for path in both} == {"kernel", "bias"}
-    config.regularization.name = "half_l2"
-    with pytest.raises(ConfigError, match="decay_all=true with regularization"):
-        check_method(config.regularization)
+    """decay_all shrinks biases too, by a penalty as by decay."""
+    for name in ("decoupled", "half_l2"):
+        config = config_of(name, 0.5, epochs=1)
+        kernels = {row.path for row in train(config).report.rows if row.lam}
+        config.regularization.decay_all = True
+        both = {row.path for row in train(config).report.rows if row.lam}
+        assert {path.rpartition("/")[2] for path in kernels} == {"kernel"}
+        assert {path.rpartition("/")[2] for path in both} == {"kernel", "bias"}
 
 
 @pytest.mark.usefixtures("eager_steps")
