@@ -17,23 +17,6 @@ from l2keras_experiments.config.schema import ConfigError
 LONGEST = 20_000  # characters of an override; Hydra's parser needs seconds for more
 MOST_RUNS = 10_000  # of a sweep
 
-# What people type from other projects.
-SYNONYMS = {
-    "lr": "optimizer.learning_rate",
-    "eta": "optimizer.learning_rate",
-    "lam": "regularization.lam",
-    "lambda": "regularization.lam",
-    "weight_decay": "regularization.lam",
-    "wd": "regularization.lam",
-    "method": "regularization",
-    "dataset": "data",
-    "batch": "training.batch_size",
-    "width": "model.width",
-    "depth": "model.depth",
-    "dropout": "model.dropout",
-    "momentum": "optimizer.momentum",
-}
-
 
 def check_overrides(
     words: Sequence[str], config: type[schema.Config], found: Found | None = None
@@ -146,7 +129,7 @@ def check_number(runs: int) -> None:
 
 def _unknown(kind: str, received: str | None, word: str, valid: Sequence[str]) -> str:
     last = word.lstrip("+").rpartition(".")[2]
-    near = [SYNONYMS[last]] if kind == "key" and last in SYNONYMS else []
+    near = [schema.SYNONYMS[last]] if kind == "key" and last in schema.SYNONYMS else []
     near += difflib.get_close_matches(word[:100], valid, n=1, cutoff=0.5)
     near += [key for key in valid if key.rpartition(".")[2] == last]
     hint = f"Did you mean {near[0]}?" if near else f"Valid: {', '.join(valid)}."

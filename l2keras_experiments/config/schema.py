@@ -19,6 +19,24 @@ LARGEST = 2**31 - 1  # of whole numbers
 LONGEST_NAME = 200  # bytes of a study's name, which becomes a folder's with something added
 
 
+# What people type from other projects.
+SYNONYMS = {
+    "lr": "optimizer.learning_rate",
+    "eta": "optimizer.learning_rate",
+    "lam": "regularization.lam",
+    "lambda": "regularization.lam",
+    "weight_decay": "regularization.lam",
+    "wd": "regularization.lam",
+    "method": "regularization",
+    "dataset": "data",
+    "batch": "training.batch_size",
+    "width": "model.width",
+    "depth": "model.depth",
+    "dropout": "model.dropout",
+    "momentum": "optimizer.momentum",
+}
+
+
 class Device(Enum):
     auto = "auto"
     cpu = "cpu"

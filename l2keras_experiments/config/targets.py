@@ -20,6 +20,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from l2keras_experiments.config import schema
 from l2keras_experiments.config.schema import ConfigError
 
 TARGET = "_target_"
@@ -109,13 +110,7 @@ def check_arguments(
         if name in HYDRA_KEYS or _takes_any(signature):
             continue
         if name not in parameters:
-            valid = sorted(set(parameters) - supplied)
-            near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]}?" if near else f"Valid: {', '.join(valid) or 'none'}."
-            raise ConfigError(
-                f"`{key}` must have keys that {target} takes. "
-                f"Received: {key}.{name}={value}. {hint}"
-            )
+            raise unknown_argument(key, target, str(name), value, set(parameters) - supplied)
         has_target = isinstance(value, Mapping) and TARGET in value  # what it returns is unknown
         word = "" if has_target else _mismatch(parameters[name].annotation, value)
         if word:
@@ -130,6 +125,27 @@ def check_arguments(
             f"`{key}` must have every argument that {target} needs. "
             f"Received: no {', '.join(missing)}. Set {key}.{missing[0]}=..."
         )
+
+
+def unknown_argument(
+    key: str, target: str, name: str, value: Any, valid: Iterable[str]
+) -> ConfigError:
+    """The answer to an argument that a target does not take.
+
+    Args:
+        key: Of the node, dotted; a group's own keys are valid, too.
+        target: As in the config.
+        name, value: The argument.
+        valid: What the target takes.
+    """
+    own = schema.own_keys(key) if key in schema.open_groups(schema.Config) else []
+    known = sorted({*valid, *own})
+    near = [word for word in known if f"{key}.{word}" == schema.SYNONYMS.get(name)]
+    near += difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"Valid: {', '.join(known) or 'none'}."
+    return ConfigError(
+        f"`{key}` must have keys that {target} takes. Received: {key}.{name}={value}. {hint}"
+    )
 
 
 def accepted(target: str) -> dict[str, inspect.Parameter]:

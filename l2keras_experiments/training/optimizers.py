@@ -6,7 +6,6 @@ backend is.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -66,14 +65,9 @@ def _check_keras_arguments(config: OptimizerConfig) -> None:
     except ConfigError:  # this Keras keeps it elsewhere, and will raise itself
         return
     valid = sorted({*targets.accepted(config.target), *base} - set(_OURS))
-    for name in config.arguments:
+    for name, value in config.arguments.items():
         if name not in valid and name not in _OURS:
-            near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]}?" if near else f"Valid: {', '.join(valid)}."
-            raise ConfigError(
-                f"`optimizer` must have keys that {config.target} takes. "
-                f"Received: optimizer.{name}={config.arguments[name]}. {hint}"
-            )
+            raise targets.unknown_argument("optimizer", config.target, name, value, valid)
 
 
 def _check_clipping(arguments: Mapping[str, Any]) -> None:

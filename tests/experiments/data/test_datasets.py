@@ -161,7 +161,7 @@ def test_seed_decides_the_teacher() -> None:
         ("digits", {"validation_fraction": 0.95}, "to 0.9. Received: data.validation_fraction="),
         ("digits", {"test_fraction": -0.1}, "from 0 to 0.9. Received: data.test_fraction=-0.1"),
         ("digits", {"task": "ranking"}, "one of classification, .* Received: data.task=ranking"),
-        ("digits", {"num_trian": 5}, r"`data` must have keys.*Received: data.num_trian=5"),
+        ("digits", {"num_trian": 5}, r"Received: data.num_trian=5. Did you mean num_train\?"),
         ("npz", {"path": "nowhere.npz"}, "must be a file. Received: data.path=nowhere.npz"),
     ],
 )

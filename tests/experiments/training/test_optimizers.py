@@ -193,6 +193,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("sgd", {"momentum": 1.0}, r"in \[0, 1\). Received: optimizer.momentum=1.0"),
     ("adam", {"momentum": 0.9}, r"keys that keras.optimizers.Adam takes. Received: optimizer.mom"),
     ("adam", {"nesterov": True}, "Received: optimizer.nesterov=True"),
+    ("adam", {"lr": 0.9}, r"Received: optimizer.lr=0.9. Did you mean learning_rate\?"),
+    ("adam", {"shcedule": "cosine"}, r"Received: optimizer.shcedule=cosine. Did you mean schedule"),
     ("adam", {"beta_3": 0.9}, r"Received: optimizer.beta_3=0.9. Did you mean beta_[12]\?"),
     ("adamw", {"clipnrom": 0.9}, r"Received: optimizer.clipnrom=0.9. Did you mean clipnorm\?"),
     ("sgd", {"nesterov": True}, "Pass optimizer.momentum=0.9 too"),
