@@ -98,7 +98,17 @@ def check_method(config: RegularizationConfig) -> None:
         node = {targets.TARGET: _DECAY, **config.arguments}
         targets.check("regularization", node, _OURS)
         _check_not_ours(config)
-        return
+    else:
+        _check_without_coupling(config)
+
+
+def _check_without_coupling(config: RegularizationConfig) -> None:
+    """Raises ConfigError for what only the forms of WeightDecay take."""
+    for key, value in config.arguments.items():
+        if key not in targets.accepted(_DECAY):
+            raise targets.unknown_argument(
+                "regularization", f"regularization={config.name}", key, value, ()
+            )
     extra = [*config.arguments]
     extra += ["scale"] if config.scale is not None else []
     extra += ["schedule"] if config.schedule != "constant" else []

@@ -18,10 +18,8 @@ from tests.support.runs import Compose, mistake
 @pytest.mark.parametrize(
     ("override", "nearest"),
     [
-        ("regularization.lamb=0.1", "regularization.lam"),
         ("regularisation=half_l2", "regularization"),
         ("training.epoch=3", "training.epochs"),
-        ("optimizer.lr=0.1", "optimizer.learning_rate"),
         ("lr=0.1", "optimizer.learning_rate"),
         ("lambda=0.1", "regularization.lam"),
         ("epochs=3", "training.epochs"),
@@ -33,6 +31,20 @@ def test_mistyped_key_names_the_nearest(override: str, nearest: str) -> None:
     """A key that does not exist raises and names the nearest valid one."""
     with pytest.raises(ConfigError, match=f"Did you mean {nearest}\\?"):
         overrides.check_overrides([override], Config)
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [("regularization.lamb=0.1", "lam"), ("optimizer.lr=0.1", "learning_rate"),
+     ("optimizer.momentun=0.9", "momentum"), ("model.widht=3", "width"),
+     ("data.num_trian=5", "num_train")],
+)  # fmt: skip
+def test_mistyped_key_of_an_open_group_names_the_nearest(
+    composed: Compose, override: str, nearest: str
+) -> None:
+    """Among the keys of the group and the arguments of its target."""
+    with pytest.raises(ConfigError, match=f"Received: {override}. Did you mean {nearest}\\?"):
+        validation.typed(composed("config", override))
 
 
 @pytest.mark.parametrize("override", ["~optimizer", "~optimizer=sgd", "data=null"])
@@ -68,30 +80,33 @@ def test_unreadable_override() -> None:
         overrides.check_overrides(["seed=[1,"], Config)
 
 
-def test_help_shows_every_group_and_key() -> None:
+def test_help_shows_every_group_and_key(composed: Compose) -> None:
     """--help names every group with its options, and every key with its default."""
     groups = composition.default_found().groups()
-    text = command_line.help_text(CompareConfig, "experiments.compare", groups)
+    text = command_line.help_text(CompareConfig, "experiments.compare", groups, composed("compare"))
     for key, item, _ in schema.keys(CompareConfig):
         assert f"{key}=" in text
         assert item.metadata["help"].replace("$", "$$") in text
     for group, options in groups.items():
         assert f"{group}={'|'.join(options)}" in text
+    assert "model.* of l2keras_experiments.training.models.mlp: width=128, depth=2, " in text
 
 
-def test_help_offers_a_sweep_where_there_is_one() -> None:
+def test_help_offers_a_sweep_where_there_is_one(composed: Compose) -> None:
     """Only experiments.train is a job of a sweep; its help names every launcher."""
-    text = command_line.help_text(Config, "experiments.train", {})
+    text = command_line.help_text(Config, "experiments.train", {}, composed("config"))
     assert "-m for a sweep" in text
     for launcher in ("isolated", "joblib", "ray", "submitit_local", "submitit_slurm"):
         assert launcher in text
-    assert "sweep over" not in command_line.help_text(CompareConfig, "experiments.compare", {})
+    node = composed("compare")
+    text = command_line.help_text(CompareConfig, "experiments.compare", {}, node)
+    assert "sweep over" not in text
 
 
 def test_a_config_error_before_any_backend() -> None:
     """A mistyped key ends the command with status 2 and one line, no heavy package loaded."""
     told = mistake("experiments.train", "regularization.lamb=0.1")
-    assert "Did you mean regularization.lam?" in told
+    assert "Received: regularization.lamb=0.1. Did you mean lam?" in told
 
 
 def test_typed_config_of_the_defaults(composed: Compose) -> None:
@@ -113,11 +128,13 @@ def test_typed_config_refuses_what_cannot_be(composed: Compose, override: str) -
 
 
 def test_flatten_gives_dotted_plain_values(composed: Compose) -> None:
-    """The flattened config has dotted keys and plain values, enums by name."""
+    """The flattened config has dotted keys and plain values, enums by name; arguments, too."""
     flat = flattening.flatten(composed("config", "training.mixed_precision=bfloat16"))
     assert flat["training.mixed_precision"] == "bfloat16"
     assert flat["backend"] is None
-    assert set(flat) == {key for key, _, _ in schema.keys(Config)}
+    assert flat["model.width"] == 128
+    assert {key for key, _, _ in schema.keys(Config)} <= set(flat)
+    assert set(flat) == set(schema.flat(validation.typed(composed("config"))))
 
 
 def test_no_password_is_recorded(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
