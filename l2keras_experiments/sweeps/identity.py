@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -20,14 +21,34 @@ NEUTRAL = ("tracking.", "training.progress", "rerun")
 
 
 def config_hash(flat: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of a flattened, resolved config, what is neutral left out."""
-    told = {k: v for k, v in flat.items() if not k.startswith(NEUTRAL)}
+    """Sixteen hex digits of a flattened, resolved config, what is neutral left out.
+
+    The source of the targets' modules counts, and of data files the bytes, not the name.
+    """
+    told = {k: _content(k, v) for k, v in flat.items() if not k.startswith(NEUTRAL)}
     told["backend"] = told.get("backend") or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if told.get("regularization.name") == "none":
         told["regularization.lam"] = 0.0  # which nothing reads
     told["sources"] = targets.source_hash(flat)
     text = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _content(key: str, value: Any) -> Any:
+    """The digest of a data file in the place of its path; any other value as it is."""
+    is_path = key.startswith("data.") and key.rpartition(".")[2] == "path"
+    if not (is_path and isinstance(value, str) and Path(value).is_file()):
+        return value
+    path = Path(value).resolve()
+    status = path.stat()
+    return _digest(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, modified: int, size: int) -> str:
+    """Of the bytes of a file, read again when its time or size has changed."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 class Busy(Exception):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,71 @@ def test_without_regularization_lambda_is_no_difference(composed: Compose) -> No
     """Nothing reads lambda under `none`: a sweep over it trains the baseline once."""
     none = "regularization=none"
     assert hash_of(composed, none, "regularization.lam=0.5") == hash_of(composed, none)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of modules: the target `edited_model.build`, which imports what is beside it."""
+    (tmp_path / "edited_model.py").write_text(
+        "import edited_layers\ndef build(input_shape): return edited_layers.WIDTH\n"
+    )
+    (tmp_path / "edited_layers.py").write_text("WIDTH = 8\n")
+    (tmp_path / "unrelated.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", ["edited_model.py", "edited_layers.py"])
+def test_an_edited_model_is_another_run(composed: Compose, own: Path, file: str) -> None:
+    """The source of the target's module counts, and that of what it imports beside it."""
+    mine = "model._target_=edited_model.build"
+    before = hash_of(composed, mine)
+    (own / "unrelated.py").write_text("x = 1\n")
+    assert hash_of(composed, mine) == before != hash_of(composed)
+    text = (own / file).read_text()
+    (own / file).write_text(text.replace("8", "9") + "# edited\n")
+    assert hash_of(composed, mine) != before
+    (own / file).write_text(text)
+    assert hash_of(composed, mine) == before
+
+
+def test_the_bytes_of_a_data_file_count_not_its_name(composed: Compose, tmp_path: Path) -> None:
+    """A file that is moved is the same data, one that is edited is not."""
+
+    def of(path: Path) -> str:
+        return hash_of(composed, "data=csv", f"data.path={path}", "data.target=y")
+
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("x,y\n1,2\n")
+    second.write_text("x,y\n1,2\n")
+    before = of(first)
+    assert of(second) == before
+    second.write_text("x,y\n1,3\n")
+    os.utime(second, ns=(1, first.stat().st_mtime_ns))  # another name has another entry
+    assert of(second) != before
+    first.write_text("x,y\n1,22\n")
+    os.utime(first, ns=(1, second.stat().st_mtime_ns))  # of another size
+    assert of(first) != before
+
+
+def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep of many runs reads its table once, and again when it has changed."""
+    path, opened = tmp_path / "table.csv", []
+    path.write_text("x,y\n1,2\n")
+    real = Path.open
+
+    def noting(self: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(self)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", noting)
+    flat = {"data.path": str(path)}
+    first = {identity.config_hash({**flat, "seed": seed}) for seed in range(5)}
+    assert (len(first), opened) == (5, [path])
+    path.write_text("x,y\n1,22\n")
+    opened.clear()
+    assert identity.config_hash({**flat, "seed": 0}) not in first
+    assert opened == [path]
 
 
 def test_a_claim_is_seen_by_other_processes_and_ends_with_its_own(tmp_path: Path) -> None:
