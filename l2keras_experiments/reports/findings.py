@@ -28,7 +28,14 @@ def _headline(setting: Setting) -> str:
     rest = f"; not told apart from it: {', '.join(close)}" if close else ""
     rest = "; better than every other by more than noise" if others and not close else rest
     place = at(best) if math.isnan(best.timescale) else f"{at(best)}, {timescale(best)}"
-    return f"{best.method} comes first, {best.interval(setting.metric)} {place}{rest}."
+    number = f"{best.interval(setting.metric)}{_on_test(setting, best)}"
+    return f"{best.method} comes first, {number} {place}{rest}."
+
+
+def _on_test(setting: Setting, cell: Cell) -> str:
+    """In parentheses what a cell reaches on the test examples; nothing where there are none."""
+    found = cell.measured(setting.test_metric)
+    return "" if found is None else f" ({setting.test_title} {found})"
 
 
 def _across(study: Study) -> Iterator[str]:
@@ -55,11 +62,21 @@ def sentences(setting: Setting) -> list[str]:
     word = "highest" if setting.higher_is_better else "lowest"
     return [
         f"{best.method} has the {word} mean {setting.metric}: {with_seeds(number)}, {at(best)}.",
+        *_tested(setting),
         *(_behind(setting, best, other) for other in others),
         *(line for method in setting.methods for line in _as_good(setting, method)),
         *(line for method in setting.methods for line in _by_learning_rate(setting, method)),
         *_at_the_edge(setting),
     ]
+
+
+def _tested(setting: Setting) -> Iterator[str]:
+    """What each method's selected cell reaches on the test examples."""
+    found = [(c.method, c.measured(setting.test_metric)) for c in setting.leaders]
+    shown = [f"{method} {number}" for method, number in found if number is not None]
+    if shown:
+        title = setting.test_title.capitalize()
+        yield f"{title} of each method where it is best on validation: {', '.join(shown)}."
 
 
 def at(cell: Cell) -> str:
@@ -163,8 +180,9 @@ def pairs(setting: Setting) -> list[tuple[Cell, Cell, Difference]]:
 
 
 def columns(setting: Setting) -> list[str]:
-    first = ["method", "lambda", "learning rate", "seeds", setting.metric, "behind the best"]
-    return [*first, *(title for _, title in _beside(setting)), "verdict"]
+    measured = [setting.metric, setting.test_title, "behind the best"]
+    beside = [title for _, title in _beside(setting)]
+    return ["method", "lambda", "learning rate", "seeds", *measured, *beside, "verdict"]
 
 
 def _beside(setting: Setting) -> list[tuple[str, str]]:
@@ -187,12 +205,14 @@ def _row(setting: Setting, cell: Cell, best: Cell) -> list[str]:
     if not setting.higher_is_better:
         behind = Interval(-behind.mean, behind.half_width, behind.n)
     verdict = "diverged" if diverged else "the best" if cell is best else difference.verdict
+    test = cell.measured(setting.test_metric)
     return [
         cell.method,
         f"{cell.effective_lam:.3g}",
         f"{cell.learning_rate:.3g}",
         str(len(cell.runs)),
         str(number),
+        "-" if test is None else str(test),
         "" if cell is best or diverged or not behind.n else str(behind),
         *(_mean(cell, metric) for metric, _ in _beside(setting)),
         {"clear": "behind", "no spread": "too few seeds"}.get(verdict, verdict),
@@ -205,7 +225,7 @@ def _mean(cell: Cell, metric: str) -> str:
 
 
 def summary_metrics(study: Study) -> dict[str, float]:
-    """For the parent run: each method's best mean, half width and lambda, by setting."""
+    """For the parent run, by setting: each method's best mean, half width, lambda, test value."""
     found = {}
     for setting in study.settings:
         for cell in setting.leaders:
@@ -213,6 +233,9 @@ def summary_metrics(study: Study) -> dict[str, float]:
             key = f"{_key(setting.label)}{cell.method}"
             found[f"{key}.best_{setting.metric}"] = number.mean
             found[f"{key}.best_lambda"] = cell.effective_lam
+            test = cell.measured(setting.test_metric)
+            if test is not None:
+                found[f"{key}.{setting.test_metric}"] = test.mean
             if number.half_width is not None:
                 found[f"{key}.ci95_half_width"] = number.half_width
     return found

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from l2keras_experiments.config import credentials, paths
 from l2keras_experiments.config.schema import ConfigError
@@ -125,9 +125,7 @@ def _log(store: Store, parent: str, report: Report) -> None:
     client, found = store.client, report.study
     for path in (report.page, *report.figures):
         client.log_artifact(parent, str(path), FOLDER)
-    rows = [[s.label, *row] for s in found.settings for _, row in findings.leaderboard(s)]
-    columns = ["setting", *findings.columns(found.settings[0])] if found.settings else []
-    client.log_dict(parent, {"columns": columns, "data": rows}, "leaderboard.json")
+    client.log_dict(parent, leaderboard(found), "leaderboard.json")
     shown_as_table = json.dumps([{"path": "leaderboard.json", "type": "table"}])
     client.set_tag(parent, "mlflow.loggedArtifacts", shown_as_table)
     for key, value in findings.summary_metrics(found).items():
@@ -138,6 +136,17 @@ def _log(store: Store, parent: str, report: Report) -> None:
         client.log_metric(parent, key, value, timestamp=info.start_time, step=step)
     for view in views.of_sweep(parent, info.run_name, found):
         client.set_experiment_tag(store.experiment_id, *view.tag(info.start_time))
+
+
+def leaderboard(found: Study) -> dict[str, list[Any]]:
+    """The rows of all settings under the columns of all, which a regression has fewer of."""
+    by_name = [
+        {"setting": s.label, **dict(zip(findings.columns(s), row, strict=True))}
+        for s in found.settings
+        for _, row in findings.leaderboard(s)
+    ]
+    columns = list(dict.fromkeys(name for row in by_name for name in row))
+    return {"columns": columns, "data": [[row.get(c, "-") for c in columns] for row in by_name]}
 
 
 def show(found: Study) -> None:

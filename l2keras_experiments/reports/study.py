@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from l2keras_experiments.config import schema
 from l2keras_experiments.reports import statistics
 from l2keras_experiments.reports.records import Record
 from l2keras_experiments.reports.statistics import Difference, Interval
@@ -19,7 +20,8 @@ METHOD, LAM, LEARNING_RATE = "regularization.name", "regularization.lam", "optim
 ROLES = {METHOD, LAM, LEARNING_RATE, "seed"}
 # The keys whose values make a setting: those of the config that change what is computed.
 SECTIONS = ("data.", "model.", "optimizer.", "regularization.", "training.")
-OUTSIDE = {"training.progress"}
+OUTSIDE = {"training.progress", "data._target_", "model._target_", "optimizer._target_"}
+DEFAULT = "default"  # of an argument that a config leaves to its target
 NONE = "none"  # the method without any lambda
 
 
@@ -56,6 +58,11 @@ class Cell:
     def interval(self, metric: str) -> Interval:
         return statistics.interval(list(self.values(metric).values()))
 
+    def measured(self, metric: str) -> Interval | None:
+        """The interval of a metric that only some data have; None where a run lacks it."""
+        known = all(metric in record.metrics for record in self.runs.values())
+        return self.interval(metric) if known else None
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -73,6 +80,16 @@ class Setting:
     @property
     def higher_is_better(self) -> bool:
         return self.metric == "val_accuracy"
+
+    @property
+    def test_metric(self) -> str:
+        """What is measured on the test examples, once, and selects nothing."""
+        return self.metric.replace("val_", "test_", 1)
+
+    @property
+    def test_title(self) -> str:
+        """The test metric in words."""
+        return self.test_metric.replace("_", " ")
 
     @property
     def methods(self) -> list[str]:
@@ -160,11 +177,13 @@ def build(records: Iterable[Record]) -> Study:
     varying = varying_keys(finished)
     newest = {_place(record, varying): record for record in finished}
     done = {record.config_hash for record in finished} - {None}
+    mended = {_config(record): record.start for record in finished}  # by then its source may differ
     failed = [
         record
         for record in trials
         if record.status != "FINISHED"
         and record.config_hash not in done
+        and mended.get(_config(record), -math.inf) <= record.start
         and (record.config_hash or _place(record, varying) not in newest)
     ]
     by_setting: dict[tuple[str, ...], list[Record]] = {}
@@ -183,21 +202,39 @@ def build(records: Iterable[Record]) -> Study:
 def varying_keys(records: Sequence[Record]) -> tuple[str, ...]:
     """The keys with more than one value; of keys that change together only the first.
 
-    A key that some runs do not have, as those of an older version, does not tell them apart.
+    A key that some runs do not have, as those of an older version, does not tell them apart,
+    unless it is an argument of a target, which other targets and other configs leave out.
     """
     groupings: dict[tuple[int, ...], str] = {}
     for key in sorted({key for record in records for key in record.params}):
         if not key.startswith(SECTIONS) or key in ROLES | OUTSIDE:
             continue
-        values = [record.params.get(key) for record in records]
+        values = [_value(record, key) for record in records]
         kinds = list(dict.fromkeys(values))
         if len(kinds) > 1 and None not in kinds:
             groupings.setdefault(tuple(kinds.index(value) for value in values), key)
     return tuple(groupings.values())
 
 
+def _value(record: Record, key: str) -> str | None:
+    return record.params.get(key, DEFAULT if _is_argument(key) else None)
+
+
+def _is_argument(key: str) -> bool:
+    """Whether a key is an argument of a target, and no key of every option of its group."""
+    group, _, name = key.partition(".")
+    groups = schema.open_groups(schema.Config)
+    return group in groups and name not in (*schema.own_keys(group), "name", "_target_")
+
+
 def _values(record: Record, varying: Sequence[str]) -> tuple[str, ...]:
-    return tuple(record.params.get(key, "") for key in varying)
+    return tuple(_value(record, key) or "" for key in varying)
+
+
+def _config(record: Record) -> frozenset[tuple[str, str]]:
+    """What a run was configured with, as far as it changes what is computed."""
+    chosen = (*SECTIONS, "seed", "backend", "device", "distribute")
+    return frozenset((k, v) for k, v in record.params.items() if k.startswith(chosen))
 
 
 def _in_order(settings: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -237,14 +274,22 @@ def _setting(runs: Sequence[Record], varying: Sequence[str], values: Sequence[st
         *cell, seed = _place(record, varying)
         cells.setdefault(tuple(cell[-3:]), {})[int(float(str(seed)))] = record
     accuracy = all("val_accuracy" in record.metrics for record in runs)
+    names = labels(varying)
     return Setting(
-        label=", ".join(f"{short(k)}={v}" for k, v in zip(varying, values, strict=True)),
+        label=", ".join(f"{name}={v}" for name, v in zip(names, values, strict=True)),
         metric="val_accuracy" if accuracy else "val_data_loss",
         cells=tuple(
             Cell(str(method), float(str(lam)), float(str(rate)), dict(sorted(by_seed.items())))
             for (method, lam, rate), by_seed in sorted(cells.items(), key=lambda item: str(item[0]))
         ),
     )
+
+
+def labels(keys: Sequence[str]) -> list[str]:
+    """The keys for people: shortened, unless two would read the same."""
+    names = [short(key) for key in keys]
+    pairs = zip(keys, names, strict=True)
+    return [name if names.count(name) == 1 else key for key, name in pairs]
 
 
 def short(key: str) -> str:

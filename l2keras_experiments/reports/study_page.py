@@ -18,10 +18,10 @@ DETAILED = 12  # settings with figures of their own
 ROWS = 30  # of a leaderboard on the page
 READING = (
     "Intervals are 95 % confidence intervals over seeds by Student's t; with few seeds they are "
-    "wide. Methods are compared seed by seed, each at its best lambda and learning rate. Those "
-    "were chosen on the very seeds that are shown, which flatters every method, the one with the "
-    "larger grid most. One in twenty intervals misses the truth by chance; they are not corrected "
-    "for their number."
+    "wide. Methods are compared seed by seed, each at its best lambda and learning rate. Both are "
+    "selected on the validation examples, so the test value of the selected ones is an unbiased "
+    "estimate. Their validation value is optimistic, most for the method with the larger grid. "
+    "One in twenty intervals misses the truth by chance; they are not corrected for their number."
 )
 
 
@@ -95,10 +95,12 @@ def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
     several = any(len(setting.seeds) > 1 for setting in settings)
     what = "Mean and 95 % interval over the seeds" if several else "One seed, hence no intervals"
     metric = " or ".join(dict.fromkeys(setting.metric for setting in settings))
+    tests = [s.test_title for s in settings for c in s.leaders if c.measured(s.test_metric)]
+    test = f" The star there is its {' or '.join(dict.fromkeys(tests))}." if tests else ""
     return FigureOnPage(
         "isolation",
         f"{metric} over lambda",
-        f"{what}; the filled marker is a method's best lambda.{zero}{chosen} Points "
+        f"{what}; the filled marker is a method's best lambda.{test}{zero}{chosen} Points "
         "of one lambda are set apart a little, so that they can be seen.",
         drawing.save(results.isolation(settings), folder, "isolation"),
     )

@@ -95,11 +95,14 @@ def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
 
 def _columns(study: Study, metric: str) -> list[str]:
     """Method, lambda and the metric first: what is further right may be out of the window."""
+    test = metric.replace("val_", "test_", 1)
+    measured = [test] if any(test in run.metrics for run in study.runs) else []
     beside = ("val_data_loss", "data_loss", "penalty", "weight_norm")
     return [
         _column("tags", "method"),
         _column("params", "lambda"),
         _column("metrics", metric),
+        *(_column("metrics", key) for key in measured),
         *(_column("params", key) for key in (*_others(study), "seed")),
         *(_column("metrics", key) for key in beside if key != metric),
     ]

@@ -209,11 +209,20 @@ class ArmResult:
         return self.history.get(metric, [math.nan])[-1]
 
     @property
+    def metric(self) -> str:
+        """What is compared, without the name of a part: accuracy, or data_loss for a regression."""
+        return "accuracy" if "val_accuracy" in self.history else "data_loss"
+
+    @property
     def score(self) -> float:
         """Validation accuracy; for a regression the negative data loss. Higher is better."""
-        if "val_accuracy" in self.history:
-            return self.last("val_accuracy")
-        return -self.last("val_data_loss")
+        value = self.last(f"val_{self.metric}")
+        return value if self.metric == "accuracy" else -value
+
+    @property
+    def tested(self) -> float:
+        """The same metric on the test examples; nan without any."""
+        return self.test.get(f"test_{self.metric}", math.nan)
 
 
 def of(results: Sequence[ArmResult], name: str, lams: Sequence[float]) -> list[ArmResult]:

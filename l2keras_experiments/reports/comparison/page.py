@@ -21,7 +21,8 @@ def figures(results: Sequence[ArmResult], config: CompareConfig) -> list[FigureO
             "accuracy_over_lambda",
             "The built-in's curve is HalfL2's, shifted by a factor of two",
             "Each point is one run; the horizontal axis is the number that was written. "
-            "keras L2(lambda) does at lambda what HalfL2 does at 2*lambda.",
+            "keras L2(lambda) does at lambda what HalfL2 does at 2*lambda. The curves are of the "
+            "validation examples; a star is the test value of a method's best lambda.",
             plots.accuracy_over_lambda(results, lams),
         ),
         FigureOnPage(
@@ -53,12 +54,23 @@ def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
         sentences.append(f"{title}: {'; '.join(kinds)} (largest distance {farthest:.1e}).")
     best = arms.best_lambda(results, lams)
     if math.isfinite(best):
-        scores = {r.arm.lam: abs(r.score) for r in arms.of(results, arms.REFERENCE, lams)}
-        none = [f"{abs(r.score):.3f} without any" for r in results if r.arm.name == "none"]
-        shown = ", ".join([f"{scores[best]:.3f} at lambda = {best:g}", *none])
-        metric = "test accuracy" if results[0].score >= 0 else "test data loss"
+        [selected] = [r for r in arms.of(results, arms.REFERENCE, lams) if r.arm.lam == best]
+        none = [f"{_measured(r)} without any" for r in results if r.arm.name == "none"]
+        shown = ", ".join([f"{_measured(selected)} at lambda = {best:g}", *none])
+        metric = f"validation {selected.metric.replace('_', ' ')}"
         sentences.append(f"HalfL2's best {metric} on this grid: {shown}. One seed: not a ranking.")
+        if math.isfinite(selected.tested):
+            sentences.append(
+                "Lambda is selected on the validation examples, so the test value of the selected "
+                "lambda is an unbiased estimate."
+            )
     return sentences
+
+
+def _measured(result: ArmResult) -> str:
+    """The score, with what was measured on the test examples in parentheses."""
+    test = f" ({result.tested:.3f} on test)" if math.isfinite(result.tested) else ""
+    return f"{abs(result.score):.3f}{test}"
 
 
 def _kind(result: ArmResult) -> str:

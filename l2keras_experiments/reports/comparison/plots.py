@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from l2keras_experiments.reports import drawing
-from l2keras_experiments.reports.comparison.arms import REFERENCE, TITLES, ArmResult, of
+from l2keras_experiments.reports.comparison.arms import REFERENCE, TITLES, ArmResult, best, of
 from l2keras_experiments.reports.drawing import LOOKS
+from l2keras_experiments.reports.figures.results import star
+from l2keras_experiments.reports.statistics import interval
 
 # Hollow markers of many sizes, so that coinciding curves all show.
 SIZES = {
@@ -26,19 +28,28 @@ FLOOR = 1e-17  # where a distance of exactly zero is drawn on a logarithmic axis
 
 
 def accuracy_over_lambda(results: Sequence[ArmResult], lams: Sequence[float]) -> str:
-    """The score of each method over the number that the user writes as lambda."""
+    """The validation score of each method over the number that the user writes as lambda.
+
+    A star is the test value of the lambda that a method scores best at.
+    """
     figure, axes = _figure()
     for name in LOOKS:
         chosen = of(results, name, lams)
         if chosen:
             axes.plot([r.arm.lam for r in chosen], [abs(r.score) for r in chosen], **_look(name))
+            lam, _ = best([r.arm.lam for r in chosen], [r.score for r in chosen])
+            for selected in (r for r in chosen if r.arm.lam == lam):
+                star(axes, lam, interval([selected.tested]), LOOKS[name]["color"])
     for baseline in (r for r in results if r.arm.name == "none"):
         axes.axhline(abs(baseline.score), label=TITLES["none"], **LOOKS["none"])
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(lams), [f"{lam:g}" for lam in lams])
     axes.set_xlabel("lambda as written")
-    accuracy = any("val_accuracy" in r.history for r in results)
-    axes.set_ylabel("test accuracy" if accuracy else "test data loss")
+    what = results[0].metric.replace("_", " ")
+    if any(math.isfinite(r.tested) for r in results):
+        look: dict[str, Any] = {"color": "#555555", "linestyle": "", "markersize": 11}
+        axes.plot([], [], marker="*", label=f"test {what} at the best lambda", **look)
+    axes.set_ylabel(f"validation {what}")
     return _svg(figure, axes)
 
 

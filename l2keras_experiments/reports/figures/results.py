@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from l2keras_experiments.reports import drawing, findings
+from l2keras_experiments.reports.statistics import Interval
 from l2keras_experiments.reports.study import Cell, Setting
 
 COLUMNS = 3  # panels side by side
@@ -124,6 +125,16 @@ def _curve(axes: Axes, setting: Setting, cells: Sequence[Cell], x: Sequence[floa
                 markeredgewidth=2,
                 zorder=5,
             )
+            star(axes, place, cell.measured(setting.test_metric), look["color"])
+
+
+def star(axes: Axes, place: float, test: Interval | None, colour: str) -> None:
+    """Draws the test value of what was selected on validation, where there is one."""
+    if test is not None and math.isfinite(test.mean):
+        axes.plot(
+            place, test.mean, "*", color=colour, markersize=11, markeredgecolor="white",
+            markeredgewidth=0.7, zorder=6,
+        )  # fmt: skip
 
 
 def look_of(method: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ import pytest
 
 from l2keras_experiments.config.schema import CompareConfig, ConfigError, Dtype, MixedPrecision
 from l2keras_experiments.reports.comparison import arms
-from l2keras_experiments.reports.comparison.arms import Arm
+from l2keras_experiments.reports.comparison.arms import Arm, ArmResult
+
+ADAM = {"_target_": "keras.optimizers.Adam"}
 
 
 def config_of(lams: list[float], names: list[str] | None = None) -> CompareConfig:
@@ -82,8 +84,8 @@ def test_verdicts_under_sgd(
 @pytest.mark.parametrize(
     ("name", "optimizer", "because"),
     [
-        ("decoupled", {"name": "adam"}, "Adam divides"),
-        ("optimizer_weight_decay", {"name": "adam"}, "Adam divides"),
+        ("decoupled", ADAM, "adam scales lambda*W with the gradient"),
+        ("optimizer_weight_decay", ADAM, "adam scales lambda*W with the gradient"),
         ("decoupled", {"momentum": 0.9}, "enters the velocity"),
         ("coupled", {"clipnorm": 1.0}, "clipped with the gradient"),
         ("decoupled", {"global_clipnorm": 1.0}, "clipped with the gradient"),
@@ -92,8 +94,9 @@ def test_verdicts_under_sgd(
 def test_verdicts_name_the_reason(name: str, optimizer: dict[str, object], because: str) -> None:
     """An arm that parts from HalfL2 is told apart by what the optimizer does."""
     config = config_of([0.1])
-    for key, value in optimizer.items():
-        setattr(config.optimizer, key, value)
+    arguments = dict(optimizer)
+    config.optimizer.target = str(arguments.pop("_target_", config.optimizer.target))
+    config.optimizer.arguments = arguments
     verdict = arms.verdict(Arm(name, 0.1), config, 0.3, None)
     assert verdict.startswith("different, because")
     assert because in verdict
@@ -114,6 +117,21 @@ def test_the_grid_survives_float32() -> None:
     grid = arms.grid(config_of([0.1, 0.05, 0.1]))
     assert grid == pytest.approx([0.05, 0.1])
     assert [float(np.float32(lam)) for lam in grid] == grid
+
+
+def test_validation_scores_and_the_test_is_shown_beside_it() -> None:
+    """The score never depends on the test examples; the row names which is which."""
+    history = {"val_accuracy": [0.5, 0.75], "val_data_loss": [1.0, 0.5], "data_loss": [0.4],
+               "penalty": [0.1], "weight_norm": [2.0]}  # fmt: skip
+    test = {"test_accuracy": 0.625, "test_data_loss": 0.7}
+    result = ArmResult(Arm("half_l2", 0.1), 0.1, history, test, 1.0, 4, np.zeros(2), "")
+    assert (result.score, result.tested) == (0.75, 0.625)
+    shown = dict(zip(arms.COLUMNS, arms.row(result), strict=True))
+    assert (shown["val accuracy"], shown["test accuracy"]) == ("0.750", "0.625")
+    regression = {key: values for key, values in history.items() if key != "val_accuracy"}
+    other = ArmResult(Arm("half_l2", 0.1), 0.1, regression, {}, 1.0, 4, np.zeros(2), "")
+    assert (other.score, other.metric) == (-0.5, "data_loss")
+    assert math.isnan(other.tested)
 
 
 def test_best_ignores_what_diverged() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from l2keras_experiments.reports import findings, study
@@ -36,6 +38,32 @@ def test_a_difference_that_is_clear() -> None:
         "decoupled comes to 0.70 ± 0.22, at lambda = 0.1, learning rate 0.5; "
         "half_l2 is 0.100 ± 0.025 better over 3 paired seeds: more than noise."
     )
+
+
+def test_the_test_value_of_what_validation_selected() -> None:
+    """The best is that of validation, also where another did better on the test examples."""
+    values = {0.1: (0.9, 0.7), 0.2: (0.8, 0.75)}
+    records = [
+        replace(record, metrics={**record.metrics, "test_accuracy": values[trial.lam][1]})
+        for trial in (Trial(lam=lam, accuracy=val) for lam, (val, _) in values.items())
+        for record in [trial.record()]
+    ]
+    found = study.build(records)
+    [setting] = found.settings
+    said = findings.sentences(setting)
+    assert said[1] == "Test accuracy of each method where it is best on validation: half_l2 0.7."
+    assert "0.9 (test accuracy 0.7) at lambda = 0.1" in findings.headlines(found)[0]
+    column = findings.columns(setting).index("test accuracy")
+    assert [row[column] for _, row in findings.leaderboard(setting)] == ["0.7", "0.75"]
+    assert findings.summary_metrics(found)["half_l2.test_accuracy"] == 0.7
+
+
+def test_without_test_examples_nothing_is_said_of_them() -> None:
+    """The column stays, empty."""
+    setting = setting_of(*CLEAR)
+    assert not any("est accuracy" in line for line in findings.sentences(setting))
+    column = findings.columns(setting).index("test accuracy")
+    assert {row[column] for _, row in findings.leaderboard(setting)} == {"-"}
 
 
 def test_a_difference_within_noise() -> None:

@@ -117,6 +117,47 @@ def test_a_key_that_older_runs_lack_splits_nothing() -> None:
     assert setting.seeds == [0, 1]
 
 
+def test_arguments_of_targets_make_settings() -> None:
+    """`model.width=8,16` parts the runs, and so does one that a config leaves to its default."""
+    widths = {"model.width": "16"}, {"model.width": "8"}
+    found = build(Trial(others=other) for other in widths)
+    assert [setting.label for setting in found.settings] == ["width=8", "width=16"]
+    assert found.varying == ("model.width",)
+    found = build(Trial(others=other) for other in ({"model.units": "8"}, {}))
+    assert [setting.label for setting in found.settings] == ["units=8", "units=default"]
+
+
+def test_arguments_that_only_one_model_has() -> None:
+    """The widths of one model are told apart beside another model that has none."""
+    others = [
+        {"model.name": "mine.build", "model._target_": "mine.build"},
+        *({"model.name": "mlp", "model._target_": "m.mlp", "model.width": w} for w in ("8", "16")),
+    ]
+    found = build(Trial(others=other) for other in others)
+    assert [setting.label for setting in found.settings] == [
+        "model=mine.build, width=default",
+        "model=mlp, width=8",
+        "model=mlp, width=16",
+    ]
+
+
+def test_keys_that_would_read_the_same_are_written_out() -> None:
+    """Two groups may have an argument of one name."""
+    keys = "data.size", "model.size"
+    values = [("1", "1"), ("1", "2"), ("2", "1")]
+    found = build(Trial(others=dict(zip(keys, pair, strict=True))) for pair in values)
+    assert found.settings[1].label == "data.size=1, model.size=2"
+
+
+def test_a_failed_run_is_made_good_by_the_same_config_with_another_source() -> None:
+    """A model that raised and was mended has another hash; its failed run is not missing."""
+    failed = Trial(status="FAILED", start=1.0, tags={"config_hash": "before"})
+    other = Trial(seed=1, status="FAILED", start=1.0, tags={"config_hash": "elsewhere"})
+    later = Trial(status="FAILED", start=3.0, tags={"config_hash": "edited again"})
+    found = build([failed, other, Trial(start=2.0), later])
+    assert [record.tags["config_hash"] for record in found.failed] == ["elsewhere", "edited again"]
+
+
 def test_of_reruns_the_newest_counts() -> None:
     """Of finished runs with one config the newest counts, whatever the order they come in."""
     old, new = Trial(accuracy=0.1, start=1.0), Trial(accuracy=0.9, start=2.0)

@@ -81,6 +81,17 @@ def test_the_table_opens_with_what_a_run_is_known_by(plain: Study) -> None:
     assert "groupBy" not in table
 
 
+def test_the_test_metric_stands_beside_the_one_that_selects(plain: Study) -> None:
+    """Where there are test examples, theirs comes next; the order stays that of validation."""
+    runs = [
+        Record(**{**vars(run), "metrics": {**run.metrics, "test_accuracy": 0.5}})
+        for run in plain.runs
+    ]
+    found = study.build(runs)
+    assert columns(found)[2:4] == ["metrics.val_accuracy", "metrics.test_accuracy"]
+    assert state(found, 0)["orderByKey"] == "metrics.`val_accuracy`"
+
+
 def test_what_else_varies_is_a_column_and_parts_the_groups() -> None:
     """A mean is never taken over anything but seeds."""
     runs = [
