@@ -28,6 +28,7 @@ from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE, SQLITE
 
 if TYPE_CHECKING:
     from l2keras_experiments.tracking.run import Run
+    from l2keras_experiments.training.trial import TrialResult
 
 
 def tune(node: DictConfig) -> float:
@@ -105,16 +106,17 @@ class Trainer:
 
         Only the first seed may be pruned: its epochs are what all trials have in common.
         """
-        losses = []
+        results = []
         for seed in range(self.config.seed, self.config.seed + self.config.tune.num_seeds):
-            loss = self._run(trial, seed)
-            if loss is None:
+            result = self._run(trial, seed)
+            if result is None:
                 raise optuna.TrialPruned
-            losses.append(loss)
-        return sum(losses) / len(losses)
+            results.append(result)
+        search.keep_test(trial, [result.test for result in results])
+        return sum(result.history[OBJECTIVE][-1] for result in results) / len(results)
 
-    def _run(self, trial: optuna.trial.Trial, seed: int) -> float | None:
-        """The last objective of one run; None if it was pruned. That is no failure: FINISHED."""
+    def _run(self, trial: optuna.trial.Trial, seed: int) -> TrialResult | None:
+        """Trains one run; None if it was pruned. That is no failure: FINISHED."""
         from l2keras_experiments.data.datasets import load_data
         from l2keras_experiments.tracking.recording import record_trial
 
@@ -131,11 +133,10 @@ class Trainer:
         with self.store.run(label, parent=self.parent.id, tags=tags) as run:
             node = nodes.to_node(config)
             try:
-                result = record_trial(run, node, config, data, self.device_name, on_epoch)
+                return record_trial(run, node, config, data, self.device_name, on_epoch)
             except optuna.TrialPruned:
                 recording.record_pruned(run, config)
                 return None
-        return result.history[OBJECTIVE][-1]
 
 
 def best_of(trials: Sequence[Tried]) -> Tried:
@@ -175,6 +176,8 @@ def show(config: TuneConfig, name: str, trials: Sequence[Tried], best: Tried) ->
     groups = [[recording.row(t) for t in ranked if t.state == state] for state in states]
     progress.print_table(f"study {name}", recording.COLUMNS, groups)
     print(f"best: {line(best)}")
+    if best.test:
+        print(f"on the test examples, which selected nothing: {recording.tested(best)}")
     for key, limits in ((LAM, config.tune.lam), (RATE, config.tune.learning_rate)):
         if limits and (end := edge(best.params[key], limits)):
             print(f"it is at the {end} end of the range of {key}, {limits}: try a wider one")

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from l2keras_experiments.tracking.store import Store
 
 STUDY_TAG = "tuning"  # on the parent: the name of optuna's study
-COLUMNS = ("trial", "lambda", "learning rate", OBJECTIVE, "epochs", "seconds", "state")
+TEST = "test_data_loss"
+COLUMNS = (
+    "trial", "lambda", "learning rate", OBJECTIVE, "test data loss", "epochs", "seconds", "state",
+)  # fmt: skip
 
 
 @contextmanager
@@ -74,7 +77,8 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
     """The best, the table, the figures and the preset into the parent run."""
     from l2keras_experiments.tuning import figures
 
-    parent.log_summary({f"best.{key}": value for key, value in best.params.items()})
+    found = best.params | best.test
+    parent.log_summary({f"best.{key}": value for key, value in found.items()})
     parent.set_tags({f"best.{key}": f"{value:.6g}" for key, value in best.params.items()})
     parent.set_tags({"best.trial": str(best.number), "num_trials": str(len(trials))})
     parent.log_table(COLUMNS, [row(trial) for trial in trials], "tuning.json")
@@ -91,5 +95,12 @@ def row(trial: Tried) -> list[str]:
     """One line of the table."""
     params = [f"{trial.params[key]:.4g}" if key in trial.params else "-" for key in (LAM, RATE)]
     value = f"{trial.value:.5g}" if math.isfinite(trial.value) else "-"
+    test = f"{trial.test[TEST]:.5g}" if TEST in trial.test else "-"
     state = f"{trial.state}: {trial.error}" if trial.error else trial.state
-    return [str(trial.number), *params, value, str(trial.epochs), f"{trial.seconds:.1f}", state]
+    length = [str(trial.epochs), f"{trial.seconds:.1f}"]
+    return [str(trial.number), *params, value, test, *length, state]
+
+
+def tested(trial: Tried) -> str:
+    """The test metrics of a trial in words."""
+    return ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in sorted(trial.test.items()))

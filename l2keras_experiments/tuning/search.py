@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -26,6 +26,7 @@ from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE, SQLITE
 # Attributes of a trial in optuna's database. A failed trial without an error was killed.
 _RETRY_OF = "retry_of"
 _ERROR = "error"
+_TEST = "test"
 
 
 class Diverged(ArithmeticError):
@@ -43,6 +44,8 @@ class Tried:
         state: "complete", "pruned", "diverged", "failed", "killed" or "running".
         epochs: Epochs of the first seed that were trained.
         error: Why it failed, else "".
+        test: Metrics on the test examples, mean over the seeds. They decide nothing; a trial that
+            was not completed has none.
     """
 
     number: int
@@ -52,6 +55,7 @@ class Tried:
     epochs: int
     seconds: float
     error: str
+    test: dict[str, float] = field(default_factory=dict)
 
 
 def storage_folder(url: str) -> Path:
@@ -152,6 +156,12 @@ def watch(trial: optuna.trial.Trial, epoch: int, value: float, *, prune: bool = 
             raise optuna.TrialPruned
 
 
+def keep_test(trial: optuna.trial.Trial, runs: Sequence[Mapping[str, float]]) -> None:
+    """Keeps the mean of the test metrics of a trial's runs beside its value."""
+    means = {key: sum(run[key] for run in runs) / len(runs) for key in runs[0]}
+    trial.set_user_attr(_TEST, {k: v for k, v in means.items() if math.isfinite(v)})
+
+
 def attempt(
     study: optuna.Study, trial: optuna.trial.Trial, objective: Callable[[optuna.trial.Trial], float]
 ) -> Tried:
@@ -195,6 +205,7 @@ def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
         epochs=len(trial.intermediate_values),
         seconds=trial.duration.total_seconds() if trial.duration else math.nan,
         error=str(trial.user_attrs.get(_ERROR, "")),
+        test=dict(trial.user_attrs.get(_TEST, {})),
     )
 
 
