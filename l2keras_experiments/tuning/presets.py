@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from l2keras_experiments.config import nodes
+from l2keras_experiments.config import loading, nodes
+from l2keras_experiments.config.paths import CONFIGS
+from l2keras_experiments.config import loading, nodes
 from l2keras_experiments.config.paths import CONFIGS
 from l2keras_experiments.config.schema import (
     Config,
@@ -21,7 +24,7 @@ from l2keras_experiments.config.schema import (
     TargetGroup,
     TuneConfig,
 )
-from l2keras_experiments.tuning import space
+from l2keras_experiments.tuning import recording, space
 from l2keras_experiments.tuning.search import Tried
 
 PRESETS = CONFIGS / "experiment"
@@ -30,7 +33,21 @@ _ORIGIN = "# Found by experiments.tune:"
 
 
 def preset_name(config: TuneConfig) -> str:
-    return config.tune.preset or f"tuned_{space.words(config)}"
+    words = re.sub(r"[^A-Za-z0-9_.-]+", "-", space.words(config))[:190]
+    return config.tune.preset or f"tuned_{words}"
+
+
+def folder() -> Path:
+    """Where presets go: to the user's own config folder, if there is one."""
+    own = _own_folders()
+    return own[0] / "experiment" if own else PRESETS
+
+
+def _own_folders() -> list[Path]:
+    """Those of --config-dir and hydra.searchpath."""
+    if not HydraConfig.initialized():
+        return []
+    return [path.absolute() for path in loading.folders(HydraConfig.get().runtime)]
 
 
 def check_preset(config: TuneConfig) -> None:
@@ -39,9 +56,9 @@ def check_preset(config: TuneConfig) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", name):
         raise ConfigError(
             "`tune.preset` must be a name of up to 200 letters, digits, dots, dashes and _. "
-            f"Received: tune.preset={name}. The file goes to configs/experiment/."
+            f"Received: tune.preset={name}. The file goes to {folder()}."
         )
-    path = PRESETS / f"{name}.yaml"
+    path = folder() / f"{name}.yaml"
     if path.exists() and _ORIGIN not in path.read_text(encoding="utf-8"):
         raise ConfigError(
             f"`tune.preset` must not be a preset written by hand. Received: tune.preset={name}. "
@@ -51,7 +68,8 @@ def check_preset(config: TuneConfig) -> None:
 
 def write_preset(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried) -> Path:
     """Writes the best trial as a preset; returns its path."""
-    path = PRESETS / f"{preset_name(config)}.yaml"
+    path = folder() / f"{preset_name(config)}.yaml"
+    path.parent.mkdir(exist_ok=True)
     found = space.run_config(config, best.params, config.seed)
     text = _header(config, study, trials, best) + OmegaConf.to_yaml(overrides(found))
     new = path.with_suffix(".new")
@@ -61,8 +79,13 @@ def write_preset(config: TuneConfig, study: str, trials: Sequence[Tried], best: 
 
 
 def command(config: TuneConfig) -> str:
-    """The command that trains with what was found."""
-    return f"python -m experiments.train experiment={preset_name(config)}"
+    """The command that trains with what was found, in the same config folders."""
+    own = _own_folders()
+    flags = ["--config-dir", str(own[0])] if own else []
+    if own[1:]:
+        flags.append(f"hydra.searchpath=[{','.join(f'file://{path}' for path in own[1:])}]")
+    words = ["python", "-m", "experiments.train", *flags, f"experiment={preset_name(config)}"]
+    return shlex.join(words)
 
 
 def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried) -> str:
@@ -71,6 +94,7 @@ def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried
     counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     several = config.tune.num_seeds > 1
     seeds = f"mean of {config.tune.num_seeds} seeds" if several else "one seed"
+    test = f"# On the test examples: {recording.tested(best)}.\n" if best.test else ""
     return (
         "# @package _global_\n"
         f"# Question: what does {method} give on {config.data.name} when tuned?\n"
@@ -79,6 +103,7 @@ def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried
         f"{_ORIGIN} study {study}\n"
         f"# Its trial {best.number} of {len(trials)} ({counts}):\n"
         f"# {space.OBJECTIVE} {best.value:.6g}, {seeds}; the lowest of many: a bit optimistic.\n"
+        f"{test}"
     )
 
 
@@ -89,7 +114,7 @@ def overrides(config: Config) -> dict[str, Any]:
         "defaults": [{f"override /{group}": option} for group, option in options.items()]
     }
     for item in fields(Config):
-        value = getattr(config, item.name)
+        value = _movable(getattr(config, item.name))
         if item.name in ("tracking", "rerun"):  # what happens to a run, not what it is
             continue
         if item.name in (*_GROUPS, "training"):
@@ -99,6 +124,15 @@ def overrides(config: Config) -> dict[str, Any]:
         elif value != item.default:
             tree[item.name] = getattr(value, "value", value)
     return tree
+
+
+def _movable(section: Any) -> Any:
+    """A group with the whole path of its data file, so that it is found from any folder."""
+    path = section.arguments.get("path") if isinstance(section, OpenGroup) else None
+    if not (isinstance(path, str) and Path(path).is_file()):
+        return section
+    arguments = {**section.arguments, "path": str(Path(path).absolute())}
+    return replace(section, arguments=arguments)
 
 
 def _option(group: str, section: Any) -> str:
@@ -118,6 +152,7 @@ def _option(group: str, section: Any) -> str:
 def _changed(group: str, option: str, section: Any) -> dict[str, Any]:
     """The keys of a section that differ from its option; all of them for a user's own option."""
     path = CONFIGS / group / f"{option}.yaml"
+    is_own = any((place / group / path.name).exists() for place in _own_folders())
     chosen: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
     base: Any
     if isinstance(section, OpenGroup):
@@ -126,6 +161,8 @@ def _changed(group: str, option: str, section: Any) -> dict[str, Any]:
     else:
         base = OmegaConf.to_container(OmegaConf.structured(type(section))) | chosen
         own = {item.name: getattr(section, item.name) for item in fields(section)}
+    if is_own:  # whatever it says is said again
+        base = {}
     return {
         key: getattr(value, "value", value)
         for key, value in own.items()

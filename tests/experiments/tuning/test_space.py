@@ -107,7 +107,7 @@ def test_the_config_of_a_run_is_one_of_train(composed: Compose) -> None:
     run = space.run_config(config, {space.LAM: 0.03, space.RATE: 0.4}, seed=5)
     assert type(run) is Config
     assert (run.regularization.lam, run.optimizer.learning_rate, run.seed) == (0.03, 0.4, 5)
-    assert run.optimizer.momentum == 0.9
+    assert run.optimizer.arguments["momentum"] == 0.9
     for item in fields(Config):
         if item.name not in ("regularization", "optimizer", "seed"):
             assert getattr(run, item.name) == getattr(config, item.name)
