@@ -10,6 +10,8 @@ import os
 import signal
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import connection, get_context
 from typing import Any
 
@@ -108,6 +110,8 @@ class _Worker:
         elif kind == "epoch" and self._advance is not None:
             self._advance(content)
         elif kind == "end":
+            if not content.label:  # the job had not come to its name
+                content = replace(content, label=self._label or " ".join(self._overrides))
             self._outcome = content
             if board is not None:
                 board.end(content)
@@ -172,6 +176,22 @@ class _RemoteBoard:
 def _work(payload: bytes, pipe: Any) -> None:
     """The life of a process: one job."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = 0
+    board = _RemoteBoard(pipe)
+    try:
+        with progress.on_board(board):
+            _run(payload)
+    except (KeyboardInterrupt, Terminated):  # the launcher says so
+        status = 1
+    except BaseException as error:  # before or behind the job, whose own errors are outcomes
+        status = 1
+        with suppress(Terminated):
+            board.end(Outcome.of_error("", "", error))
+    pipe.close()
+    os._exit(status)  # nothing is left to do; TensorFlow's threads would take a second to end
+
+
+def _run(payload: bytes) -> None:
     index, overrides, hydra_context, config, state = cloudpickle.loads(payload)
     from l2keras_experiments.sweeps.job import job
 
@@ -181,20 +201,13 @@ def _work(payload: bytes, pipe: Any) -> None:
     with open_dict(node):
         node.hydra.job.id = node.hydra.job.num = index
     HydraConfig.instance().set_config(node)
-    status = 0
-    try:
-        with progress.on_board(_RemoteBoard(pipe)):
-            run_job(
-                hydra_context=hydra_context,
-                task_function=job,
-                config=node,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
-    except (KeyboardInterrupt, Terminated):  # the launcher says so
-        status = 1
-    pipe.close()
-    os._exit(status)  # nothing is left to do; TensorFlow's threads would take a second to end
+    run_job(
+        hydra_context=hydra_context,
+        task_function=job,
+        config=node,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
 
 
 ConfigStore.instance().store(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -212,6 +213,8 @@ def _outcome(job: Job, result: JobReturn) -> Outcome:
         outcome: Outcome = result.return_value
     except Exception as error:
         return Outcome.of_error(job.label, job.config_hash, error)
+    if not outcome.config_hash:  # an error outside of the job, in its process
+        return replace(outcome, label=job.label, config_hash=job.config_hash)
     return outcome
 
 

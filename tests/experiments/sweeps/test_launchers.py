@@ -6,6 +6,7 @@ import os
 import sys
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from hydra_plugins.l2keras_sweeps import isolated
+from hydra_plugins.l2keras_sweeps import isolated, sweeper
 from l2keras_experiments.config import launchers, overrides
 from l2keras_experiments.config.schema import Config, ConfigError
 from l2keras_experiments.runtime.signals import Terminated
@@ -38,6 +39,28 @@ def test_an_isolated_job_does_not_outlive_its_sweep() -> None:
     ours.close()
     with pytest.raises(Terminated):
         advance({"loss": 0.5})
+
+
+def test_the_error_of_an_isolated_job_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process raises outside of its job is the run's failure, not a bare exit status."""
+    ours, theirs = Pipe(duplex=False)
+    statuses: list[int] = []
+
+    def fail(payload: bytes) -> None:
+        raise ConfigError("mine.build raised ValueError: no such layer")
+
+    monkeypatch.setattr(isolated, "_run", fail)
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    isolated._work(b"", theirs)
+    worker = isolated._Worker(0, ["seed=1"], SimpleNamespace(join=lambda: None, exitcode=1), ours)
+    assert worker.receive()
+    assert not worker.receive()
+    job: Any = SimpleNamespace(label="half_l2 seed=1", config_hash="abc")
+    outcome = sweeper._outcome(job, worker.result())
+    assert statuses == [1]
+    assert (outcome.label, outcome.config_hash, outcome.status) == (job.label, "abc", "FAILED")
+    assert outcome.failure == "ConfigError: mine.build raised ValueError: no such layer"
+    assert "in fail" in str(outcome.details)
 
 
 def test_the_script_for_slurm(
