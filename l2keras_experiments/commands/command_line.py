@@ -18,6 +18,7 @@ from l2keras_experiments.config import (
     composition,
     credentials,
     launchers,
+    loading,
     nodes,
     schema,
     sealing,
@@ -36,6 +37,7 @@ def register(name: str, config: type[schema.Config], module: str, template: str 
     """Makes the typed config and its help known to Hydra, under `<name>_schema`."""
     sealing.install()
     OmegaConf.register_new_resolver("runs", lambda: str(RUNS), replace=True)
+    OmegaConf.register_new_resolver("config_dir", loading.config_dir, replace=True)
     started = datetime.now()  # Hydra's `now` is another time in each composition
     OmegaConf.register_new_resolver(
         "started", lambda pattern: started.strftime(pattern), use_cache=True, replace=True

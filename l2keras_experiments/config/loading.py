@@ -20,7 +20,7 @@ class OpenLoader(ConfigLoaderImpl):
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
         """Composes, and makes the folders of the search path importable."""
         config = super().load_configuration(*args, **kwargs)
-        targets.make_importable(folders(config.hydra.runtime))
+        enter(config.hydra.runtime)
         return config
 
     def _compose_config_from_defaults_list(self, *args: Any, **kwargs: Any) -> DictConfig:
@@ -30,6 +30,29 @@ class OpenLoader(ConfigLoaderImpl):
             if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
                 OmegaConf.set_struct(node, False)
         return config
+
+
+_own: list[Path] = []  # the user's folders, for `config_dir`
+
+
+def enter(runtime: Any) -> None:
+    """Makes the user's folders importable, and known to `${config_dir:}`."""
+    _own[:] = folders(runtime)
+    targets.make_importable(_own)
+
+
+def config_dir() -> str:
+    """The folder of --config-dir, or the first of hydra.searchpath; for `${config_dir:}`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not _own:
+        raise schema.ConfigError(
+            "`${config_dir:}` needs a config folder of your own. Received: none. "
+            "Pass --config-dir FOLDER."
+        )
+    return str(_own[0].absolute())
 
 
 def folders(runtime: Any) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import credentials, flattening, loading, targets
+from l2keras_experiments.config import credentials, flattening, loading
 from l2keras_experiments.config.schema import Config, run_label
 from l2keras_experiments.runtime import progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
@@ -92,7 +92,7 @@ def job(node: DictConfig) -> Outcome:
 
     signals.check()
     credentials.mask_output()  # in the processes of launchers, too
-    targets.make_importable(loading.folders(HydraConfig.get().runtime))
+    loading.enter(HydraConfig.get().runtime)
     if HydraConfig.get().mode == RunMode.RUN:
         outcome = train(node)
         print(f"study {node.tracking.study!r}: {ui_command(store_uri(node.tracking.uri))}")
