@@ -105,14 +105,21 @@ def test_every_preset_runs(composed: Compose, uri: str, preset: str) -> None:
 
 
 @pytest.mark.parametrize("group", sorted(set(GROUPS) - {"experiment"}))
-def test_every_option_of_every_group_is_valid(composed: Compose, group: str) -> None:
+def test_every_option_of_every_group_is_valid(
+    composed: Compose, group: str, tmp_path: Path
+) -> None:
     """Each option of each group composes to a config that passes every check."""
     beside = {"transformer": "data=digits_tokens", "gru": "data=imdb", "imdb": "model=gru",
               "digits_tokens": "model=transformer"}  # fmt: skip
+    files = {"csv": ["data.target=b"], "npz": []}
+    for option in files:
+        (tmp_path / f"{option}.data").write_text("a,b\n1,2\n")
     for option in GROUPS[group]:
         others = [beside[option]] if option in beside else []
+        if option in files:
+            others = [f"data.path={tmp_path / option}.data", *files[option]]
         config = validation.typed(composed("config", f"{group}={option}", *others))
-        if group in ("data", "model", "regularization"):
+        if group in ("data", "model", "regularization"):  # of a file it is that of the file
             assert getattr(config, group).name == option
 
 
