@@ -11,10 +11,13 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -215,21 +218,50 @@ def load(key: str, target: str) -> Any:
 def source_hash(node: Any) -> str:
     """Hex digits that change with the source of every target in `node`; "" if all are our own.
 
-    Covers the modules of the targets and what they import from beside them.
+    Covers the modules of the targets and what they import from beside them; of an installed
+    package its version.
     """
-    paths: set[Path] = set()
-    for target in _targets(node):
-        if target.partition(".")[0] not in OWN:
-            name, _ = _split(TARGET, target)
-            module = _find(name)
-            if module is not None:
-                _collect(module, module.root, paths)
-    if not paths:
+    targets = tuple(sorted({t for t in _targets(node) if t.partition(".")[0] not in OWN}))
+    if not targets:
         return ""
+    known = _hashes.get(targets)
+    if known is not None and known[0] == _stamps(known[0]):
+        return known[1]
+    paths: set[Path] = set()
     digest = hashlib.sha256()
+    for target in targets:
+        name, _ = _split(TARGET, target)
+        module = _find(name)
+        version = "" if module is None else _installed_version(module)
+        digest.update(version.encode())
+        if module is not None and not version:
+            _collect(module, module.root, paths)
+    stamps = _stamps(paths)
     for path in sorted(paths):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    _hashes[targets] = stamps, digest.hexdigest()[:16]
+    return _hashes[targets][1]
+
+
+_Stamps = dict[Path, tuple[int, int]]  # of a file: time and size
+_hashes: dict[tuple[str, ...], tuple[_Stamps, str]] = {}  # by targets
+
+
+def _stamps(paths: Iterable[Path]) -> _Stamps:
+    stats = {path: path.stat() for path in paths if path.exists()}
+    return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
+
+
+def _installed_version(module: _Module) -> str:
+    """Of the package that a module was installed with; "" for modules of the user's own."""
+    places = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    if not any(module.path.is_relative_to(Path(place).resolve()) for place in places):
+        return ""
+    top = module.name.partition(".")[0]
+    for name in importlib.metadata.packages_distributions().get(top, [top]):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return f"{name}=={importlib.metadata.version(name)}"
+    return ""
 
 
 def _targets(node: Any) -> Iterator[str]:
@@ -294,7 +326,13 @@ def _spec(name: str) -> ModuleSpec | None:
         if spec is None or spec.submodule_search_locations is None:
             return None
         inside = list(spec.submodule_search_locations)
-        spec = PathFinder.find_spec(".".join([top, *rest[: i + 1]]), inside)
+        full = ".".join([top, *rest[: i + 1]])
+        try:
+            spec = PathFinder.find_spec(full, inside)
+        except KeyError:  # a folder without __init__.py, in a package that is not imported
+            spec = ModuleSpec(full, None, is_package=True)
+            folders = [Path(place, rest[i]) for place in inside]
+            spec.submodule_search_locations = [str(path) for path in folders if path.is_dir()]
     return spec
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from l2keras_experiments.config import flattening, paths
+from l2keras_experiments.config import flattening, paths, targets
 from l2keras_experiments.sweeps import identity
 from tests.support.runs import Compose
 
@@ -79,6 +80,29 @@ def test_an_edited_model_is_another_run(composed: Compose, own: Path, file: str)
     assert hash_of(composed, mine) != before
     (own / file).write_text(text)
     assert hash_of(composed, mine) == before
+
+
+def test_an_installed_model_counts_by_its_version(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thousands of files of a package are not read; another version is another run."""
+    mine = "data._target_=sklearn.datasets.load_wine"
+    before = hash_of(composed, mine)
+    assert hash_of(composed, mine) == before
+    monkeypatch.setattr(targets, "_hashes", {})
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99")
+    assert hash_of(composed, mine) != before
+
+
+def test_a_module_in_folders_without_init(composed: Compose, own: Path) -> None:
+    """Their source counts, too, though Python finds them only once they are imported."""
+    (own / "bare" / "nets").mkdir(parents=True)
+    file = own / "bare" / "nets" / "wide.py"
+    file.write_text("def build(input_shape): return 1\n")
+    mine = "model._target_=bare.nets.wide.build"
+    before = hash_of(composed, mine)
+    file.write_text("def build(input_shape): return 11\n")
+    assert hash_of(composed, mine) != before
 
 
 def test_the_bytes_of_a_data_file_count_not_its_name(composed: Compose, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,41 @@ def test_the_learning_rate_under_accumulation_is_the_one_alone(
         found = trials(store)["half_l2 lam=0.3 eta=0.2 seed=0"]
         rates = [rate for _, rate in histories(store, found)["learning_rate"]]
         assert rates == pytest.approx(cosine, rel=1e-5)
+
+
+def test_a_model_and_a_table_of_ones_own_at_once(
+    composed: Compose, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are stacked as the built-in ones; validation and test are those of the run alone."""
+    (tmp_path / "own_at_once.py").write_text(
+        "import keras\n"
+        "def build(input_shape, num_outputs, units=4):\n"
+        "    hidden = keras.layers.Dense(units, 'tanh')\n"
+        "    head = keras.layers.Dense(num_outputs)\n"
+        "    return keras.Sequential([keras.Input(input_shape), hidden, head])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    x = np.random.default_rng(0).normal(size=(120, 3))
+    lines = [f"{a:.4f},{b:.4f},{c:.4f},{'ny'[int(a > b * c)]}" for a, b, c in x]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,c,label", *lines]) + "\n")
+    own = ["model=mlp", "data=csv", f"data.path={tmp_path / 'table.csv'}", "data.target=label"]
+    same = ["training.epochs=2", "tracking.log_model=false", "regularization.lam=0.3"]
+    nodes = {}
+    for study in ("alone", "at_once"):
+        nodes[study] = [
+            composed("config", *own, *same, f"seed={seed}", f"tracking.uri={uri}",
+                     f"tracking.study={study}")
+            for seed in (0, 1)
+        ]  # fmt: skip
+        for node in nodes[study]:
+            node.model = {"_target_": "own_at_once.build", "units": 5}
+    expected = job.train(nodes["alone"][1])
+    outcomes = jobs.train_at_once(nodes["at_once"])
+    assert [outcome and outcome.status for outcome in outcomes] == ["FINISHED"] * 2
+    assert outcomes[1] is not None
+    for key in ("val_accuracy", "val_data_loss", "test_accuracy", "test_data_loss"):
+        assert outcomes[1].metrics[key] == pytest.approx(expected.metrics[key], rel=1e-5), key
+    for found in trials(Store(uri, "at_once")).values():
+        assert found.data.tags["vectorized_size"] == "2"
+        assert found.data.params["model.units"] == "5"
+        assert found.data.params["model.name"] == "own_at_once.build"

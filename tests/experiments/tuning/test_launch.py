@@ -48,13 +48,13 @@ def ridge(composed: Compose, eager_steps: None, folder: Path) -> Tuned:
 
 
 def closed_form_loss(data: Dataset, lam: float) -> float:
-    """The test loss of argmin mean((y - x w - b)^2) + lam/2 |w|^2, b free."""
+    """The validation loss of argmin mean((y - x w - b)^2) + lam/2 |w|^2, b free."""
     x, y = (part.astype(float) for part in (data.x_train, data.y_train))
     centred = x - x.mean(axis=0)
     gram = centred.T @ centred + len(x) * lam / 2 * np.eye(x.shape[1])
     w = np.linalg.solve(gram, centred.T @ y)
-    predicted = (data.x_test - x.mean(axis=0)) @ w + y.mean()
-    return float(np.mean((data.y_test - predicted) ** 2))
+    predicted = (data.x_val - x.mean(axis=0)) @ w + y.mean()
+    return float(np.mean((data.y_val - predicted) ** 2))
 
 
 def test_it_finds_the_lambda_of_ridge_regression(composed: Compose, ridge: Tuned) -> None:
@@ -136,6 +136,24 @@ def test_the_parent_carries_best_table_figures_and_preset(ridge: Tuned) -> None:
     table = json.loads(ridge.artifact("tuning.json").read_text())
     states = [row[table["columns"].index("state")] for row in table["data"]]
     assert states == [trial.state for trial in ridge.trials]
+
+
+def test_the_test_metrics_stand_beside_what_selects(ridge: Tuned) -> None:
+    """Each completed trial has those of its run; the best is the best on validation."""
+    complete = [trial for trial in ridge.trials if trial.state == "complete"]
+    for trial in complete:
+        metrics = ridge.children[trial.number].data.metrics
+        assert trial.test == {"test_data_loss": metrics["test_data_loss"]}
+        assert trial.value == metrics["val_data_loss"] != metrics["test_data_loss"]
+    assert not any(trial.test for trial in ridge.trials if trial.state == "pruned")
+    best = min(complete, key=lambda trial: trial.value)
+    loss = best.test["test_data_loss"]
+    assert ridge.parent.data.metrics["best.test_data_loss"] == loss
+    said = f"on the test examples, which selected nothing: test data loss {loss:.4g}\n"
+    assert said in ridge.printed
+    table = json.loads(ridge.artifact("tuning.json").read_text())
+    column = table["columns"].index("test data loss")
+    assert table["data"][best.number][column] == f"{loss:.5g}"
 
 
 def test_the_terminal_shows_the_best_and_the_command(ridge: Tuned) -> None:

@@ -17,6 +17,8 @@ from tests.support.runs import Compose
 
 PARAMS = {space.LAM: 1.2345678901234567e-05, space.RATE: 0.30000000000000004}
 BEST = Tried(1, PARAMS, 0.25, "complete", 3, 1.0, "")
+MLP = "l2keras_experiments.training.models.mlp"
+OPTIONS = {"data": "csv", "model": "mine", "optimizer": "sgd", "regularization": "half_l2"}
 TRIALS = [replace(BEST, number=0, value=0.5, state="pruned"), BEST]
 
 
@@ -77,14 +79,60 @@ def test_it_holds_its_question_and_only_differences(composed: Compose, folder: P
         "defaults": [
             {"override /data": "digits"},
             {"override /model": "mlp"},
-            {"override /optimizer": "sgd"},
+            {"override /optimizer": "momentum"},
             {"override /regularization": "half_l2"},
         ],
-        "optimizer": {"learning_rate": 0.30000000000000004, "momentum": 0.9},
+        "optimizer": {"learning_rate": 0.30000000000000004},
         "regularization": {"lam": 1.2345678901234567e-05},
         "training": {"epochs": 5},
     }
     assert list(folder.iterdir()) == [path]
+
+
+def test_a_preset_of_ones_own_options(
+    composed: Compose, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to the own config folder, says all of its options again, and finds the table."""
+    own = tmp_path / "own"
+    (own / "model").mkdir(parents=True)
+    (own / "model" / "mine.yaml").write_text(f"_target_: {MLP}\nwidth: 64\n")
+    (own / "table.csv").write_text("x,y\n1,a\n2,b\n")
+    monkeypatch.chdir(own)
+    monkeypatch.setattr(presets, "_own_folders", lambda: [own])
+    monkeypatch.setattr(presets, "_option", lambda group, section: OPTIONS[group])
+    path = f"hydra.searchpath=[file://{own}]"
+    config = validation.typed(
+        composed("tune", path, "model=mine", "model.width=128", "data=csv", "data.path=table.csv",
+                 "data.target=y")
+    )  # fmt: skip
+    written = presets.write_preset(config, "study-1", TRIALS, BEST)
+    assert written == own / "experiment" / "tuned_table_mlp_half_l2_sgd.yaml"
+    tree: Any = OmegaConf.to_container(OmegaConf.load(written))
+    assert tree["model"] == {"_target_": MLP, "width": 128}  # as is the default of the built-in
+    assert tree["data"] == {"path": str(own / "table.csv"), "target": "y"}
+    assert presets.command(config) == (
+        f"python -m experiments.train --config-dir {own} experiment={written.stem}"
+    )
+    monkeypatch.chdir(tmp_path)
+    loaded = validation.typed(composed("config", path, f"experiment={written.stem}"))
+    assert (loaded.model, loaded.data.name) == (config.model, "table")
+    assert list(folder.iterdir()) == []
+
+
+def test_the_name_of_a_preset_can_be_typed(composed: Compose, tmp_path: Path) -> None:
+    """What a file is called may hold anything."""
+    (tmp_path / "my data (1).csv").write_text("x,y\n1,a\n")
+    config = validation.typed(composed("tune"))
+    config.data.arguments["path"] = str(tmp_path / "my data (1).csv")
+    assert presets.preset_name(config) == "tuned_my-data-1-_mlp_half_l2_sgd"
+    presets.check_preset(config)
+
+
+def test_the_test_metrics_of_the_best_are_in_the_preset(composed: Compose, folder: Path) -> None:
+    """Beside the value that selected it."""
+    best = replace(BEST, test={"test_data_loss": 0.5, "test_accuracy": 0.75})
+    path = presets.write_preset(validation.typed(composed("tune")), "study-1", TRIALS, best)
+    assert "# On the test examples: test accuracy 0.75, test data loss 0.5.\n" in path.read_text()
 
 
 def test_a_preset_written_by_hand_is_not_overwritten(composed: Compose, folder: Path) -> None:
