@@ -224,7 +224,8 @@ def source_hash(node: Any) -> str:
     targets = tuple(sorted({t for t in _targets(node) if t.partition(".")[0] not in OWN}))
     if not targets:
         return ""
-    known = _hashes.get(targets)
+    key = targets, tuple(sys.path)
+    known = _hashes.get(key)
     if known is not None and known[0] == _stamps(known[0]):
         return known[1]
     paths: set[Path] = set()
@@ -239,12 +240,13 @@ def source_hash(node: Any) -> str:
     stamps = _stamps(paths)
     for path in sorted(paths):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    _hashes[targets] = stamps, digest.hexdigest()[:16]
-    return _hashes[targets][1]
+    _hashes[key] = stamps, digest.hexdigest()[:16]
+    return _hashes[key][1]
 
 
 _Stamps = dict[Path, tuple[int, int]]  # of a file: time and size
-_hashes: dict[tuple[str, ...], tuple[_Stamps, str]] = {}  # by targets
+_Names = tuple[str, ...]
+_hashes: dict[tuple[_Names, _Names], tuple[_Stamps, str]] = {}  # by targets and sys.path
 
 
 def _stamps(paths: Iterable[Path]) -> _Stamps:
