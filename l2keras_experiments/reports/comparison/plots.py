@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from l2keras_experiments.reports import drawing
 from l2keras_experiments.reports.comparison.arms import REFERENCE, TITLES, ArmResult, best, of
 from l2keras_experiments.reports.drawing import LOOKS
-from l2keras_experiments.reports.figures.results import star
+from l2keras_experiments.reports.figures.results import star, star_in_legend
 from l2keras_experiments.reports.statistics import interval
 
 # Hollow markers of many sizes, so that coinciding curves all show.
@@ -47,8 +47,7 @@ def accuracy_over_lambda(results: Sequence[ArmResult], lams: Sequence[float]) ->
     axes.set_xlabel("lambda as written")
     what = results[0].metric.replace("_", " ")
     if any(math.isfinite(r.tested) for r in results):
-        look: dict[str, Any] = {"color": "#555555", "linestyle": "", "markersize": 11}
-        axes.plot([], [], marker="*", label=f"test {what} at the best lambda", **look)
+        star_in_legend(axes, f"test {what}")
     axes.set_ylabel(f"validation {what}")
     return _svg(figure, axes)
 

@@ -58,6 +58,8 @@ def _isolation_panel(axes: Axes, setting: Setting, small: bool) -> None:
             cells,
             [_apart(cell, lined, lams, 0.035 if small else 0.015) for cell in cells],
         )
+    if any(cell.measured(setting.test_metric) for cell in setting.leaders):
+        star_in_legend(axes, setting.test_title)
     if lams:
         lambda_axis(axes, lams, most=5 if small else 10)
     axes.set_xlabel("lambda" if small else "lambda (coefficient of W in the gradient)")
@@ -135,6 +137,12 @@ def star(axes: Axes, place: float, test: Interval | None, colour: str) -> None:
             place, test.mean, "*", color=colour, markersize=11, markeredgecolor="white",
             markeredgewidth=0.7, zorder=6,
         )  # fmt: skip
+
+
+def star_in_legend(axes: Axes, title: str) -> None:
+    """Says what the stars of all methods are."""
+    look: dict[str, Any] = {"color": "#555555", "linestyle": "", "marker": "*", "markersize": 11}
+    axes.plot([], [], label=f"{title} at the best lambda", **look)
 
 
 def look_of(method: str) -> dict[str, Any]:
