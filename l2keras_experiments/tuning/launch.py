@@ -125,8 +125,9 @@ class Trainer:
         epochs = itertools.count()
 
         def on_epoch(metrics: dict[str, float], **_: object) -> None:
-            first = seed == self.config.seed
-            search.watch(trial, next(epochs), metrics[OBJECTIVE], prune=first)
+            first, epoch = seed == self.config.seed, next(epochs)
+            if OBJECTIVE in metrics:  # not every epoch has to be validated
+                search.watch(trial, epoch, metrics[OBJECTIVE], prune=first)
 
         label = f"trial {trial.number} lam={trial.params[LAM]:.4g} seed={seed}"
         tags = {"trial": str(trial.number)}

@@ -15,8 +15,6 @@ from omegaconf import OmegaConf
 
 from l2keras_experiments.config import loading, nodes
 from l2keras_experiments.config.paths import CONFIGS
-from l2keras_experiments.config import loading, nodes
-from l2keras_experiments.config.paths import CONFIGS
 from l2keras_experiments.config.schema import (
     Config,
     ConfigError,
@@ -155,12 +153,13 @@ def _changed(group: str, option: str, section: Any) -> dict[str, Any]:
     is_own = any((place / group / path.name).exists() for place in _own_folders())
     chosen: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
     base: Any
+    own: Any
     if isinstance(section, OpenGroup):
         base = nodes.group_node(type(section)()) | chosen
         own = nodes.group_node(section)
     else:
         base = OmegaConf.to_container(OmegaConf.structured(type(section))) | chosen
-        own = {item.name: getattr(section, item.name) for item in fields(section)}
+        own = OmegaConf.to_container(OmegaConf.structured(section))
     if is_own:  # whatever it says is said again
         base = {}
     return {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import credentials, flattening
+from l2keras_experiments.config import credentials, flattening, nodes
 from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import CompareConfig
 from l2keras_experiments.reports.comparison import arms
@@ -71,7 +71,7 @@ def train_arms(
         for arm in planned:
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
-            arm_node.regularization = OmegaConf.structured(arm_config.regularization)
+            arm_node.regularization = nodes.group_node(arm_config.regularization)
             with store.run(arm.label, parent=parent.id, tags={"arm": arm.name}) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
