@@ -6,6 +6,7 @@ value and is neither method, lambda, learning rate nor seed; settings are never 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -217,14 +218,20 @@ def varying_keys(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _value(record: Record, key: str) -> str | None:
-    return record.params.get(key, DEFAULT if _is_argument(key) else None)
+    """None where a run does not have the key and need not have it."""
+    if key in record.params or not _is_argument(key):
+        return record.params.get(key)
+    whole, _, last = key.rpartition(".")
+    return record.params.get(whole, DEFAULT) if last in ("name", "_target_") else DEFAULT
 
 
+@functools.cache
 def _is_argument(key: str) -> bool:
-    """Whether a key is an argument of a target, and no key of every option of its group."""
+    """Whether a key is an argument, of a group or in the value of a key, and none of the schema."""
+    keys = [name for name, _, _ in schema.keys(schema.Config)]
     group, _, name = key.partition(".")
-    groups = schema.open_groups(schema.Config)
-    return group in groups and name not in (*schema.own_keys(group), "name", "_target_")
+    named = group in schema.open_groups(schema.Config) and name not in ("name", "_target_")
+    return key not in keys and (named or any(key.startswith(f"{one}.") for one in keys))
 
 
 def _values(record: Record, varying: Sequence[str]) -> tuple[str, ...]:
@@ -293,9 +300,9 @@ def labels(keys: Sequence[str]) -> list[str]:
 
 
 def short(key: str) -> str:
-    """`training.batch_size` is batch_size; `model.name` is model."""
+    """`training.batch_size` is batch_size; `model.name` is model, `training.loss._target_` loss."""
     section, _, last = key.rpartition(".")
-    return section if last == "name" else last
+    return short(section) if section and last in ("name", "_target_") else last
 
 
 def _fixed(runs: Sequence[Record]) -> dict[str, str]:

@@ -141,6 +141,20 @@ def test_arguments_that_only_one_model_has() -> None:
     ]
 
 
+def test_a_value_with_arguments_of_its_own() -> None:
+    """A loss by name, and losses by target, are three settings."""
+    others = [
+        {"training.loss": "mse"},
+        *({"training.loss._target_": "keras.losses.Huber", "training.loss.delta": d} for d in "12"),
+    ]
+    found = build(Trial(others=other) for other in others)
+    assert [setting.label for setting in found.settings] == [
+        "loss=keras.losses.Huber, delta=1",
+        "loss=keras.losses.Huber, delta=2",
+        "loss=mse, delta=default",
+    ]
+
+
 def test_keys_that_would_read_the_same_are_written_out() -> None:
     """Two groups may have an argument of one name."""
     keys = "data.size", "model.size"
