@@ -16,7 +16,7 @@ from tests.support.runs import runs_of
 
 EXAMPLE = paths.PROJECT / "examples" / "own_experiment"
 LAUNCHERS = ("basic", "isolated", "vectorized")
-SWEEP = ["experiment=lambdas", "regularization.lam=0.01,1", "seed=0,1",
+SWEEP = ["experiment=lambdas", "regularization.lam=0.01,0.1", "seed=0,1",
          "training.epochs=30", "tracking.log_model=false"]  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_a_sweep_over_lambda_with_each_launcher(
         assert one.data.params["model.name"] == "mine.classifier"
         assert one.data.params["data.name"] == "wine"
         for part in ("val", "test"):
-            assert one.data.metrics[f"{part}_accuracy"] > 0.3
+            assert one.data.metrics[f"{part}_accuracy"] > 0.5
             assert one.data.metrics[f"{part}_data_loss"] > 0
         history = store.client.get_metric_history(one.info.run_id, "test_accuracy")
         assert len(history) == 1  # measured once
@@ -113,13 +113,10 @@ def test_a_preset_of_tune_works_with_the_same_config_folder(tmp_path: Path) -> N
     [found] = runs_of(store)
     assert (found.data.params["model.units"], found.info.status) == ("8", "FINISHED")
     tuned = Store(f"sqlite:///{tmp_path / 'work' / 'store' / 'mlflow.db'}", "l2keras")
-    losses = [one.data.metrics["val_data_loss"] for one in runs_of(tuned, tuned_parent(tuned))]
+    trials = [one for one in runs_of(tuned) if "trial" in one.data.tags]
+    losses = [one.data.metrics["val_data_loss"] for one in trials]
+    assert len(losses) == 2
     assert found.data.metrics["val_data_loss"] == min(losses)
-
-
-def tuned_parent(store: Store) -> object:
-    [parent] = [one for one in runs_of(store) if one.data.tags["kind"] == "tuning"]
-    return parent
 
 
 def test_a_comparison_of_the_methods_on_it(tmp_path: Path) -> None:
@@ -130,5 +127,5 @@ def test_a_comparison_of_the_methods_on_it(tmp_path: Path) -> None:
                  "training.epochs=2", "tracking.log_model=false")  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert "wine, mine.classifier, sgd" in result.stdout
-    assert "WeightDecay(lambda): equal to rounding" in result.stdout.replace("HalfL2(lambda) ", "")
+    assert "WeightDecay(lambda): equal to HalfL2(lambda) to rounding" in result.stdout
     assert "test value of the selected lambda is an unbiased estimate" in result.stdout
