@@ -126,6 +126,25 @@ def test_the_page_stands_alone(sgd: Compared) -> None:
         assert f"<td>{label}</td>" in sgd.page
 
 
+def test_validation_selects_and_test_is_named_so(sgd: Compared) -> None:
+    """The figure's axis and the sentence are of validation; test stands beside it, by its name."""
+    best = max(
+        (run for label, run in sgd.children.items() if label in ("HalfL2(0.05)", "HalfL2(0.1)")),
+        key=lambda run: (run.data.metrics["val_accuracy"], float(run.data.params["lambda"])),
+    ).data
+    shown = (
+        f"HalfL2's best validation accuracy on this grid: {best.metrics['val_accuracy']:.3f} "
+        f"({best.metrics['test_accuracy']:.3f} on test) at lambda = "
+    )
+    for where in (sgd.page.replace("&#39;", "'"), sgd.printed):
+        assert shown in where
+        assert "test value of the selected lambda is an unbiased estimate" in where
+    figure = sgd.artifact("accuracy_over_lambda.svg")
+    assert "<!-- validation accuracy -->" in figure
+    assert "<!-- test accuracy at the best lambda -->" in figure
+    assert "<!-- test accuracy -->" not in figure
+
+
 def test_the_terminal_shows_table_page_and_ui(sgd: Compared) -> None:
     """The command ends with the table, the sentences, the page's path and how to open the UI."""
     assert "WeightDecay(0.1, coupled)" in sgd.printed

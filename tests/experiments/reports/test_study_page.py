@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -55,6 +56,20 @@ def test_isolation_draws_means_and_intervals() -> None:
     assert axes.get_xscale() == "log"
     assert axes.get_ylim()[1] <= 1.02
     assert labels(figure) == ["none", "half_l2"]
+
+
+def test_a_star_is_the_test_value_of_what_validation_selects() -> None:
+    """One for each method, at its best lambda; the legend says what it is."""
+    accuracies = {0.1: (0.9, 0.7), 0.2: (0.8, 0.75)}
+    records = [Trial(lam=lam, accuracy=val).record() for lam, (val, _) in accuracies.items()]
+    tested = [
+        replace(record, metrics={**record.metrics, "test_accuracy": test})
+        for record, (_, test) in zip(records, accuracies.values(), strict=True)
+    ]
+    figure = results.isolation(study.build(tested).settings)
+    stars = [line for line in figure.axes[0].lines if line.get_marker() == "*"]
+    assert [points(line) for line in stars] == [([0.1], [0.7]), ([], [])]
+    assert labels(figure) == ["half_l2", "test accuracy at the best lambda"]
 
 
 def test_lambda_zero_is_a_line_and_a_band() -> None:
