@@ -15,7 +15,8 @@ def entry(run_id: str, status: str, **changes: Any) -> Entry:
     running = status == "RUNNING"
     values: dict[str, Any] = {
         "name": "a run", "config_hash": "c0ffee", "ended": None if running else 5,
-        "elsewhere": running, "host": "somewhere", "parent": None, "failure": None, "metrics": {},
+        "elsewhere": running, "host": "somewhere", "launches": frozenset(), "failure": None,
+        "metrics": {},
     }  # fmt: skip
     return Entry(run_id=run_id, status=status, **{**values, **changes})
 

@@ -17,7 +17,7 @@ from l2keras_experiments.sweeps import completed, identity
 from l2keras_experiments.sweeps import job as job_module
 from l2keras_experiments.sweeps.sweep import Job, Sweep
 from l2keras_experiments.tracking import recording
-from l2keras_experiments.tracking.store import Store
+from l2keras_experiments.tracking.store import Store, launch_tag
 from tests.support.runs import SMALL, Compose, mistake, runs_of
 
 pytestmark = pytest.mark.usefixtures("eager_steps")
@@ -88,13 +88,21 @@ def test_all_runs_hang_under_one_parent_and_are_trained_once(sweep: Run, uri: st
 
 
 def test_a_larger_sweep_takes_over_what_is_done(sweep: Run, uri: str) -> None:
-    """A sweep that asks for a finished run does not train it again, and has it among its own."""
+    """A finished run is not trained again; it is part of both sweeps, whose links stay whole."""
     sweep(["seed=0"])
     sweep(["seed=0"], ["seed=1"])
     store = Store(uri, "l2keras")
     newest, oldest = parents(store)
-    assert len(runs_of(store, newest)) == 2
-    assert not runs_of(store, oldest)
+    part_of = {
+        parent.info.run_id: {
+            run.data.params["seed"]
+            for run in runs_of(store)
+            if launch_tag(parent.info.run_id) in run.data.tags
+        }
+        for parent in (newest, oldest)
+    }
+    assert part_of == {newest.info.run_id: {"0", "1"}, oldest.info.run_id: {"0"}}
+    assert len(runs_of(store)) == 4
 
 
 @pytest.mark.parametrize("way", [SystemExit(3), MemoryError("no more"), ValueError("bad")])
