@@ -29,13 +29,17 @@ _FILES = ("sqlite", "file", "")  # what names a path where it begins with a slas
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "cockroachdb")
 _NAME = r"[\w.%-]*(?:password|passwd|passphrase|pwd|token|secret|api_?key|access_?key)"
 _QUERY = re.compile(
-    r"pass|pwd|secret|token|(?<!share)key|cred|auth|sig|jwt|bearer|^pw$|^sas$|^code$"
+    r"pass|pwd|secret|token|(?<!share)key|cred|auth|sig|jwt|bearer|session|^pw$|^sas$|^code$"
 )
 # An address ends where a quote or a space does, though a quote before the last "@" belongs to its
 # password; a comma before the next scheme ends one, too.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 _ADDRESS = re.compile(
     rf"{_SCHEME}(?:(?:(?!['\"]?,['\"]?{_SCHEME})\S)*@)?(?:(?!,{_SCHEME})[^\s'\"<>`])*"
+)
+# Long values of mixed characters are keys or tokens, whatever their parameter is called.
+_RANDOM = re.compile(
+    r"(?=.*[0-9])(?:(?=.*[a-z])(?=.*[A-Z])[\w+=~-][\w+/=~-]{7,}|(?=.*[A-Za-z])[0-9A-Za-z]{16,})"
 )
 _PORT = re.compile(r"^([^/?]*):(?!\d+(?:[/?;,]|$))([^/?\]:]+)(?=[/?]|$)")  # a password without host
 _ASSIGNMENT = re.compile(
@@ -53,7 +57,9 @@ def masked_address(address: str) -> str:
     """
     scheme, mark, rest = _split(address)
     dialect = scheme.lower().partition("+")[0]
-    if not rest.startswith("/") or dialect not in _FILES:  # else it has no user
+    if dialect in _FILES and (user := re.match(r"(/+)[^/@]*:.*@", rest)):  # a slash too many
+        rest = f"{user[1]}{MASK}@{rest[user.end() :]}"
+    elif not rest.startswith("/") or dialect not in _FILES:  # else it has no user
         _, _, query = rest.partition("?")
         if "@" in query and _masked_query(query) != query:  # of the password before, or behind it
             return f"{scheme}{mark}{MASK}?{_masked_query(query)}"
@@ -66,14 +72,18 @@ def masked_address(address: str) -> str:
 
 
 def _split(address: str) -> tuple[str, str, str]:
-    """Scheme, "://" and the rest; an address may lack the first two."""
+    """Scheme, "://" and the rest; an address may lack the first, or both."""
     scheme, mark, rest = address.partition("://")
-    return (scheme, mark, rest) if mark else ("", "", address)
+    if mark:
+        return scheme, mark, rest
+    mark = "//" if address.startswith("//") and "@" in address else ""
+    return "", mark, address.removeprefix(mark)
 
 
 def _masked_user(user: str, is_database: bool) -> str:
-    name, colon, _ = unquote(user).partition(":")
-    if not user or not is_database or set(name) & set("/@?"):
+    name, colon, password = unquote(user).partition(":")
+    is_token = bool(colon) and not password
+    if not user or not is_database or is_token or set(name) & set("/@?"):
         return MASK if user else ""
     return f"{name}:{MASK}" if colon else name
 
@@ -84,14 +94,15 @@ def _masked_query(query: str) -> str:
     hidden = False
     for piece in query.split("&"):
         key, equals, value = piece.partition("=")
-        key, value = unquote_plus(key), unquote_plus(value).lower()
+        key, value = unquote_plus(key), unquote_plus(value)
+        is_random, value = _RANDOM.fullmatch(value), value.lower()
         if key.lower() == "odbc_connect":
             return "&".join([*pieces, f"{key}={MASK}"])
         if equals:
             nested = re.search(r"[=:]", value) and _QUERY.search(
                 value
             )  # -cpassword=..., {"key":...}
-            hidden = bool(nested or _QUERY.search(key.lower()))
+            hidden = bool(nested or _QUERY.search(key.lower()) or is_random)
             pieces.append(f"{key}={MASK}" if hidden else piece)
         elif not hidden:  # else it belongs to the value before it
             pieces.append(piece)

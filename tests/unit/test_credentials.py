@@ -56,6 +56,15 @@ ADDRESSES = {
     'mysql://h/d?ssl={"key":"hunter2"}': "mysql://h/d?ssl=***",
     "http://h/?jwt=hunter2&pw=hunter2&code=hunter2": "http://h/?jwt=***&pw=***&code=***",
     "http://h/#/experiments/1/runs?viewStateShareKey=9f": "http://h/#/experiments/1/runs?viewStateShareKey=9f",
+    "http://h/?session=hunter2&t=S3cretPw&lang=en-GB": "http://h/?session=***&t=***&lang=en-GB",
+    "http://h/?v=9f86d081884c7d65&page=12&charset=utf8mb4":
+        "http://h/?v=***&page=12&charset=utf8mb4",
+    "mssql+pyodbc://h/d?driver=ODBC+Driver+17+for+SQL+Server&ssl_ca=/etc/Root1.pem":
+        "mssql+pyodbc://h/d?driver=ODBC+Driver+17+for+SQL+Server&ssl_ca=/etc/Root1.pem",
+    "//bob:hunter2@h/d": "//***@h/d",
+    "//server/share/x.db": "//server/share/x.db",
+    "postgresql+psycopg2://hunter2:@h/d": "postgresql+psycopg2://***@h/d",
+    "sqlite+pysqlcipher:///:hunter2@/x.db": "sqlite+pysqlcipher:///***@/x.db",
     "sqlite:////a@b/c:d@e/mlflow.db": "sqlite:////a@b/c:d@e/mlflow.db",
     "file:///a/b@c": "file:///a/b@c",
     "/a/b@c": "/a/b@c",
