@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -46,6 +46,11 @@ _ASSIGNMENT = re.compile(
     rf"\b({_NAME}['\"]?\s*[=:]\s*)(\{{[^}}]*\}}|'[^']*'|\"[^\"]*\"|[^\s;&,'\"]+)", re.IGNORECASE
 )
 _HEADER = re.compile(r"\b((?:Basic|Bearer)\s+)[\w+/=.~-]{6,}")
+_NAMED = re.compile(rf"{_NAME}", re.IGNORECASE)
+# A reference to a variable, of which a file shows the name only.
+_REFERENCE = re.compile(r"\$\{(?:oc\.env:)?[\w.]+(?:,(?:null|''|\"\"))?\}")
+_OF_JOBS = re.compile(r"(?:.*\.)?\+{0,2}hydra\.job\.env_set\.(.+)", re.DOTALL)
+_OF_SWEEPS = re.compile(r"hydra\.sweeper\.(?:params|grids)\.(.+)", re.DOTALL)
 _BARE_USER = re.compile(r"(?<![\w/@:])([^\s/:@'\"=]+):(?!//)[^\s'\"]+@(?=[\w.\[-])")
 
 
@@ -57,8 +62,8 @@ def masked_address(address: str) -> str:
     """
     scheme, mark, rest = _split(address)
     dialect = scheme.lower().partition("+")[0]
-    if dialect in _FILES and (user := re.match(r"(/+)[^/@]*:.*@", rest)):  # a slash too many
-        rest = f"{user[1]}{MASK}@{rest[user.end() :]}"
+    if dialect in _FILES and (found := re.match(r"(/+)[^/@]*:.*@", rest)):  # a slash too many
+        rest = f"{found[1]}{MASK}@{rest[found.end() :]}"
     elif not rest.startswith("/") or dialect not in _FILES:  # else it has no user
         _, _, query = rest.partition("?")
         if "@" in query and _masked_query(query) != query:  # of the password before, or behind it
@@ -142,17 +147,20 @@ def sealed_override(word: str) -> str:
     A secret that a job is to have as an environment variable becomes one now.
 
     Raises:
-        ConfigError: the address with a secret is the value of another key.
+        ConfigError: the secret is the value of another key, or inside of a value.
     """
     key, equals, value = word.partition("=")
     if not equals or word.startswith("-"):
         return sealed_word(word)
     plain = _unquoted(value)
-    if variable := re.fullmatch(r"\+{0,2}hydra\.job\.env_set\.(\w+)", key):
+    variable = re.fullmatch(r"\+{0,2}hydra\.job\.env_set\.(\w+)", key)
+    if variable and "${" not in plain:
         if plain == MASK or not is_secret(variable[1], plain):
             return word
         os.environ[variable[1]] = plain
         return f"{key}='{MASK}'"
+    if (path := key.strip().lstrip("+~")).partition(".")[0] == "hydra":
+        check_hydra(path, _parsed(word))
     if key.lstrip("+") not in KEYS:
         check_no_secret(key, plain)
         return word
@@ -174,9 +182,81 @@ def check_no_secret(key: str, text: str) -> None:
         )
 
 
+def check_hydra(key: str, value: Any) -> None:
+    """Raises ConfigError for a secret in a part of Hydra's own config, which it writes to disk.
+
+    Args:
+        key: Dotted, of the part.
+        value: A scalar, or mappings and lists of them.
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            check_hydra(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_hydra(key, inner)
+    elif value is not None and not isinstance(value, bool):
+        _check_hydra_text(key, str(value))
+
+
+def _check_hydra_text(key: str, text: str) -> None:
+    if variable := _OF_JOBS.fullmatch(key):
+        if not _is_reference(text) and is_secret(variable[1], text):
+            raise ConfigError(
+                f"`hydra.job.env_set.{variable[1]}` must hold no password or token here, as Hydra "
+                f"writes it to disk. Received: {MASK}. Set the environment variable "
+                f"{variable[1]} in the shell: the jobs have it, too."
+            )
+        return
+    is_named = _NAMED.fullmatch(key.rpartition(".")[2]) and not _is_reference(text)
+    if is_named or _assigns_secret(text):
+        raise ConfigError(
+            f"`{key}` must hold no password or token, as Hydra writes it to disk. "
+            f"Received: {MASK}. Set an environment variable and write ${{oc.env:NAME}}."
+        )
+    swept = _OF_SWEEPS.fullmatch(key)
+    override = f"{swept[1]}={text}" if swept else text
+    if found := re.match(r"[+~]*(hydra(?:\.[^=]*)?)=", override):  # inside of a value
+        check_hydra(found[1], _parsed(override))
+
+
+def _assigns_secret(text: str) -> bool:
+    """Whether a text, such as a command of the shell, has a secret in it and not its name only."""
+    if _HEADER.search(text):
+        return True
+    values = [found[2].strip("'\"{}") for found in _ASSIGNMENT.finditer(text)]
+    return not all(value.startswith("$") or _is_reference(value) for value in values)
+
+
+def _is_reference(text: str) -> bool:
+    return text in ("", MASK) or _REFERENCE.fullmatch(text) is not None
+
+
+def _parsed(word: str) -> Any:
+    """The value of an override, as mappings, lists and scalars.
+
+    Raises:
+        ConfigError: Hydra cannot read it, and it may set a secret for the jobs.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        [override] = OverridesParser.create().parse_overrides([word])
+        value: Any = override.value()
+    except Exception:  # the check of the overrides says what is wrong with it
+        if "env_set" in word and _QUERY.search(word.lower()):
+            raise ConfigError(
+                "`hydra.job.env_set` must be one override for each variable, without a password "
+                f"or token. Received: {MASK}. Set the environment variable in the shell."
+            ) from None
+        return word.partition("=")[2]
+    return [getattr(item, "text", item) for item in getattr(value, "list", [value])]
+
+
 def is_secret(name: str, value: str) -> bool:
     """Whether an environment variable holds one."""
-    return masked_address(value) != value or _QUERY.search(name.lower()) is not None
+    is_named = _QUERY.search(name.lower()) is not None
+    return is_named or masked_address(value) != value or masked(value) != value
 
 
 def _unquoted(value: str) -> str:

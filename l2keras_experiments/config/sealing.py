@@ -22,6 +22,9 @@ MASKED = (
     "hydra.job.env_set.",
 )  # by `_mask_hydra`
 
+# Texts and folders of Hydra's, and what `_mask_hydra` masks.
+UNCHECKED = ("help", "hydra_help", "runtime", "overrides")
+
 
 class MaskingLoader(OpenLoader):
     """The loader with addresses in their masked form."""
@@ -45,7 +48,12 @@ def mask(config: DictConfig) -> None:
     Raises:
         ConfigError: a secret in the address of another key.
     """
-    for key, text in texts(OmegaConf.to_container(config)):
+    container: Any = OmegaConf.to_container(config)
+    for part, value in container.get("hydra", {}).items():
+        if part not in UNCHECKED:
+            value = _without(value, "env_set", "override_dirname") if part == "job" else value
+            credentials.check_hydra(f"hydra.{part}", value)
+    for key, text in texts(container):
         if key not in credentials.KEYS and not key.startswith(MASKED):
             credentials.check_no_secret(key, text)
     for key in credentials.KEYS:
@@ -72,6 +80,10 @@ def _mask_hydra(config: DictConfig) -> None:
         elif isinstance(value, str) and credentials.is_secret(str(name), value):
             os.environ[str(name)] = config.job.env_set[name]
             del config.job.env_set[name]
+
+
+def _without(node: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in keys}
 
 
 def texts(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -177,6 +177,55 @@ def test_a_secret_variable_of_jobs_is_set_at_once(monkeypatch: pytest.MonkeyPatc
     assert credentials._known() == ("hunter2",)
 
 
+SPELLINGS = [
+    "+hydra.job.env_set={DB_TOKEN:hunter2}",
+    "++hydra.job.env_set={A:1,DB_TOKEN:'hunter2'}",
+    "+hydra.job={env_set:{DB_TOKEN:str(hunter2)}}",
+    "hydra={job:{env_set:{DB_TOKEN:12345678}}}",
+    "+hydra.job.env_set.MY-TOKEN=hunter2",
+    "+hydra.job.env_set={OPTIONS:'--password=hunter2'}",
+    "+hydra.job.env_set={STORE:'http://bob:hunter2@h'}",
+    "+hydra.job.env_set.DB_TOKEN=${oc.env:NOPE,hunter2}",
+    "+hydra.job={env_set:{'DB_TOKEN':hunter2}}",
+    "+hydra.job=choice({env_set:{DB_TOKEN:hunter2}},1)",
+    "~hydra.job.env_set.DB_TOKEN=hunter2",
+    "hydra.sweeper.params={hydra.job.env_set.DB_TOKEN:[hunter2]}",
+    "hydra.sweeper.params={+hydra.job.env_set.DB_TOKEN:'hunter2,hunter3'}",
+    "hydra.sweeper.params={hydra.job:'{env_set:{DB_TOKEN:hunter2}}'}",
+    "hydra.sweeper.grids=[{+hydra.job.env_set:{DB_TOKEN:hunter2}}]",
+    "hydra.sweeper.params={hydra.job.env_set:[{DB_TOKEN:hunter2}]}",
+    "hydra.overrides.hydra=['+hydra.job.env_set={DB_TOKEN:hunter2}']",
+    "hydra.launcher.setup=['export DB_TOKEN=hunter2']",
+    "hydra.launcher.ray.init={_redis_password:hunter2}",
+    "+hydra.launcher.headers=['Authorization: Bearer hunter2']",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", SPELLINGS)
+def test_a_secret_inside_of_a_value_of_hydra_is_refused(word: str) -> None:
+    """A mapping, a list or a sweep would have it in Hydra's files: one line without it says so."""
+    with pytest.raises(ConfigError, match=r"Set .*environment variable") as error:
+        credentials.sealed_override(word)
+    assert "hunter" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "+hydra.job.env_set={OMP_NUM_THREADS:2,DB_TOKEN:'${oc.env:DB_TOKEN}'}",
+        "+hydra.job.env_set.DB_TOKEN=${oc.env:OTHER}",
+        "hydra.job.env_copy=[DB_TOKEN]",
+        "hydra.launcher.setup=['export DB_TOKEN=$OTHER','module load cuda']",
+        "hydra.sweeper.params={seed:[0,1],regularization.lam:'range(1,3)'}",
+        "hydra.verbose=[hydra,__main__]",
+        "hydra.run.dir=${runs:}/token",
+    ],
+)
+def test_what_names_a_variable_holds_no_secret(word: str) -> None:
+    """A reference to the environment, and what has nothing to do with it, stays as it is."""
+    assert credentials.sealed_override(word) == word
+
+
 def test_a_masked_address_needs_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that was copied from a page finds it in the environment, or says where it goes."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

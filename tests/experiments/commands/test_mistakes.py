@@ -168,6 +168,42 @@ def test_a_password_in_a_file_is_refused(
     assert "hunter2" not in given.out
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sweeper: {params: {+hydra.job.env_set.DB_TOKEN: [hunter2]}}",
+        "sweeper: {grids: [{seed: 0, +hydra.job.env_set: '{DB_TOKEN:hunter2}'}]}",
+        "launcher: {setup: ['export DB_TOKEN=hunter2']}",
+    ],
+)
+def test_a_variable_of_jobs_in_a_file_is_refused(text: str, runs: Path, tmp_path: Path) -> None:
+    """A password in what a preset sweeps over, or in a command of the launcher."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\nhydra: {{{text}}}")
+    words = ["-m", "--config-dir", str(tmp_path), "experiment=mine"]
+    given = answer("train", [*words, "hydra/launcher=submitit_slurm"])
+    check_mistake(given, runs)
+    assert "environment variable" in given.err
+    assert "hunter2" not in given.err
+
+
+@pytest.mark.parametrize("way", ["file", "env_copy"])
+def test_a_variable_of_jobs_is_in_no_config(
+    way: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A preset's env_set, and what env_copy copies, become variables of this process at once."""
+    monkeypatch.setenv("DB_TOKEN", "hunter2")
+    words = ["+hydra.job.env_copy=[DB_TOKEN]"]
+    if way == "file":
+        (tmp_path / "experiment").mkdir()
+        preset = tmp_path / "experiment" / "mine.yaml"
+        preset.write_text("# @package _global_\nhydra: {job: {env_set: {DB_TOKEN: hunter2}}}")
+        words = ["--config-dir", str(tmp_path), "experiment=mine"]
+    given = answer("train", [*words, "--cfg", "all"])
+    assert (given.status, given.err) == (0, "")
+    assert "hunter2" not in given.out
+
+
 @pytest.mark.parametrize("way", ["--config-dir", "hydra.searchpath"])
 def test_what_hydra_finds_is_an_option(way: str, tmp_path: Path, runs: Path) -> None:
     """An option of a folder of the user's is one in either way, in any order of the arguments."""
