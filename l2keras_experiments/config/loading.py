@@ -9,13 +9,20 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
 
-from l2keras_experiments.config import schema, targets
+from l2keras_experiments.config import reading, schema, targets
 
 _OURS = ("hydra", "schema", "main")  # providers of configs whose folders hold no modules
 
 
 class OpenLoader(ConfigLoaderImpl):
-    """Hydra's, with `model.key=value` for keys that the option does not list."""
+    """Hydra's, with `model.key=value` for keys that the option does not list.
+
+    It reads files up to a size only.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        reading.install()
+        super().__init__(*args, **kwargs)
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
         """Composes, and makes the folders of the search path importable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,45 @@ def test_of_a_config_file(text: str, told: str, runs: Path, tmp_path: Path) -> N
     given = answer("train", ["--config-dir", str(tmp_path), "data=mine", "--cfg", "job"])
     check_mistake(given, runs)
     assert re.search(told, given.err), given.err
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [BOMB, MERGES, "a: [" + "x, " * 10_000 + "]", "a: " + "x" * 1_100_000, f"defaults:\n- {BOMB}"],
+    ids=["aliases", "merges", "long", "bytes", "defaults"],
+)
+@pytest.mark.parametrize("way", ["--config-dir", "hydra.searchpath", "--config-path", "preset"])
+def test_a_file_has_a_largest_size(way: str, text: str, runs: Path, tmp_path: Path) -> None:
+    """Aliases of aliases, which stand for 2**60 values, and files that are long themselves."""
+    words = {
+        "--config-dir": ["--config-dir", str(tmp_path), "model=mine"],
+        "hydra.searchpath": [f"hydra.searchpath=[file://{tmp_path}]", "model=mine"],
+        "--config-path": ["--config-path", str(tmp_path), "--config-name", "mine"],
+        "preset": ["--config-dir", str(tmp_path), "experiment=mine"],
+    }
+    file = tmp_path / {"--config-path": "", "preset": "experiment"}.get(way, "model") / "mine.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(("# @package _global_\n" if way == "preset" else "") + text)
+    begin = time.monotonic()
+    given = answer("train", [*words[way], "--cfg", "job"])
+    assert time.monotonic() - begin < 5  # of seconds; it takes a tenth of one
+    check_mistake(given, runs)
+    assert re.search(r"at most \d+ .*Received: \S*mine.yaml", given.err), given.err
+
+
+def test_a_file_of_that_size_is_read(runs: Path, tmp_path: Path) -> None:
+    """A long list, and aliases that say twice what is meant twice."""
+    (tmp_path / "experiment").mkdir()
+    text = f"# @package _global_\nregularization: {{include: &a [{'x, ' * 2000}], exclude: *a}}"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    given = answer("train", ["--config-dir", str(tmp_path), "experiment=mine", "--cfg", "job"])
+    assert (given.status, given.err) == (0, "")
 
 
 def test_a_password_in_a_file_is_refused(
