@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.config import reading, schema, targets
+from l2keras_experiments.config.schema import ConfigError
 
 _OURS = ("hydra", "schema", "main")  # providers of configs whose folders hold no modules
+
+MOST_FILES = 2_000  # of a config, each counted as often as a list of defaults names it
 
 
 class OpenLoader(ConfigLoaderImpl):
     """Hydra's, with `model.key=value` for keys that the option does not list.
 
-    It reads files up to a size only.
+    What it composes has a largest size.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -27,8 +31,13 @@ class OpenLoader(ConfigLoaderImpl):
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
         """Composes, and makes the folders of the search path importable."""
         config = super().load_configuration(*args, **kwargs)
+        reading.check_interpolations(OmegaConf.to_container(config))
         enter(config.hydra.runtime)
         return config
+
+    def _parse_overrides_and_create_caching_repo(self, *args: Any, **kwargs: Any) -> Any:
+        overrides, repository = super()._parse_overrides_and_create_caching_repo(*args, **kwargs)
+        return overrides, LimitedRepository(repository)
 
     def _compose_config_from_defaults_list(self, *args: Any, **kwargs: Any) -> DictConfig:
         config = super()._compose_config_from_defaults_list(*args, **kwargs)
@@ -60,6 +69,23 @@ def config_dir() -> str:
             "Pass --config-dir FOLDER."
         )
     return str(_own[0].absolute())
+
+
+class LimitedRepository(CachingConfigRepository):
+    """Hydra's, which raises ConfigError where a config is made of too many files."""
+
+    def __init__(self, repository: CachingConfigRepository) -> None:
+        self.__dict__.update(vars(repository))
+        self.number = 0
+
+    def load_config(self, config_path: str) -> Any:
+        self.number += 1
+        if self.number > MOST_FILES:
+            raise ConfigError(
+                f"A config must be made of at most {MOST_FILES} files. Received: more, "
+                f"{config_path} among them. Take out defaults of the files."
+            )
+        return super().load_config(config_path)
 
 
 def folders(runtime: Any) -> Iterator[Path]:

@@ -36,6 +36,7 @@ ALLOWED = {
     "hydra": {
         "commands.command_line",
         "config.composition",
+        "config.credentials",  # the parser of overrides
         "config.launchers",
         "config.loading",
         "config.overrides",

@@ -178,6 +178,34 @@ def test_a_file_has_a_largest_size(way: str, text: str, runs: Path, tmp_path: Pa
     assert re.search(r"at most \d+ .*Received: \S*mine.yaml", given.err), given.err
 
 
+@pytest.mark.parametrize(
+    "twice",
+    [
+        '"${model.aN}${.aN}"', '["${model.aN}", "${..aN}"]', '{x: "${model.aN}", y: "${..aN}"}',
+        '"${oc.select:model.aN}${.aN}"',
+    ],
+)  # fmt: skip
+def test_interpolations_stand_for_so_much(twice: str, runs: Path, tmp_path: Path) -> None:
+    """Each of 60 keys is twice the one before it: as text, as a list, as a mapping."""
+    (tmp_path / "model").mkdir()
+    lines = [f"a{i}: {twice.replace('N', str(i - 1))}" for i in range(1, 60)]
+    (tmp_path / "model" / "mine.yaml").write_text("\n".join(["a0: x", *lines]))
+    given = answer("train", ["--config-dir", str(tmp_path), "model=mine", "--cfg", "job"])
+    check_mistake(given, runs)
+    assert "Interpolations must stand for at most 5000 values" in given.err
+
+
+def test_defaults_name_so_many_files(runs: Path, tmp_path: Path) -> None:
+    """Each of 22 files has the one before it twice."""
+    (tmp_path / "model").mkdir()
+    for i in range(22):
+        text = f"defaults:\n- f{i - 1}@a\n- f{i - 1}@b\n" if i else "x: 1\n"
+        (tmp_path / "model" / f"f{i}.yaml").write_text(text)
+    given = answer("train", ["--config-dir", str(tmp_path), "model=f21", "--cfg", "job"])
+    check_mistake(given, runs)
+    assert "at most 2000 files" in given.err
+
+
 def test_a_file_of_that_size_is_read(runs: Path, tmp_path: Path) -> None:
     """A long list, and aliases that say twice what is meant twice."""
     (tmp_path / "experiment").mkdir()
