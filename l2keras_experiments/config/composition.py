@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -221,16 +223,68 @@ def check_hydra(node: DictConfig) -> Path:
     for part in ("run", "sweep", "job", "launcher", "sweeper", "job_logging", "hydra_logging"):
         for key, value in _texts(node.hydra[part], f"hydra.{part}"):
             check_text(f"`{key}`", value)
+    _check_counts(node.hydra)
+    _check_loggers(node.hydra.verbose)
     where = "hydra.sweep.dir" if node.hydra.mode is RunMode.MULTIRUN else "hydra.run.dir"
-    folder = Path(str(OmegaConf.select(node, where))).absolute()
+    given = str(OmegaConf.select(node, where))
+    folder = Path(given).absolute()
     try:
+        if not given.strip():
+            raise ValueError("an empty text")
         check_writable(folder)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"`{where}` must be a folder that can be written. "
-            f"Received: {where}={folder} ({reason(error)}). Choose another folder."
+            f"Received: {where}={given} ({reason(error)}). Choose another folder."
         ) from None
     return folder
+
+
+def _check_counts(hydra: DictConfig) -> None:
+    """Raises ConfigError for numbers of jobs that no launcher and no sweeper can start."""
+    n_jobs = hydra.launcher.get("n_jobs", 1)
+    if not _is_whole(n_jobs) or (n_jobs != -1 and n_jobs < 1):
+        raise ConfigError(
+            "`hydra.launcher.n_jobs` must be a whole number from 1, or -1 for as many jobs at once "
+            f"as there are cores. Received: hydra.launcher.n_jobs={n_jobs}. Write another number."
+        )
+    size = hydra.sweeper.get("max_batch_size")
+    if size is not None and (not _is_whole(size) or size < 1):
+        raise ConfigError(
+            "`hydra.sweeper.max_batch_size` must be a whole number from 1, or null. "
+            f"Received: hydra.sweeper.max_batch_size={size}. Leave it out."
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_loggers(verbose: Any) -> None:
+    """Raises ConfigError unless hydra.verbose is a bool or names loggers, one or a list of them."""
+    if isinstance(verbose, bool):
+        return
+    names = [verbose] if isinstance(verbose, str) else verbose
+    if isinstance(names, list | ListConfig) and all(isinstance(name, str) for name in names):
+        unknown = [name for name in names if not _is_logger(name)]
+    else:
+        unknown = [verbose]
+    if unknown:
+        raise ConfigError(
+            "`hydra.verbose` must be true, false, or the names of loggers, such as hydra or "
+            f"[hydra,mlflow]. Received: hydra.verbose={verbose}. Write true for every logger."
+        )
+
+
+def _is_logger(name: str) -> bool:
+    """Whether a logger has this name, or a module that would log under it."""
+    if name in logging.root.manager.loggerDict or name in ("root", "__main__"):
+        return True
+    first = name.partition(".")[0]
+    try:
+        return bool(first) and importlib.util.find_spec(first) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _texts(node: Any, prefix: str) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,6 @@ Imports neither Keras nor MLflow, so that a mistake is answered before they load
 from __future__ import annotations
 
 import functools
-import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import PurePath
 from typing import Any, get_type_hints
 
 LARGEST = 2**31 - 1  # of whole numbers
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of float32
 LONGEST_NAME = 200  # bytes of a study's name, which becomes a folder's with something added
 
 
@@ -362,15 +362,19 @@ def check(config: Config) -> None:
         "training.gradient_accumulation_steps": config.training.gradient_accumulation_steps,
     }
     for key, value in positive.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"`{key}` must be positive. Received: {key}={value}.")
+        if not 0 < value <= LARGEST_FLOAT:
+            raise ConfigError(
+                f"`{key}` must be positive and finite in float32. Received: {key}={value}."
+            )
     _check_names(config)
     lams = {"regularization.lam": [config.regularization.lam]}
     if isinstance(config, CompareConfig):
         lams["compare.lams"] = config.compare.lams
     for key, values in lams.items():
-        if not all(math.isfinite(lam) and lam >= 0 for lam in values):
-            raise ConfigError(f"`{key}` must be finite and >= 0. Received: {key}={values}.")
+        if not all(0 <= lam <= LARGEST_FLOAT for lam in values):
+            raise ConfigError(
+                f"`{key}` must be finite in float32 and >= 0. Received: {key}={values}."
+            )
     if config.training.dtype is Dtype.float64 and config.training.mixed_precision.value != "none":
         raise ConfigError(
             "`training.mixed_precision` needs float32 weights. "

@@ -49,6 +49,12 @@ def check(uri: str, key: str = "tracking.uri") -> None:
         check_file(uri, key)
     if scheme in ("http", "https"):
         _check_address(uri, key)
+    if scheme == "databricks" and not _is_signed_in():
+        raise ConfigError(
+            f"`{key}`, or MLFLOW_TRACKING_URI, needs an account for {scheme}. Received: {shown}, "
+            "without DATABRICKS_HOST in the environment and without ~/.databrickscfg. "
+            "Run `databricks configure`, or choose another store."
+        )
 
 
 def check_file(uri: str, key: str) -> None:
@@ -124,6 +130,12 @@ def _check_address(uri: str, key: str) -> None:
         f"`{key}`, or MLFLOW_TRACKING_URI, must be the address of a server. "
         f"Received: {credentials.masked_address(uri)}, {reason}. Write http://HOST:PORT."
     )
+
+
+def _is_signed_in() -> bool:
+    """Whether a variable or a file may have what databricks asks for."""
+    file = Path("~/.databrickscfg").expanduser()
+    return file.exists() or any(name.startswith("DATABRICKS_") for name in os.environ)
 
 
 def _is_plugin(scheme: str) -> bool:

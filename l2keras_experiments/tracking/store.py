@@ -122,7 +122,8 @@ def load_client() -> Any:
 
     for name in ("alembic", "mlflow", "l2keras"):  # the digest is a tag of the run
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings of retries
+    for name in ("urllib3.connectionpool", "mlflow.utils.databricks_utils"):  # the error says it
+        logging.getLogger(name).setLevel(logging.ERROR)
     return MlflowClient
 
 

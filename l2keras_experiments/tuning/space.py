@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -63,10 +62,10 @@ def _check_storage(url: str) -> None:
 
 
 def _check_range(key: str, limits: Sequence[float]) -> None:
-    positive = all(math.isfinite(limit) and limit > 0 for limit in limits)
-    if not (len(limits) == 2 and positive and limits[0] < limits[1]):
+    valid = all(0 < limit <= schema.LARGEST_FLOAT for limit in limits)
+    if not (len(limits) == 2 and valid and limits[0] < limits[1]):
         raise ConfigError(
-            f"`{key}` must be [low, high] with 0 < low < high, as its scale is logarithmic. "
+            f"`{key}` must be [low, high] with 0 < low < high, finite in float32. "
             f"Received: {key}={list(limits)}."
         )
 
