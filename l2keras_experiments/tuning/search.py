@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,9 +70,10 @@ def locked(url: str, name: str) -> Iterator[None]:
     Raises:
         ConfigError: another process is at work on the study, or there is no place for a claim.
     """
-    with ExitStack() as stack:
+    folder = storage_folder(url) / "state"
+    with _removed_after_a_mistake(folder), ExitStack() as stack:
         try:
-            stack.enter_context(identity.claim(storage_folder(url) / "state", f"tune-{name}", 0))
+            stack.enter_context(identity.claim(folder, f"tune-{name}", 0))
         except identity.Busy:
             raise ConfigError(
                 f"Another process is tuning study {name}. Wait for it, or stop it and launch this "
@@ -83,6 +84,19 @@ def locked(url: str, name: str) -> Iterator[None]:
                 f"`tune.storage` must be where this user may write. Received: {error}."
             ) from None
         yield
+
+
+@contextmanager
+def _removed_after_a_mistake(folder: Path) -> Iterator[None]:
+    """Removes a folder that the block makes, and its parent, if the block ends in a ConfigError."""
+    new = [path for path in (folder, folder.parent) if not path.exists()]
+    try:
+        yield
+    except ConfigError:
+        for path in new:
+            with suppress(OSError):  # not there, or not empty
+                path.rmdir()
+        raise
 
 
 def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:

@@ -160,6 +160,23 @@ def test_one_process_at_a_time(url: str) -> None:
         pass
 
 
+def test_a_search_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    """A folder that was not there before is gone; one that has files stays."""
+    url = f"sqlite:///{tmp_path / 'new' / 'optuna.db'}"
+
+    def begin(kept: bool) -> None:
+        with search.locked(url, "study"):
+            assert (tmp_path / "new" / "state").is_dir()
+            if kept:
+                (tmp_path / "new" / "optuna.db").touch()
+            raise ConfigError("no")
+
+    for kept in (False, True):
+        with pytest.raises(ConfigError):
+            begin(kept)
+        assert [path.name for path in tmp_path.rglob("*")] == (["new", "optuna.db"] if kept else [])
+
+
 @pytest.mark.parametrize("broken", ["nosuch://host/db", "sqlite:////proc/none/optuna.db"])
 def test_a_database_that_does_not_open(config: TuneConfig, broken: str, tmp_path: Path) -> None:
     """A database that optuna cannot open is refused in one line."""
