@@ -341,6 +341,25 @@ def optimizer_name(config: Config) -> str:
     return "momentum" if has_momentum else config.optimizer.name
 
 
+_SHORT = {
+    "builtin_l2": "L2",
+    "builtin_half": "L2/2",
+    "half_l2": "HalfL2",
+    "optimizer_weight_decay": "own",
+}
+
+
+def run_name(config: Config) -> str:
+    """A run in the MLflow UI, whose columns show 12 letters: lambda and seed come first."""
+    chosen, rate = config.regularization, config.optimizer.learning_rate
+    return f"{chosen.lam:g} s{config.seed} {short_method(chosen.name)} eta={rate:g}"
+
+
+def short_method(name: str) -> str:
+    """A method in a few letters."""
+    return _SHORT.get(name, name)
+
+
 def run_label(config: Config) -> str:
     """What tells a run from its neighbours, for people."""
     name, lam = config.regularization.name, config.regularization.lam

@@ -134,8 +134,7 @@ def _log(store: Store, parent: str, report: Report) -> None:
     for key, step, value in findings.curves(found):
         # The same time again, so that a report written twice leaves each point once.
         client.log_metric(parent, key, value, timestamp=info.start_time, step=step)
-    for view in views.of_sweep(parent, info.run_name, found):
-        client.set_experiment_tag(store.experiment_id, *view.tag(info.start_time))
+    views.save(store, parent, views.of_sweep(parent, info.run_name, found))
 
 
 def leaderboard(found: Study) -> dict[str, list[Any]]:

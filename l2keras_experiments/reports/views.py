@@ -1,4 +1,4 @@
-"""How the MLflow UI shows a sweep: columns and charts that are there without a click. Pure.
+"""How the MLflow UI shows a launch: columns and charts that are there without a click.
 
 MLflow opens a study on the parent alone, its children folded, with no column of a parameter or a
 metric. A named view, which it keeps as a tag of the study, opens them all; its address leads to it
@@ -8,12 +8,17 @@ at once, and the UI's menu "Views" lists it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from l2keras_experiments.config import credentials
 from l2keras_experiments.reports.study import LEARNING_RATE, METHOD, Study
+from l2keras_experiments.tracking.store import launch_tag
+
+if TYPE_CHECKING:
+    from l2keras_experiments.tracking.store import Store
 
 TAG = "mlflow.sharedViewState."  # of the study; the rest of the tag's key names the view
 LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
@@ -45,8 +50,28 @@ class View:
 def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
     """A table of the runs, best first, and charts of the means over the seeds."""
     metric = study.settings[0].metric if study.settings else "val_data_loss"
-    table = _table(parent, metric, _columns(study, metric))
     grouping = {"groupBy": _groups(study), "useGroupedValuesInCharts": True}
+    return _views(parent, name, metric, _columns(study, metric), grouping)
+
+
+def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple[View, View]:
+    """The same of runs that are no sweep's: a comparison's, a search's.
+
+    Args:
+        parent: The id of their parent.
+        name: Of the launch, for people.
+        metric: What they are sorted by.
+        beside: Columns further to the right, such as "tags.verdict".
+    """
+    kinds = (key.partition(".") for key in beside)
+    columns = [*_first_columns(metric), *(_column(kind, key) for kind, _, key in kinds)]
+    return _views(parent, name, metric, columns, {})
+
+
+def _views(
+    parent: str, name: str, metric: str, columns: Sequence[str], grouping: Mapping[str, Any]
+) -> tuple[View, View]:
+    table = _table(parent, metric, columns)
     charts = {"compareRunCharts": _charts(metric), "compareRunSections": _sections()}
     return (
         View(f"{parent}-{RUNS}", f"Runs of {name}", table),
@@ -66,6 +91,20 @@ def address(ui: str, experiment_id: str, parent: str, kind: str) -> str:
     return f"{ui}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
+def save(store: Store, parent: str, views: Iterable[View]) -> None:
+    """Writes views into the study; again they take the place of the earlier ones."""
+    created = store.client.get_run(parent).info.start_time
+    for view in views:
+        store.client.set_experiment_tag(store.experiment_id, *view.tag(created))
+
+
+def show(store: Store, parent: str, ui: str = LOCAL_UI) -> None:
+    """Prints where the UI shows the runs and charts of a launch."""
+    ui = credentials.page(store.uri).rstrip("/") if store.uri.startswith("http") else ui
+    for kind in (RUNS, CHARTS):
+        print(f"  {kind}: {address(ui, store.experiment_id, parent, kind)}")
+
+
 def run_address(ui: str, experiment_id: str, run_id: str) -> str:
     """Where the charts of one run are."""
     return f"{ui}/#/experiments/{experiment_id}/runs/{run_id}/model-metrics?{urlencode(_TRAINING)}"
@@ -80,7 +119,7 @@ def compare_address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
 def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
     """Sorted by a metric, children are not folded under their parent."""
     return {
-        "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",
+        "searchFilter": f"tags.`{launch_tag(parent)}` = 'true'",
         "orderByKey": _column("metrics", metric),
         "orderByAsc": metric != "val_accuracy",
         "startTime": "ALL",
@@ -95,16 +134,21 @@ def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
 
 def _columns(study: Study, metric: str) -> list[str]:
     """Method, lambda and the metric first: what is further right may be out of the window."""
-    test = metric.replace("val_", "test_", 1)
-    measured = [test] if any(test in run.metrics for run in study.runs) else []
     beside = ("val_data_loss", "data_loss", "penalty", "weight_norm")
+    return [
+        *_first_columns(metric),
+        *(_column("params", key) for key in (*_others(study), "seed")),
+        *(_column("metrics", key) for key in beside if key != metric),
+    ]
+
+
+def _first_columns(metric: str) -> list[str]:
+    """Method, lambda, and the metric with four digits, which only a text has in this UI."""
+    names = (metric, metric.replace("val_", "test_", 1))
     return [
         _column("tags", "method"),
         _column("params", "lambda"),
-        _column("metrics", metric),
-        *(_column("metrics", key) for key in measured),
-        *(_column("params", key) for key in (*_others(study), "seed")),
-        *(_column("metrics", key) for key in beside if key != metric),
+        *(_column("tags", name) for name in names),
     ]
 
 

@@ -86,9 +86,7 @@ def _entry(store: Store, told: str, run: Any) -> Entry:
         ended=None if running else run.info.end_time,
         elsewhere=elsewhere,
         host=tags.get("host", "an unknown host"),
-        launches=frozenset(
-            key.removeprefix(_LAUNCH) for key in tags if key.startswith(_LAUNCH)
-        ),
+        launches=frozenset(key.removeprefix(_LAUNCH) for key in tags if key.startswith(_LAUNCH)),
         failure=tags.get(FAILURE_TAG),
         metrics=run.data.metrics,
     )

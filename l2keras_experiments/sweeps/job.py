@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, flattening, loading
-from l2keras_experiments.config.schema import Config, run_label
+from l2keras_experiments.config.schema import Config, run_label, run_name
 from l2keras_experiments.runtime import progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
 from l2keras_experiments.sweeps import identity
@@ -67,7 +67,7 @@ def _train(
     tags = run_tags(config, told)
     shown = config.training.progress
     with (
-        store.run(label, parent=config.tracking.parent, tags=tags, resume=resume) as run,
+        store.run(run_name(config), parent=config.tracking.parent, tags=tags, resume=resume) as run,
         progress.fit(config.training.epochs, label, shown) as advance,
     ):
         kept = checkpoint.path_of(store.folder, run.id)

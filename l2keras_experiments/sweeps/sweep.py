@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from l2keras_experiments.config import credentials
 from l2keras_experiments.config.schema import Config, Rerun, run_label, varying
 from l2keras_experiments.reports import views
 from l2keras_experiments.runtime import progress
@@ -223,14 +222,7 @@ def _show(outcomes: Sequence[Outcome], store: Store, parent: str, rerun: Rerun) 
             print(outcome.details)
     print(f"MLflow UI: {ui_command(store.uri)}")
     if good:
-        show_views(store, parent)
-
-
-def show_views(store: Store, parent: str, ui: str = views.LOCAL_UI) -> None:
-    """Prints where the UI shows the sweep's runs and charts."""
-    ui = credentials.page(store.uri).rstrip("/") if store.uri.startswith("http") else ui
-    for kind in (views.RUNS, views.CHARTS):
-        print(f"  {kind}: {views.address(ui, store.experiment_id, parent, kind)}")
+        views.show(store, parent)
 
 
 @contextmanager

@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 from l2keras_experiments.config import credentials
 from l2keras_experiments.config.schema import ConfigError
-from l2keras_experiments.reports import records
+from l2keras_experiments.reports import records, views
 from l2keras_experiments.runtime import boundary
-from l2keras_experiments.sweeps import sweep
 from l2keras_experiments.tracking import database
 from l2keras_experiments.tracking.store import check_ui_flags, store_uri
 
@@ -22,6 +22,7 @@ ADDRESSES = {
     "--default-artifact-root": "MLFLOW_DEFAULT_ARTIFACT_ROOT",
     "--artifacts-destination": "MLFLOW_ARTIFACTS_DESTINATION",
 }
+APP = "l2keras"  # tracking.training_ui, as pyproject.toml calls it
 STORES = ("--backend-store-uri", "--registry-store-uri")
 
 
@@ -46,7 +47,16 @@ def main() -> None:
     show_newest_sweep(here)
     sys.stdout.flush()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # starts faster
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *flags])
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *_app(flags), *flags])
+
+
+def _app(flags: Sequence[str]) -> list[str]:
+    """The flag for our application, unless another one or another server is asked for."""
+    known = {point.name for point in entry_points(group="mlflow.app")}
+    own = ("--app-name", "--gunicorn-opts", "--waitress-opts")
+    if APP not in known or any(flag.partition("=")[0] in own for flag in flags):
+        return []
+    return ["--app-name", APP]
 
 
 def _without_stores(flags: Sequence[str], uri: str) -> list[str]:
@@ -97,4 +107,4 @@ def show_newest_sweep(ui: str) -> None:
         return
     for parent in records.sweeps(store)[:1]:
         print(f"The newest sweep, of study {store.study!r}, once the UI is up:")
-        sweep.show_views(store, parent, ui)
+        views.show(store, parent, ui)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 METHOD_TAG = "method"
 HASH_TAG = "config_hash"
+# Metrics that are tags, too: MLflow shows a metric with all its digits.
+SHOWN = ("val_accuracy", "test_accuracy", "val_data_loss", "test_data_loss")
 
 
 class DivergedError(ArithmeticError):
@@ -58,6 +60,7 @@ def record_trial(
         lam=result.effective_lam,
         updates=result.steps_per_epoch / config.training.gradient_accumulation_steps,
         seconds=result.seconds,
+        last={key: values[-1] for key, values in result.history.items()},
         test=result.test,
         model=result.model if config.tracking.log_model else None,
     )
@@ -82,13 +85,26 @@ def record_result(
     lam: float,
     updates: float,
     seconds: float,
+    last: Mapping[str, float],
     test: Mapping[str, float],
     model: Any,
 ) -> None:
-    """What is known of a run when it has trained; `updates` are those of an epoch."""
+    """What is known of a run when it has trained.
+
+    Args:
+        run: Of the record.
+        config: Of the run.
+        lam: lambda in the half convention.
+        updates: Of the weights in an epoch.
+        seconds: Of training.
+        last: Metrics of the last epoch.
+        test: Metrics on the test examples.
+        model: The trained model, or None to record none.
+    """
     run.log_params(lambda_params(lam))
     run.log_params(timescale_params(lam, config, updates))
     run.log_metrics({**test, "seconds": seconds}, step=config.training.epochs - 1)
+    run.set_tags({k: f"{v:.4f}" for k, v in {**last, **test}.items() if k in SHOWN})
     if model is not None:
         run.log_model(model)
 

@@ -1,4 +1,4 @@
-"""The MLflow UI for training runs: `mlflow server --app-name l2keras`, as `experiments.ui` starts it.
+"""The MLflow UI for training runs: `mlflow server --app-name l2keras`.
 
 MLflow's own UI opens an experiment on an empty page about traces of language models, until one
 changes a setting that only the browser keeps. A script in its page changes it at the first visit,

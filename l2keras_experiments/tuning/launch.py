@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, nodes
 from l2keras_experiments.config.schema import ConfigError, TuneConfig
+from l2keras_experiments.reports import views
 from l2keras_experiments.runtime import signals
 from l2keras_experiments.tracking.store import Store, store_uri, ui_command
 from l2keras_experiments.tuning import presets, recording, search, space
@@ -29,6 +30,10 @@ from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE, SQLITE
 if TYPE_CHECKING:
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.training.trial import TrialResult
+
+
+# Columns of the UI beside method, lambda and the objective.
+BESIDE = ("params.optimizer.learning_rate", "tags.trial", "tags.pruned", "tags.val_accuracy")
 
 
 def tune(node: DictConfig) -> float:
@@ -52,10 +57,12 @@ def tune(node: DictConfig) -> float:
             best = best_of(trials)
             path = presets.write_preset(config, name, trials, best)
             recording.record_summary(parent, trials, best, path)
+            views.save(store, parent.id, views.of_runs(parent.id, name, OBJECTIVE, BESIDE))
     show(config, name, trials, best)
     print(f"preset: {path}")
     print(f"train with it: {presets.command(config)}")
     print(f"MLflow UI: {ui_command(store.uri)}  (study {config.tracking.study!r})")
+    views.show(store, parent.id)
     return best.value
 
 

@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from l2keras_experiments.config.schema import CompareConfig, ConfigError, MixedPrecision
+from l2keras_experiments.config.schema import (
+    CompareConfig,
+    ConfigError,
+    MixedPrecision,
+    short_method,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class Arm:
     def pasted(self) -> float:
         """The coefficient that the method is given."""
         return self.lam / 2 if self.name == "builtin_half" else self.lam
+
+    @property
+    def run_name(self) -> str:
+        """In the MLflow UI, whose columns show 12 letters."""
+        return f"{self.lam:g} {short_method(self.name)}"
 
     @property
     def label(self) -> str:

@@ -20,6 +20,7 @@ from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, flattening, nodes
 from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import CompareConfig
+from l2keras_experiments.reports import views
 from l2keras_experiments.reports.comparison import arms
 from l2keras_experiments.reports.comparison.arms import REFERENCE, Arm, ArmResult
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.tracking.store import Store
+
+
+# Columns of the UI beside method, lambda and accuracy.
+BESIDE = ("tags.verdict", "metrics.distance", "metrics.penalty", "metrics.weight_norm")
 
 
 def compare(node: DictConfig) -> None:
@@ -49,9 +54,12 @@ def compare(node: DictConfig) -> None:
         parent.log_text(OmegaConf.to_yaml(shown, resolve=True), "config.yaml")
         results = train_arms(store, parent, node, config, device_name)
         path = record_summary(parent, config, results, device_name)
+        metric = "val_accuracy" if "val_accuracy" in results[0].history else "val_data_loss"
+        views.save(store, parent.id, views.of_runs(parent.id, name, metric, BESIDE))
     show(config, results)
     print(f"page: {path}")
     print(f"MLflow UI: {ui_command(store.uri)}  (study {config.tracking.study!r} of {store.uri})")
+    views.show(store, parent.id)
 
 
 def train_arms(
@@ -72,7 +80,7 @@ def train_arms(
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
             arm_node.regularization = nodes.group_node(arm_config.regularization)
-            with store.run(arm.label, parent=parent.id, tags={"arm": arm.name}) as run:
+            with store.run(arm.run_name, parent=parent.id, tags={"arm": arm.name}) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
                     run, arm_node, arm_config, data, device_name, shown, keep_trajectory=True

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import flattening
-from l2keras_experiments.config.schema import Config, run_label
+from l2keras_experiments.config.schema import Config, run_label, run_name
 from l2keras_experiments.runtime import device, progress, signals
 from l2keras_experiments.runtime.outcome import Outcome, describe
 from l2keras_experiments.sweeps import completed, identity
@@ -170,7 +170,9 @@ def _open(store: Store, seats: Sequence[_Seat]) -> None:
         config = seat.config
         resume = completed.resumable(seat.entries, config.rerun)
         tags = run_tags(config, seat.config_hash) | about
-        context = store.run(seat.label, parent=config.tracking.parent, tags=tags, resume=resume)
+        context = store.run(
+            run_name(config), parent=config.tracking.parent, tags=tags, resume=resume
+        )
         seat.run = seat.resources.enter_context(context)
 
 
@@ -301,6 +303,7 @@ def _record(run: Run, config: Config, runner: Runner, together: Together) -> Non
         lam=runner.method.effective_lam,
         updates=together.steps_per_epoch / config.training.gradient_accumulation_steps,
         seconds=runner.seconds,
+        last={key: values[-1] for key, values in runner.history.items()},
         test=runner.test,
         model=together.model(runner) if config.tracking.log_model else None,
     )
