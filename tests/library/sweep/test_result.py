@@ -138,7 +138,8 @@ def result_of(history: dict[str, list[list[float]]], epochs: tuple[int, ...]) ->
     """A result of members at lam 0, 0, 0.1 and 0.1 with seeds 0 and 1, with this history."""
     members = checks.check_members([0.0, 0.1], (0, 1), [0.5], keras.optimizers.SGD(), "penalty")
     arrays = {name: np.array(values) for name, values in history.items()}
-    status, weights = ("finished",) * 4, tuple([] for _ in range(4))
+    status = ("finished",) * 4
+    weights: tuple[list[np.ndarray], ...] = ([], [], [], [])
     return SweepResult(tuple(members), arrays, epochs, status, weights, ("a <note>",), None, ())  # type: ignore[arg-type]  # no member is made
 
 
