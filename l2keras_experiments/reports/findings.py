@@ -185,6 +185,13 @@ def columns(setting: Setting) -> list[str]:
     return ["method", "lambda", "learning rate", "seeds", *measured, *beside, "verdict"]
 
 
+def important(setting: Setting) -> list[str]:
+    """The columns of a narrow terminal."""
+    rate = ["learning rate"] if len(setting.learning_rates) > 1 else []
+    first = ["method", "lambda", *rate, setting.metric, "behind the best", "verdict"]
+    return [*first, setting.test_title, "seeds"]
+
+
 def _beside(setting: Setting) -> list[tuple[str, str]]:
     return [(key, title) for key, title in BESIDE.items() if key != setting.metric]
 

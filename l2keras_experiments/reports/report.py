@@ -154,7 +154,8 @@ def show(found: Study) -> None:
     for setting in found.settings:
         # Of several settings the best of each method only.
         rows = [row for _, row in findings.leaderboard(setting, TERMINAL_ROWS if single else 0)]
-        progress.print_table(setting.label or "leaderboard", findings.columns(setting), [rows])
+        title, names = setting.label or "leaderboard", findings.columns(setting)
+        progress.print_table(title, names, [rows], findings.important(setting))
     lines = findings.sentences(found.settings[0]) if single else findings.headlines(found)
     for line in lines:
         print(f"- {line}")

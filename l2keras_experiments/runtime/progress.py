@@ -216,17 +216,68 @@ def summary(metrics: Mapping[str, float | Sequence[float]]) -> str:
     return " ".join(shown)
 
 
+LOG_WIDTH = 180  # characters of a table where there is no terminal
+_VERDICT = 14  # least width of the last column, whose words wrap
+
+
 def print_table(
-    title: str, columns: Sequence[str], groups: Sequence[Sequence[Sequence[str]]]
+    title: str,
+    columns: Sequence[str],
+    groups: Sequence[Sequence[Sequence[str]]],
+    important: Sequence[str] = (),
 ) -> None:
-    """A table for the terminal, a line between groups of rows; numbers to the right."""
+    """A table for the terminal, a line between groups of rows; numbers to the right.
+
+    Args:
+        title: Above the table.
+        columns: Their names; the first and the last hold text.
+        groups: Rows, a text for each column.
+        important: Columns that come first where not all have room. None is cut: it is there
+            whole, or left out. Without any, all are there.
+    """
+    terminal = Console()
+    width = terminal.width if terminal.is_terminal else LOG_WIDTH
+    shown = fitting(columns, [row for rows in groups for row in rows], width, important)
     table = Table(title=title, title_justify="left", header_style="bold", padding=(0, 1))
-    for index, column in enumerate(columns):
+    for index in shown:
         text = index in (0, len(columns) - 1)
-        table.add_column(column, justify="left" if text else "right", no_wrap=index == 0)
+        wraps = index == len(columns) - 1
+        table.add_column(_heading(columns[index]), justify="left" if text else "right", no_wrap=not wraps)
     for rows in groups:
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(row[index] for index in shown))
         table.add_section()
-    terminal = Console()
-    Console(width=None if terminal.is_terminal else 180).print(table)
+    Console(width=width).print(table)
+    if len(shown) < len(columns):
+        left_out = ", ".join(columns[i] for i in range(len(columns)) if i not in shown)
+        print(f"Not shown for want of room: {left_out}.")
+
+
+def _heading(name: str) -> str:
+    """The name of a column, a word a line."""
+    return name.replace(" ", "\n")
+
+
+def fitting(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    important: Sequence[str],
+) -> list[int]:
+    """The places of the columns that have room in `width` characters, in their order.
+
+    Those that are `important` are taken first, as long as they have room, then the others.
+    """
+    if not important:
+        return list(range(len(columns)))
+    needed = [
+        max(len(text) for text in (*_heading(name).split("\n"), *(row[i] for row in rows)))
+        for i, name in enumerate(columns)
+    ]
+    needed[-1] = min(needed[-1], _VERDICT)
+    ranked = [columns.index(name) for name in important if name in columns]
+    shown: list[int] = []
+    for i in dict.fromkeys([*ranked, *range(len(columns))]):
+        if 1 + sum(needed[j] + 3 for j in [*shown, i]) <= width:  # borders and padding
+            shown.append(i)
+    return sorted(shown)

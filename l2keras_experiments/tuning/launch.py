@@ -182,7 +182,7 @@ def show(config: TuneConfig, name: str, trials: Sequence[Tried], best: Tried) ->
     states = dict.fromkeys(["complete", "pruned", *(trial.state for trial in trials)])
     ranked = sorted(trials, key=lambda trial: trial.value)
     groups = [[recording.row(t) for t in ranked if t.state == state] for state in states]
-    progress.print_table(f"study {name}", recording.COLUMNS, groups)
+    progress.print_table(f"study {name}", recording.COLUMNS, groups, recording.COLUMNS)
     print(f"best: {line(best)}")
     if best.test:
         print(f"on the test examples, which selected nothing: {recording.tested(best)}")

@@ -58,7 +58,7 @@ LABELS = {
     "half_l2": "HalfL2({lam})",
     "decoupled": "WeightDecay({lam})",
     "coupled": "WeightDecay({lam}, coupled)",
-    "optimizer_weight_decay": "optimizer weight_decay={lam}",
+    "optimizer_weight_decay": "keras weight_decay={lam}",
 }
 TITLES = {
     "none": "none",
@@ -67,7 +67,7 @@ TITLES = {
     "half_l2": "HalfL2(lambda)",
     "decoupled": "WeightDecay(lambda)",
     "coupled": "WeightDecay(lambda, coupled)",
-    "optimizer_weight_decay": "optimizer weight_decay=lambda",
+    "optimizer_weight_decay": "keras weight_decay=lambda",
 }
 REFERENCE = "half_l2"
 
@@ -261,6 +261,10 @@ COLUMNS = (
     "distance",
     "verdict",
 )
+
+
+# The columns of a narrow terminal, the most important first.
+IMPORTANT = ("method", "lambda", "val accuracy", "distance", "verdict", "test accuracy", "seconds")
 
 
 def row(result: ArmResult) -> list[str]:

@@ -169,6 +169,6 @@ def show(config: CompareConfig, results: list[ArmResult]) -> None:
     title = f"{page.describe(config)}: one lambda, written {len(arms.LABELS)} ways"
     groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda r: r.arm.lam)]
     rows = [[arms.row(result) for result in group] for group in groups]
-    progress.print_table(title, arms.COLUMNS, rows)
+    progress.print_table(title, arms.COLUMNS, rows, arms.IMPORTANT)
     for sentence in page.findings(results, config):
         print(f"- {sentence}")

@@ -72,7 +72,7 @@ def test_under_sgd_everything_coincides(sgd: Compared) -> None:
     assert sgd.verdict("WeightDecay(0.1)") == "equal to rounding"
     assert sgd.verdict("WeightDecay(0.1, coupled)").startswith("equal to")
     assert sgd.verdict("keras L2(0.05), halved").startswith("equal to")
-    assert sgd.verdict("optimizer weight_decay=0.1").startswith("equal to")
+    assert sgd.verdict("keras weight_decay=0.1").startswith("equal to")
     assert sgd.verdict("keras L2(0.1)") == "same as lambda = 0.2: 2x what was asked"
     assert sgd.verdict("keras L2(0.05)") == "same as lambda = 0.1: 2x what was asked"
     distance = sgd.children["WeightDecay(0.1)"].data.metrics["distance"]
@@ -168,7 +168,7 @@ def test_under_momentum_and_adam_decoupled_parts(
     assert found.verdict("WeightDecay(0.1, coupled)").startswith("equal to")
     assert found.verdict("keras L2(0.05), halved").startswith("equal to")
     assert found.verdict("keras L2(0.1)").startswith("same as lambda = 0.2")
-    for label in ("WeightDecay(0.1)", "optimizer weight_decay=0.1"):
+    for label in ("WeightDecay(0.1)", "keras weight_decay=0.1"):
         assert found.verdict(label).startswith("different, because")
     for run in found.children.values():
         files = {f.path for f in found.store.client.list_artifacts(run.info.run_id)}
@@ -176,7 +176,7 @@ def test_under_momentum_and_adam_decoupled_parts(
     # Keras' own weight decay is the decoupled one.
     decoupled, own = (
         found.children[label].data.metrics["val_data_loss"]
-        for label in ("WeightDecay(0.1)", "optimizer weight_decay=0.1")
+        for label in ("WeightDecay(0.1)", "keras weight_decay=0.1")
     )
     assert own == pytest.approx(decoupled, rel=1e-12)
 
