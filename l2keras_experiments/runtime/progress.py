@@ -242,7 +242,9 @@ def print_table(
     for index in shown:
         text = index in (0, len(columns) - 1)
         wraps = index == len(columns) - 1
-        table.add_column(_heading(columns[index]), justify="left" if text else "right", no_wrap=not wraps)
+        table.add_column(
+            _heading(columns[index]), justify="left" if text else "right", no_wrap=not wraps
+        )
     for rows in groups:
         for row in rows:
             table.add_row(*(row[index] for index in shown))

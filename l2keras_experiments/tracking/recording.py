@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.config import flattening
-from l2keras_experiments.config.schema import Config, open_groups
+from l2keras_experiments.config.schema import Config, open_groups, run_label
 from l2keras_experiments.tracking import provenance
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def run_tags(config: Config, config_hash: str) -> dict[str, str]:
     """What a training run is found by."""
     return {
         "kind": "trial",
+        "label": run_label(config),
         METHOD_TAG: config.regularization.name,
         HASH_TAG: config_hash,
     }

@@ -32,7 +32,7 @@ ORDER = (
 )
 # What may be imported where. A module or a package that is not named imports none of these.
 ALLOWED = {
-    "mlflow": {"tracking.store"},
+    "mlflow": {"tracking.store", "tracking.training_ui"},
     "hydra": {
         "commands.command_line",
         "config.composition",

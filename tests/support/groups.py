@@ -22,8 +22,9 @@ TINY += ["data=teacher_student", "model=linear", "training.batch_size=45"]
 
 
 def trials(store: Store) -> dict[str, Any]:
-    """The runs of a study by name."""
-    return {run.info.run_name: run for run in runs_of(store) if run.data.tags["kind"] == "trial"}
+    """The runs of a study by label."""
+    found = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
+    return {run.data.tags["label"]: run for run in found}
 
 
 def histories(store: Store, run: Any) -> dict[str, list[tuple[int, float]]]:

@@ -80,7 +80,9 @@ def train_arms(
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
             arm_node.regularization = nodes.group_node(arm_config.regularization)
-            with store.run(arm.run_name, parent=parent.id, tags={"arm": arm.name}) as run:
+            with store.run(
+                arm.run_name, parent=parent.id, tags={"arm": arm.name, "label": arm.label}
+            ) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
                     run, arm_node, arm_config, data, device_name, shown, keep_trajectory=True

@@ -51,7 +51,7 @@ def run_compare(composed: Compose, uri: str, folder: Path, *overrides: str) -> C
         launch.compare(node)
     store = Store(uri, "l2keras")
     [parent] = [r for r in runs_of(store) if r.data.tags.get("kind") == "comparison"]
-    children = {r.info.run_name: r for r in runs_of(store, parent)}
+    children = {r.data.tags["label"]: r for r in runs_of(store, parent)}
     page = (folder / "comparison.html").read_text(encoding="utf-8")
     return Compared(store, parent, children, printed.getvalue(), page)
 
