@@ -72,24 +72,13 @@ def test_curves_are_means_over_the_lambdas_of_all_methods(plain: Study) -> None:
 def test_the_table_opens_with_what_a_run_is_known_by(plain: Study) -> None:
     """Method, lambda and accuracy come first, the best run on top, each run on its own."""
     assert columns(plain)[:4] == [
-        "tags.method", "params.lambda", "metrics.val_accuracy", "params.seed",
+        "tags.method", "params.lambda", "tags.val_accuracy", "tags.test_accuracy",
     ]  # fmt: skip
     table = state(plain, 0)
     assert table["orderByKey"] == "metrics.`val_accuracy`"
     assert table["orderByAsc"] is False
-    assert table["searchFilter"] == "tags.mlflow.parentRunId = 'abc'"
+    assert table["searchFilter"] == "tags.`launch.abc` = 'true'"
     assert "groupBy" not in table
-
-
-def test_the_test_metric_stands_beside_the_one_that_selects(plain: Study) -> None:
-    """Where there are test examples, theirs comes next; the order stays that of validation."""
-    runs = [
-        Record(**{**vars(run), "metrics": {**run.metrics, "test_accuracy": 0.5}})
-        for run in plain.runs
-    ]
-    found = study.build(runs)
-    assert columns(found)[2:4] == ["metrics.val_accuracy", "metrics.test_accuracy"]
-    assert state(found, 0)["orderByKey"] == "metrics.`val_accuracy`"
 
 
 def test_what_else_varies_is_a_column_and_parts_the_groups() -> None:
@@ -101,7 +90,7 @@ def test_what_else_varies_is_a_column_and_parts_the_groups() -> None:
         for rate in ("0.1", "0.2")
     ]
     found = study.build(runs)
-    assert columns(found)[3:6] == [
+    assert columns(found)[4:7] == [
         "params.optimizer.learning_rate", "params.training.batch_size", "params.seed",
     ]  # fmt: skip
     grouped = [key["groupByData"] for key in state(found, 1)["groupBy"]["groupByKeys"]]
@@ -119,8 +108,19 @@ def test_without_accuracy_the_lowest_loss_comes_first(plain: Study) -> None:
     found = study.build(runs)
     assert state(found, 0)["orderByKey"] == "metrics.`val_data_loss`"
     assert state(found, 0)["orderByAsc"] is True
-    assert columns(found).count("metrics.val_data_loss") == 1
+    assert columns(found)[2:4] == ["tags.val_data_loss", "tags.test_data_loss"]
     assert state(found, 1)["compareRunCharts"][0]["yaxis"]["key"] == "val_data_loss"
+
+
+def test_the_runs_of_a_comparison_have_a_view_of_their_own() -> None:
+    """Sorted by the metric; what else is asked for comes after it."""
+    table, charts = views.of_runs("abc", "compare", "val_accuracy", ("tags.verdict",))
+    assert (table.key, charts.key) == ("abc-runs", "abc-charts")
+    chosen = [column.replace("`", "") for column in table.state["selectedColumns"]]
+    assert chosen == [
+        "tags.method", "params.lambda", "tags.val_accuracy", "tags.test_accuracy", "tags.verdict",
+    ]  # fmt: skip
+    assert charts.state["compareRunCharts"][0]["yaxis"]["key"] == "val_accuracy"
 
 
 def test_a_tag_fits_into_a_store(plain: Study) -> None:

@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from l2keras_experiments.commands import validation
+from l2keras_experiments.config import loading
 from l2keras_experiments.config.schema import Config, ConfigError, TuneConfig
 from l2keras_experiments.tuning import presets, space
 from l2keras_experiments.tuning.search import Tried
@@ -20,6 +21,12 @@ BEST = Tried(1, PARAMS, 0.25, "complete", 3, 1.0, "")
 MLP = "l2keras_experiments.training.models.mlp"
 OPTIONS = {"data": "csv", "model": "mine", "optimizer": "sgd", "regularization": "half_l2"}
 TRIALS = [replace(BEST, number=0, value=0.5, state="pruned"), BEST]
+
+
+@pytest.fixture(autouse=True)
+def _no_folder_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test of this process may have composed with one."""
+    monkeypatch.setattr(loading, "_own", [])
 
 
 @pytest.fixture
