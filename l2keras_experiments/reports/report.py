@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from l2keras_experiments.config import credentials, paths
 from l2keras_experiments.config.schema import ConfigError
-from l2keras_experiments.reports import findings, records, study, study_page, views
+from l2keras_experiments.reports import export, findings, records, study, study_page, views
 from l2keras_experiments.reports.figures.curves import PANELS
 from l2keras_experiments.reports.records import Record, StudyError
 from l2keras_experiments.reports.study import Study
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from l2keras_experiments.tracking.store import Store
 
 PAGE = "report.html"
+NUMBERS = "report.json"  # the leaderboards, beside the page
 FOLDER = "report"  # artifact folder of the parent
 TERMINAL_ROWS = 12
 SWEEPS_SHOWN = 10  # the newest
@@ -70,6 +71,7 @@ def write(
     html = study_page.page(_name(store), found, shown, commands, _provenance(trials, store.uri))
     page = folder / PAGE
     page.write_text(html, encoding="utf-8")
+    (folder / NUMBERS).write_text(export.to_json(found), encoding="utf-8")
     names = [figure.name for section in shown for figure in section.figures]
     figures = [folder / f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     report = Report(page, figures, found)
@@ -78,9 +80,10 @@ def write(
     return report
 
 
-def default_folder(store: Store) -> Path:
-    """Beside the store if that is a file, else in runs/."""
-    return store.folder.parent / "report" / naming.component(_name(store))
+def default_folder(store: Store, parent: str | None = None) -> Path:
+    """Beside the store if that is a file, else in runs/; for a sweep inside its study's."""
+    folder = store.folder.parent / "report" / naming.component(_name(store))
+    return folder if parent is None else folder / naming.component(parent[:8])
 
 
 def _name(store: Store) -> str:
@@ -193,6 +196,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--output", metavar="FOLDER", type=Path, help="default: report/<study>/ beside the store"
     )
+    for kind in export.FORMATS:
+        found.add_argument(
+            f"--{kind}", metavar="FILE", type=Path, help=f"also write the runs as {kind}, one a row"
+        )
     return found
 
 
@@ -217,12 +224,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.output is not None:
         _check_output(options.output)
+    for kind in export.FORMATS:
+        if getattr(options, kind) is not None:
+            export.check(f"--{kind}", getattr(options, kind))
     store = records.open_study(options.uri, options.study, options.parent)
-    folder = options.output or default_folder(store)
     parent = _parent(store, options.parent)
+    folder = options.output or default_folder(store, parent)
     report = write(store, parent, None, folder)
     show(report.study)
     print(f"page: {report.page}")
+    for kind in export.FORMATS:
+        path = getattr(options, kind)
+        if path is not None:
+            export.write(report.study.runs, path, kind)
+            print(f"{kind}: {path}")
     if parent is not None:
         print(f"logged to the MLflow run {parent} of study {_name(store)!r}")
     return 0

@@ -193,7 +193,7 @@ def _report(store: Store, parent: Run, hashes: Sequence[str]) -> None:
     from l2keras_experiments.reports import report
 
     try:
-        written = report.write(store, parent.id, hashes, report.default_folder(store))
+        written = report.write(store, parent.id, hashes, report.default_folder(store, parent.id))
         report.show(written.study)
         print(f"page: {written.page}")
     except Exception as error:

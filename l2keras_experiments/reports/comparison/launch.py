@@ -23,6 +23,7 @@ from l2keras_experiments.config.schema import CompareConfig
 from l2keras_experiments.reports import views
 from l2keras_experiments.reports.comparison import arms
 from l2keras_experiments.reports.comparison.arms import REFERENCE, Arm, ArmResult
+from l2keras_experiments.runtime.naming import component
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,8 +144,8 @@ def record_summary(
     for figure in figures:
         parent.log_text(figure.svg, f"{figure.name}.svg")
     parent.log_text(html, "comparison.html")
-    path = RUNS / "comparison.html"
-    path.parent.mkdir(exist_ok=True)
+    path = RUNS / "report" / component(config.tracking.study) / f"comparison-{parent.id[:8]}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
     return path
 

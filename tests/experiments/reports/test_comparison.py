@@ -52,7 +52,9 @@ def run_compare(composed: Compose, uri: str, folder: Path, *overrides: str) -> C
     store = Store(uri, "l2keras")
     [parent] = [r for r in runs_of(store) if r.data.tags.get("kind") == "comparison"]
     children = {r.data.tags["label"]: r for r in runs_of(store, parent)}
-    page = (folder / "comparison.html").read_text(encoding="utf-8")
+    [file] = folder.glob("report/l2keras/comparison-*.html")  # none overwrites another's
+    assert file.stem == f"comparison-{parent.info.run_id[:8]}"
+    page = file.read_text(encoding="utf-8")
     return Compared(store, parent, children, printed.getvalue(), page)
 
 
@@ -149,7 +151,7 @@ def test_the_terminal_shows_table_page_and_ui(sgd: Compared) -> None:
     """The command ends with the table, the sentences, the page's path and how to open the UI."""
     assert "WeightDecay(0.1, coupled)" in sgd.printed
     assert "same as HalfL2(2*lambda), twice what was asked" in sgd.printed
-    assert "comparison.html" in sgd.printed
+    assert f"comparison-{sgd.parent.info.run_id[:8]}.html" in sgd.printed
     assert "-m mlflow ui --backend-store-uri sqlite:///" in sgd.printed
     assert str(paths.RUNS / "mlflow.db") not in sgd.printed
 
