@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import loading
 from l2keras_experiments.config.schema import Config, ConfigError, TuneConfig
 from l2keras_experiments.tuning import presets, space
 from l2keras_experiments.tuning.search import Tried
@@ -26,7 +26,7 @@ TRIALS = [replace(BEST, number=0, value=0.5, state="pruned"), BEST]
 @pytest.fixture(autouse=True)
 def _no_folder_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another test of this process may have composed with one."""
-    monkeypatch.setattr(loading, "_own", [])
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
 
 @pytest.fixture
