@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import flattening
+from l2keras_experiments.runtime import device
 from l2keras_experiments.runtime.outcome import Outcome
 
 
@@ -50,8 +51,9 @@ class VectorizedLauncher(BasicLauncher):
         return [results[i] for i in range(len(job_overrides))]
 
     def _at_once(self) -> list[Outcome | None]:
-        from l2keras_experiments.sweeps.vectorized.jobs import train_at_once
-        from l2keras_experiments.sweeps.vectorized.trainer import group_key
+        with device.quiet_imports():  # Keras comes with them
+            from l2keras_experiments.sweeps.vectorized.jobs import train_at_once
+            from l2keras_experiments.sweeps.vectorized.trainer import group_key
 
         groups: dict[Hashable, list[int]] = {}
         for i, node in enumerate(self.composed):
