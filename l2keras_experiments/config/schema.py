@@ -258,8 +258,9 @@ class TuningConfig:
         None, "lowest and highest learning rate, log scale; null: as in optimizer"
     )
     num_seeds: int = _key(1, "runs in a trial: seed, seed+1, ...; their mean is its value")
-    pruning: bool = _key(True, "stop a trial that is worse than the median at its epoch")
+    pruning: bool = _key(True, "end trials early: the worse half of a batch, or below the median")
     warmup_epochs: int = _key(5, "epochs of a trial before it may be pruned")
+    batch_size: int = _key(10, "trials trained at once, where that can be; 1: one by one")
     timeout: float | None = _key(None, "seconds after which no further trial starts; null: none")
     storage: str | None = _key(
         None,

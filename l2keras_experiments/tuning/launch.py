@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from l2keras_experiments.config import credentials, nodes
 from l2keras_experiments.config.schema import ConfigError, TuneConfig
 from l2keras_experiments.reports import views
 from l2keras_experiments.runtime import signals
+from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.tracking.store import Store, store_uri, ui_command
 from l2keras_experiments.tuning import presets, recording, search, space
 from l2keras_experiments.tuning.search import Tried
@@ -82,21 +83,53 @@ def search_on(study: optuna.Study, config: TuneConfig, store: Store, parent: Run
     print("loading the backend ...", file=sys.stderr)
     from l2keras_experiments.runtime import device, progress
 
-    trainer = Trainer(config, store, parent, device.set_up(config))
+    train = _trainer(study, config, store, parent, device.set_up(config))
     start = time.monotonic()
     live = sys.stderr.isatty()  # elsewhere there is a line for each trial
     with progress.bar(left, "tuning", config.training.progress and live) as advance:
-        for _ in range(left):
-            if config.tune.timeout and time.monotonic() - start > config.tune.timeout:
-                print(f"tune.timeout={config.tune.timeout:g} s is over", file=sys.stderr)
-                break
-            trial = search.attempt(study, search.ask(study, config), trainer.train)
+
+        def show_trial(trial: Tried) -> None:
             trials = search.tried(study)
             best = recording.record_progress(parent, trial, trials)
             advance({OBJECTIVE: best}, label=f"trial {trial.number} {trial.state}, best")
             if not live:
                 done = f"{search.num_done(trials)}/{config.tune.num_trials}"
                 print(f"{done} {line(trial)}; best {best:.4g}", file=sys.stderr, flush=True)
+
+        while left > 0:
+            if config.tune.timeout and time.monotonic() - start > config.tune.timeout:
+                print(f"tune.timeout={config.tune.timeout:g} s is over", file=sys.stderr)
+                break
+            done = train(left)
+            left -= len(done)
+            for trial in done:
+                show_trial(trial)
+
+
+def _trainer(
+    study: optuna.Study, config: TuneConfig, store: Store, parent: Run, device_name: str
+) -> Callable[[int], list[Tried]]:
+    """Trains one trial or one batch of at most so many, and returns how they ended."""
+    from l2keras_experiments.tuning.batches import BatchTrainer, can_be_stacked
+
+    alone = Trainer(config, store, parent, device_name)
+    stacked = BatchTrainer(config, store, parent, device_name) if can_be_stacked(config) else None
+
+    def train(most: int) -> list[Tried]:
+        nonlocal stacked
+        asked = [search.ask(study, config)]
+        if stacked is not None:
+            asked += [
+                search.ask(study, config) for _ in range(min(most, config.tune.batch_size) - 1)
+            ]
+            try:
+                return stacked.train(study, asked)
+            except ValueError as error:  # the model has no stacked form
+                stacked = None
+                print(f"trials are trained one by one: {describe(error)}", file=sys.stderr)
+        return [search.attempt(study, trial, alone.train) for trial in asked]
+
+    return train
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from l2keras_experiments.config import flattening
+from l2keras_experiments.config import flattening, nodes
 from l2keras_experiments.config.schema import Config, TuneConfig
 from l2keras_experiments.tuning import search, space
 from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE
 
 if TYPE_CHECKING:
+    from l2keras_experiments.sweeps.vectorized.member import Runner
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.tracking.store import Store
 
@@ -51,6 +52,29 @@ def kill_orphans(store: Store, parent: Run) -> None:
     running = f"tags.`mlflow.parentRunId` = '{parent.id}' and attributes.status = 'RUNNING'"
     for run in store.client.search_runs([store.experiment_id], running):
         store.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def begin(run: Run, config: Config, device_name: str) -> None:
+    """What is known of a run before it trains."""
+    from l2keras_experiments.tracking.recording import record_start
+
+    record_start(run, nodes.to_node(config), config, device_name)
+
+
+def end(run: Run, config: Config, runner: Runner, steps_per_epoch: int) -> None:
+    """What is known of a run of a stack when it has trained; no model is kept of it."""
+    from l2keras_experiments.tracking.recording import record_result
+
+    record_result(
+        run,
+        config,
+        lam=runner.method.effective_lam,
+        updates=steps_per_epoch / config.training.gradient_accumulation_steps,
+        seconds=runner.seconds,
+        last={key: values[-1] for key, values in runner.history.items()},
+        test=runner.test,
+        model=None,
+    )
 
 
 def record_pruned(run: Run, config: Config) -> None:

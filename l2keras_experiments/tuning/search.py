@@ -25,7 +25,7 @@ from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE, SQLITE
 
 # Attributes of a trial in optuna's database. A failed trial without an error was killed.
 _RETRY_OF = "retry_of"
-_ERROR = "error"
+ERROR = "error"
 _TEST = "test"
 
 
@@ -140,14 +140,17 @@ def recover(study: optuna.Study) -> None:
 
 
 def _killed(trial: optuna.trial.FrozenTrial) -> bool:
-    return trial.state is TrialState.FAIL and _ERROR not in trial.user_attrs
+    return trial.state is TrialState.FAIL and ERROR not in trial.user_attrs
 
 
 def ask(study: optuna.Study, config: TuneConfig) -> optuna.trial.Trial:
     """The next trial, its lambda and learning rate drawn."""
-    counted = sum(t.state.is_finished() and not _killed(t) for t in study.get_trials())
-    seed = random.Random(f"{config.seed} {counted}").getrandbits(32)
-    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    trials = study.get_trials()
+    counted = sum(t.state.is_finished() and not _killed(t) for t in trials)
+    running = sum(t.state is TrialState.RUNNING for t in trials)  # of the same batch
+    words = f"{config.seed} {counted}" + (f" {running}" if running else "")
+    seed = random.Random(words).getrandbits(32)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     trial = study.ask()
     trial.suggest_float(LAM, *config.tune.lam, log=True)
     if config.tune.learning_rate:
@@ -191,7 +194,7 @@ def attempt(
     except Diverged:
         study.tell(trial, math.inf)
     except Exception as error:
-        trial.set_user_attr(_ERROR, describe(error)[:200])
+        trial.set_user_attr(ERROR, describe(error)[:200])
         study.tell(trial, state=TrialState.FAIL)
     except BaseException:  # Ctrl-C, SIGTERM, sys.exit
         study.tell(trial, state=TrialState.FAIL)
@@ -218,7 +221,7 @@ def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
         state=states.get(trial.state, "running"),
         epochs=len(trial.intermediate_values),
         seconds=trial.duration.total_seconds() if trial.duration else math.nan,
-        error=str(trial.user_attrs.get(_ERROR, "")),
+        error=str(trial.user_attrs.get(ERROR, "")),
         test=dict(trial.user_attrs.get(_TEST, {})),
     )
 

@@ -37,7 +37,12 @@ def check_tuning(config: TuneConfig) -> None:
     for key, limits in {"tune.lam": tune.lam, "tune.learning_rate": tune.learning_rate}.items():
         if limits is not None:
             _check_range(key, limits)
-    for key, least in {"num_trials": 1, "num_seeds": 1, "warmup_epochs": 0}.items():
+    for key, least in {
+        "num_trials": 1,
+        "num_seeds": 1,
+        "warmup_epochs": 0,
+        "batch_size": 1,
+    }.items():
         if getattr(tune, key) < least:
             received = f"tune.{key}={getattr(tune, key)}"
             raise ConfigError(f"`tune.{key}` must be at least {least}. Received: {received}.")

@@ -222,8 +222,14 @@ class Together:
         if stopped:
             share()
             raise KeyboardInterrupt
-        self._measure_test(runners)
+        self._measure_test([one for one in runners if one.trained.status == "finished"])
         share()
+
+    def stop(self, number: int) -> None:
+        """Ends a run after the epoch of which `on_epoch` tells; its weights are lost."""
+        trained = self.runners[number].trained
+        if trained.status == "running":
+            trained.status = "stopped"
 
     def _measure_test(self, runners: Sequence[Runner]) -> None:
         """Gives each run its metrics on the test examples."""

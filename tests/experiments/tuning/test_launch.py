@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.data.datasets import Dataset, load_data
 from l2keras_experiments.sweeps import job
 from l2keras_experiments.tracking.store import Store
-from l2keras_experiments.tuning import launch, search, space
+from l2keras_experiments.tuning import batches, launch, search, space
 from tests.support.runs import Compose, runs_of
 from tests.support.tuned import Tuned, left_behind, run_tune
 
@@ -28,10 +29,10 @@ RIDGE = [
     "data=teacher_student", "data.num_features=8", "data.target_noise=2.0", "model=linear",
     "training.batch_size=40", f"training.epochs={EPOCHS}", f"optimizer.learning_rate={RATE}",
     "tune.lam=[1e-3,1000.0]", "tune.warmup_epochs=3", f"tune.num_trials={TRIALS}",
-    "tune.preset=tuned_ridge",
+    "tune.preset=tuned_ridge", "tune.batch_size=1",
 ]  # fmt: skip
 # A trial that takes half a second.
-TINY = ["data=teacher_student", "model=linear", "training.epochs=2"]
+TINY = ["data=teacher_student", "model=linear", "training.epochs=2", "tune.batch_size=1"]
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +242,56 @@ def test_an_interrupted_study_goes_on(
     assert settled == [(t.params, t.value) for t in whole.trials]
 
 
+def stacked(composed: Compose, folder: Path, study: str) -> Tuned:
+    words = [word for word in RIDGE if not word.startswith(("tune.batch_size", "tracking.study"))]
+    return run_tune(composed, folder, *words, "tune.batch_size=8", f"tracking.study={study}")
+
+
+def test_batches_find_the_lambda_too(
+    composed: Compose, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Halves end after 3, 6 and 12 epochs; an interrupted search ends as one that was not."""
+    whole = stacked(composed, folder, "batches")
+    best = search.best(whole.trials)
+    assert best is not None
+    config = validation.typed(composed("tune", *RIDGE))
+    data = load_data(config.data, config.seed, "float32")
+    least = min(closed_form_loss(data, lam) for lam in np.geomspace(1e-3, 1000, 240))
+    assert best.value == pytest.approx(least, rel=0.1)
+    lengths = Counter(trial.epochs for trial in whole.trials if trial.state == "pruned")
+    assert set(lengths) <= {3, 6, 12}
+    assert lengths[3] >= 4
+    for run, trial in zip(whole.children, whole.trials, strict=True):
+        history = whole.store.client.get_metric_history(run.info.run_id, "val_data_loss")
+        assert run.info.status == ("FAILED" if trial.state == "diverged" else "FINISHED"), trial
+        assert (run.data.tags.get("pruned") == "true") is (trial.state == "pruned")
+        assert ("test_data_loss" in run.data.metrics) is (trial.state == "complete")
+        if trial.state in ("complete", "pruned"):
+            assert history[-1].value == trial.value
+            assert len(history) == trial.epochs
+
+    real, batch = batches.BatchTrainer._train, []
+
+    def interrupt(self: Any, *arguments: Any) -> None:
+        batch.append(arguments)
+        if len(batch) == 2:
+            raise KeyboardInterrupt
+        real(self, *arguments)
+
+    monkeypatch.setattr(batches.BatchTrainer, "_train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stacked(composed, folder, "batches again")
+    monkeypatch.setattr(batches.BatchTrainer, "_train", real)
+    again = stacked(composed, folder, "batches again")
+    settled = [(t.params, t.value, t.state) for t in again.trials if t.state != "killed"]
+    assert settled == [(t.params, t.value, t.state) for t in whole.trials]
+
+
 def test_no_trial_completed(composed: Compose, folder: Path) -> None:
     """Where every trial diverges the command says so in one line, and the parent is FAILED."""
     command = ["data=teacher_student", "model=linear", "optimizer.learning_rate=1e20",
                "training.epochs=3", "tune.num_trials=2", "tune.preset=tuned_none",
-               "tracking.study=diverging"]  # fmt: skip
+               "tune.batch_size=1", "tracking.study=diverging"]  # fmt: skip
     with pytest.raises(ConfigError, match=r"no best one\. Received: 2 diverged\. Choose a smaller"):
         run_tune(composed, folder, *command)
     node = composed("tune", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}", *command)
