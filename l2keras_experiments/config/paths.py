@@ -1,12 +1,19 @@
-"""Where the experiments keep what they make, whatever the working directory."""
+"""Where the config files are, and where the experiments write.
+
+A checkout has configs/ beside the packages, and writes to its own runs/ from any working directory.
+The wheel has configs/ inside of the package, and writes to runs/ of the working directory.
+"""
 
 import os
 import tempfile
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
-CONFIGS = PROJECT / "configs"
-RUNS = PROJECT / "runs"
+_PACKAGE = Path(__file__).resolve().parents[1]
+PROJECT = _PACKAGE.parent  # the checkout; installed, the folder of all packages
+INSTALLED = (_PACKAGE / "configs").is_dir()
+CONFIGS = (_PACKAGE if INSTALLED else PROJECT) / "configs"
+WORK = Path.cwd() if INSTALLED else PROJECT  # its commit is recorded with each run
+RUNS = WORK / "runs"
 
 LONGEST_NAME = 255  # bytes of the name of a file
 
