@@ -1,22 +1,7 @@
 """One training run, or a sweep of them: `python -m experiments.train [overrides] [-m]`."""
 
-from __future__ import annotations
-
-from typing import Any
-
-import hydra
-from omegaconf import DictConfig
-
-from l2keras_experiments.commands import command_line
-from l2keras_experiments.config.paths import CONFIGS
-from l2keras_experiments.config.schema import Config
-from l2keras_experiments.sweeps.job import job
-
-
-@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
-def _main(node: DictConfig) -> Any:
-    return command_line.task(job, node)
-
+from l2keras_experiments.console.train import main
+from l2keras_experiments.runtime import boundary
 
 if __name__ == "__main__":
-    command_line.run(_main, Config, "train")
+    boundary.run(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -20,6 +20,7 @@ from l2keras_experiments.config import (
     launchers,
     loading,
     nodes,
+    program,
     schema,
     sealing,
     targets,
@@ -33,7 +34,7 @@ WEIGHT_DECAY = "l2keras.callbacks.WeightDecay"  # takes the arguments of regular
 Check = Callable[[Any], None]  # raises ConfigError for a typed config that cannot be
 
 
-def register(name: str, config: type[schema.Config], module: str, template: str = "") -> None:
+def register(name: str, config: type[schema.Config], called: str, template: str = "") -> None:
     """Makes the typed config and its help known to Hydra, under `<name>_schema`."""
     sealing.install()
     OmegaConf.register_new_resolver("runs", lambda: str(RUNS), replace=True)
@@ -45,13 +46,13 @@ def register(name: str, config: type[schema.Config], module: str, template: str 
     store = ConfigStore.instance()
     store.store(name=f"{name}_schema", node=nodes.node_type(config))
     launchers.register()
-    node = {"app_name": module, "header": "", "footer": "", "template": template}
+    node = {"app_name": called, "header": "", "footer": "", "template": template}
     store.store(group="hydra/help", name=name, node=node)
 
 
 def help_text(
     config: type[schema.Config],
-    module: str,
+    called: str,
     groups: dict[str, list[str]],
     chosen: Mapping[str, Any],
 ) -> str:
@@ -59,13 +60,13 @@ def help_text(
 
     Args:
         config: The type of the config.
-        module: Of the command.
+        called: The command, as the user calls it.
         groups: The options of each group.
         chosen: The composed config, whose targets' arguments are listed.
     """
     sweeps = config is schema.Config  # the other commands are no jobs of a sweep
     sweep = " [-m for a sweep over a=1,2,3]" if sweeps else ""
-    lines = [f"python -m {module} [key=value ...]{sweep}", "", "Groups:"]
+    lines = [f"{called} [key=value ...]{sweep}", "", "Groups:"]
     lines += [f"  {name}={'|'.join(options)}" for name, options in groups.items()]
     lines += ["", "Keys (default; the chosen options of the groups change some):"]
     for key, item, _ in schema.keys(config):
@@ -97,25 +98,14 @@ def _shown(item: Any) -> str:
     return str(getattr(default, "value", default))
 
 
-def run(
-    main: Callable[[], Any], config: type[schema.Config], name: str, *checks: Check
-) -> NoReturn:
-    """Runs a Hydra main and ends the process.
-
-    A mistake in the configuration is one line and exit status 2; Ctrl-C and SIGTERM have the
-    status that shells give them.
+def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *checks: Check) -> None:
+    """Composes and checks what sys.argv says; if nothing is wrong, Hydra runs it.
 
     Args:
         main: Decorated with hydra.main, its config called `name`.
         config: The type of the config.
-        name: That of the command in `experiments`.
+        name: That of the command.
         checks: What raises ConfigError for a config that this command cannot use.
-    """
-    boundary.run(lambda: launch(main, config, name, *checks))
-
-
-def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *checks: Check) -> None:
-    """Composes and checks what sys.argv says; if nothing is wrong, Hydra runs it.
 
     Raises:
         ConfigError: something is wrong; it leaves no files.
@@ -125,8 +115,8 @@ def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *che
         flags = composition.parse(sys.argv[1:])
         sys.argv[1:] = composition.sorted_arguments(sys.argv[1:], flags)
         found = composition.found_by(flags, "config" if name == "train" else name)
-        module = f"experiments.{name}"
-        register(name, config, module)
+        called = program.command(name)
+        register(name, config, called)
         if flags.shell_completion or flags.hydra_help:
             main()
             return
@@ -139,7 +129,7 @@ def launch(main: Callable[[], Any], config: type[schema.Config], name: str, *che
         if flags.package:
             composition.check_package(node, flags.package)
         if flags.help:
-            register(name, config, module, help_text(config, module, found.groups(), node))
+            register(name, config, called, help_text(config, called, found.groups(), node))
         with composition.errors_raised(), composition.no_traces(folder, node):
             main()
 
@@ -155,7 +145,7 @@ def _check_mode(
         raise ConfigError(
             "This command makes one launch, no sweep. "
             f"Received: {received}. Leave it out, add hydra.mode=RUN to a preset that sweeps, or "
-            "use experiments.train."
+            f"use `{program.command('train')}`."
         )
     if swept and not sweeps:
         raise ConfigError(

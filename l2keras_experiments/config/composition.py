@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra._internal.utils import (
-    compute_search_path_dir,
-    create_config_search_path,
-    get_args_parser,
-)
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
@@ -34,7 +30,7 @@ from omegaconf.errors import (
 
 from l2keras_experiments.config import messages
 from l2keras_experiments.config.loading import OpenLoader
-from l2keras_experiments.config.paths import CONFIGS, PROJECT, check_writable, reason
+from l2keras_experiments.config.paths import CONFIGS, check_writable, reason
 from l2keras_experiments.config.schema import ConfigError, check_text
 
 
@@ -107,15 +103,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             "A run is launched with overrides. Received: --experimental-rerun "
             f"{flags.experimental_rerun}. Pass those of .hydra/overrides.yaml instead."
         )
+    if flags.config_path and "://" not in flags.config_path:
+        flags.config_path = str(Path(flags.config_path).absolute())
     return flags
 
 
 def sorted_arguments(arguments: Sequence[str], flags: argparse.Namespace) -> list[str]:
-    """The flags, then the overrides: Hydra takes no override behind a flag behind an override."""
+    """The flags, then the overrides: Hydra takes no override behind a flag behind an override.
+
+    Hydra looks for a relative --config-path beside its own module, so the whole path follows: of
+    two the last one counts.
+    """
     words = list(arguments)
     for override in reversed(flags.overrides):
         del words[len(words) - 1 - words[::-1].index(override)]
-    return [*words, *flags.overrides]
+    whole = ["--config-path", flags.config_path] if flags.config_path else []
+    return [*words, *whole, *flags.overrides]
 
 
 def _wrong_flag(message: str) -> NoReturn:
@@ -158,11 +161,8 @@ def found_by(flags: argparse.Namespace, default_name: str) -> Found:
     Raises:
         ConfigError: a folder that they name does not exist.
     """
-    # As hydra.main does in a module of this package.
-    path = compute_search_path_dir(
-        str(PROJECT / "experiments" / "train.py"), None, flags.config_path or str(CONFIGS)
-    )
-    if path is not None and "://" not in path:
+    path = flags.config_path or str(CONFIGS)
+    if "://" not in path:
         _check_folder("--config-path", Path(path))
     search = create_config_search_path(path)
     if flags.config_dir is not None:

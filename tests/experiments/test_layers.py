@@ -29,6 +29,7 @@ ORDER = (
     "reports",
     "sweeps",
     "tuning",
+    "console",
 )
 # What may be imported where. A module or a package that is not named imports none of these.
 ALLOWED = {
@@ -43,6 +44,9 @@ ALLOWED = {
         "config.sealing",
         "config.targets",
         "config.typed_values",
+        "console.compare",
+        "console.train",
+        "console.tune",
         "sweeps.job",
         "tuning.presets",
     },

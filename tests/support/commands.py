@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import sys
@@ -18,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from l2keras_experiments.commands import command_line
 from l2keras_experiments.config import paths
-from l2keras_experiments.config.schema import CompareConfig, Config, TuneConfig
+from l2keras_experiments.console import main as console
 from l2keras_experiments.runtime import boundary
 
 HYDRA = ("train", "compare", "tune")
@@ -36,25 +37,9 @@ class Answer:
 
 def entry(command: str) -> Callable[[], Any]:
     """What `python -m experiments.<command>` runs inside of the boundary."""
-    from experiments import compare, train, tune
-    from l2keras_experiments.reports import report
-    from l2keras_experiments.reports.comparison import arms
-    from l2keras_experiments.sweeps import ui as ui_command
-    from l2keras_experiments.tracking import upload
-    from l2keras_experiments.training import gradients
-    from l2keras_experiments.tuning import presets, space
-
-    others = {"report": report.main, "upload": upload.main, "check_grad": gradients.main,
-              "ui": ui_command.main}  # fmt: skip
-    if command in others:
-        return others[command]
-    if command == "train":
-        return lambda: command_line.launch(train._main, Config, "train")
-    if command == "compare":
-        check = arms.check_comparison
-        return lambda: command_line.launch(compare._main, CompareConfig, "compare", check)
-    checks = space.check_tuning, presets.check_preset
-    return lambda: command_line.launch(tune._main, TuneConfig, "tune", *checks)
+    module, _ = console.EXPERIMENTS[command.replace("_", "-")]
+    main: Callable[[], Any] = importlib.import_module(f"l2keras_experiments.{module}").main
+    return main
 
 
 def answer(command: str, arguments: Sequence[str]) -> Answer:
