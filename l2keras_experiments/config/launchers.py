@@ -7,6 +7,7 @@ import os
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+from l2keras_experiments.config import program
 from l2keras_experiments.config.schema import ConfigError
 
 # Option of hydra/launcher: the package that brings the launcher.
@@ -42,7 +43,7 @@ def check_installed(option: str) -> None:
     if option in PACKAGES and not _is_installed(option):
         raise ConfigError(
             f"hydra/launcher={option} needs {PACKAGES[option]}. Received: it is not installed. "
-            "Install it with: pip install --editable '.[cluster]'"
+            f"Install it with: {program.install('cluster')}"
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2keras_experiments.config import credentials
+from l2keras_experiments.config import credentials, program
 from l2keras_experiments.config.schema import ConfigError, check_run_id
 from l2keras_experiments.tracking import database
 
@@ -74,9 +74,11 @@ class Record:
 
     @property
     def command(self) -> str:
-        """What was typed: the sweep's command, else the arguments of the interpreter."""
+        """What was typed: the sweep's command, else that of the run."""
         source = self.tags.get("mlflow.source.name", "")
-        return self.tags.get("sweep_command") or (f"python {source}" if source else "")
+        if source and source.split()[0] not in ("python", program.CONSOLE):
+            source = f"python {source}"  # of a run that an older version has recorded
+        return self.tags.get("sweep_command") or source
 
     def number(self, key: str) -> float:
         """A parameter or the last value of a metric; nan if it has neither or is no number.
@@ -112,7 +114,7 @@ def open_study(uri: str | None, study: str | None, parent: str | None = None) ->
     if file is not None and not (file.exists() and file.stat().st_size):
         raise StudyError(
             f"The store must exist. Received: {shown}. "
-            "Run `python -m experiments.train` first, or pass --uri."
+            f"Run `{program.command('train')}` first, or pass --uri."
         )
     any_store = Store(uri, ANY_STUDY)
     experiments = {e.name: e.experiment_id for e in any_store.client.search_experiments()}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2keras_experiments.config import credentials, paths
+from l2keras_experiments.config import credentials, paths, program
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.reports import export, findings, records, study, study_page, views
 from l2keras_experiments.reports.figures.curves import PANELS
@@ -61,7 +60,7 @@ def write(
     if not trials:
         raise StudyError(
             "A report needs training runs. Received: none in the study or under the parent. "
-            "`python -m experiments.train -m seed=0,1,2` makes some."
+            f"`{program.command('train', '-m', 'seed=0,1,2')}` makes some."
         )
     found = study.build(trials)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,8 +106,7 @@ def _own_command(store: Store, parent: str | None) -> str:
     default = credentials.masked_address(store_uri(None))
     where = [] if store.uri == default else ["--uri", store.uri]
     which = [] if parent is None else ["--parent", parent]
-    words = ["python", "-m", "experiments.report", _name(store), *which, *where]
-    return shlex.join(words)
+    return program.command("report", _name(store), *which, *where)
 
 
 def _provenance(trials: Sequence[Record], uri: str) -> dict[str, str]:
@@ -179,7 +177,7 @@ def _parent(store: Store, asked: str | None) -> str | None:
 
 def parser() -> argparse.ArgumentParser:
     found = boundary.Parser(
-        prog="python -m experiments.report",
+        prog=program.command("report"),
         description="Writes the page, the figures (SVG, PNG) and the tables of a study: the metric "
         "over lambda with 95 %% intervals over seeds, learning rate x lambda, losses, norms, "
         "paired differences between methods, what failed, the commands.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import sys
 import textwrap
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from l2keras_experiments.config import program
 from l2keras_experiments.config.schema import Config, Rerun, run_label, varying
 from l2keras_experiments.reports import views
 from l2keras_experiments.runtime import progress
@@ -192,14 +192,14 @@ def _report(store: Store, parent: Run, hashes: Sequence[str]) -> None:
     """Leaderboard and page. The runs are safe, whatever becomes of them."""
     from l2keras_experiments.reports import report
 
+    command = program.command("report", store.study, "--parent", parent.id)
     try:
         written = report.write(store, parent.id, hashes, report.default_folder(store, parent.id))
         report.show(written.study)
         print(f"page: {written.page}")
     except Exception as error:
         print(
-            f"No report was made ({describe(error)}). To try again: "
-            f"python -m experiments.report {shlex.quote(store.study)} --parent {parent.id}",
+            f"No report was made ({describe(error)}). To try again: {command}",
             file=sys.stderr,
         )
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
-from l2keras_experiments.config import credentials
+from l2keras_experiments.config import credentials, program
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.reports import records, views
 from l2keras_experiments.runtime import boundary
@@ -82,7 +82,7 @@ def _without_stores(flags: Sequence[str], uri: str) -> list[str]:
 
 def address(flags: Sequence[str]) -> str:
     """Where `mlflow ui` will listen with these flags."""
-    found = boundary.Parser(prog="python -m experiments.ui", add_help=False, allow_abbrev=False)
+    found = boundary.Parser(prog=program.command("ui"), add_help=False, allow_abbrev=False)
     found.add_argument("--host", "-h", default=os.environ.get("MLFLOW_HOST", "127.0.0.1"))
     found.add_argument("--port", "-p", default=os.environ.get("MLFLOW_PORT", "5000"))
     known, _ = found.parse_known_args(flags)

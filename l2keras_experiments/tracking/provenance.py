@@ -9,12 +9,14 @@ import shlex
 import subprocess
 import sys
 
-from l2keras_experiments.config import credentials
-from l2keras_experiments.config.paths import PROJECT
+from l2keras_experiments.config import credentials, program
+from l2keras_experiments.config.paths import WORK
 
 
 def tags() -> dict[str, str]:
-    """Commit of the checkout and whether its tree was dirty ("unknown" outside git), the command.
+    """Commit and whether the tree was dirty ("unknown" outside git), the command.
+
+    The commit is that of the checkout; of the working directory where the package is installed.
 
     The keys with "mlflow." are what MLflow's own columns show.
     """
@@ -32,7 +34,7 @@ def tags() -> dict[str, str]:
 
 def command() -> str:
     """The command of this process, as typed but for passwords and tokens."""
-    return shlex.join(["python", *credentials.masked_words(sys.orig_argv[1:])])
+    return shlex.join(program.typed(credentials.masked_words(sys.orig_argv[1:])))
 
 
 @functools.cache
@@ -61,7 +63,7 @@ def _commit() -> tuple[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
-    line = ["git", "-C", str(PROJECT), *arguments]
+    line = ["git", "-C", str(WORK), *arguments]
     try:
         result = subprocess.run(line, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

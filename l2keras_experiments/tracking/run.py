@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
 import time
@@ -13,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2keras_experiments.config import credentials
+from l2keras_experiments.config import credentials, program
 from l2keras_experiments.runtime import signals
 from l2keras_experiments.tracking import outbox
 from l2keras_experiments.tracking.outbox import Outbox
@@ -128,11 +127,10 @@ class Run:
             with suppress(OSError):  # it is not there, or not empty
                 self._spool.rmdir()
             return
-        spill = shlex.quote(str(self.spill))
+        command = program.command("upload", str(self.spill), "--uri", self.store.uri)
         print(
             f"The store did not take everything of run {self.id} ({self._trouble()}). "
-            f"It is kept. Send it with: python -m experiments.upload {spill} "
-            f"--uri {shlex.quote(self.store.uri)}",
+            f"It is kept. Send it with: {command}",
             file=sys.stderr,
         )
         if self._outbox.rejection is not None:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from l2keras_experiments.config import credentials
+from l2keras_experiments.config import credentials, program
 from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.runtime import signals
@@ -67,7 +67,9 @@ def ui_command(uri: str) -> str:
     if uri.startswith(("http://", "https://")):
         return f"open {credentials.page(uri)}"
     if uri == _DEFAULT and not os.environ.get("MLFLOW_TRACKING_URI"):
-        return "make ui"
+        return program.command("ui") if program.in_console() else "make ui"
+    if program.in_console():
+        return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {program.command('ui')}"
     if shown != uri:  # in the arguments of a process everyone could see it
         return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {sys.executable} -m experiments.ui"
     return f"{sys.executable} -m mlflow ui --backend-store-uri {shlex.quote(uri)}"

@@ -1,4 +1,4 @@
-"""Sends what a store did not take while a run lasted: `python -m experiments.upload FILE ...`."""
+"""Sends what a store did not take while a run lasted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2keras_experiments.config import credentials, messages
+from l2keras_experiments.config import credentials, messages, program
 from l2keras_experiments.config.schema import ConfigError, check_run_id
 from l2keras_experiments.runtime import boundary, durable
 from l2keras_experiments.runtime.durable import Damaged
@@ -88,9 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
     Raises:
         ConfigError: a file is none that a run has left; nothing is sent.
     """
-    parser = boundary.Parser(prog="python -m experiments.upload", description=__doc__)
+    parser = boundary.Parser(prog=program.command("upload"), description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="RUN_ID.jsonl")
-    parser.add_argument("--uri", help="MLflow store; by default as experiments.train chooses it")
+    parser.add_argument("--uri", help="MLflow store; by default as `train` chooses it")
     parser.add_argument("--study", default="l2keras", help="any study of that store")
     if arguments is None:
         credentials.hide()

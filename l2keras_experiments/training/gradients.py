@@ -1,4 +1,4 @@
-"""The two reference tables, live: `python -m experiments.check_grad`.
+"""The two reference tables, live: those of TensorFlow and of torch.
 
 TensorFlow's GradientTape and torch.optim.SGD compute them; HalfL2 computes them again from the
 matching lambda; and the update W <- (1 - eta*lam)*W - eta*grad stands next to torch's step.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from l2keras_experiments.config import program
 from l2keras_experiments.runtime import boundary
 
 C = 0.9  # the coefficient that is pasted into both frameworks
@@ -143,7 +144,7 @@ def checks(with_torch: bool) -> list[Check]:
 
 def main() -> int:
     """Prints every table with its largest difference; 1 if any is off."""
-    parser = boundary.Parser(prog="python -m experiments.check_grad", description=__doc__)
+    parser = boundary.Parser(prog=program.command("check_grad"), description=__doc__)
     parser.parse_args()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -13,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from l2keras_experiments.config import loading, nodes
+from l2keras_experiments.config import loading, nodes, paths, program
 from l2keras_experiments.config.paths import CONFIGS
 from l2keras_experiments.config.schema import (
     Config,
@@ -27,7 +26,7 @@ from l2keras_experiments.tuning.search import Tried
 
 PRESETS = CONFIGS / "experiment"
 _GROUPS = ("data", "model", "optimizer", "regularization")
-_ORIGIN = "# Found by experiments.tune:"
+_ORIGIN = re.compile(r"^# Found by .*\btune: study ", re.MULTILINE)
 
 
 def preset_name(config: TuneConfig) -> str:
@@ -36,9 +35,14 @@ def preset_name(config: TuneConfig) -> str:
 
 
 def folder() -> Path:
-    """Where presets go: to the user's own config folder, if there is one."""
-    own = _own_folders()
-    return own[0] / "experiment" if own else PRESETS
+    """Where presets go: to the user's own config folder, else to configs/ of a checkout."""
+    found = _folders()
+    return found[0] / "experiment" if found else PRESETS
+
+
+def _folders() -> list[Path]:
+    """The user's own config folders; without one, conf/ of the working directory if installed."""
+    return _own_folders() or ([paths.WORK / "conf"] if paths.INSTALLED else [])
 
 
 def _own_folders() -> list[Path]:
@@ -57,7 +61,7 @@ def check_preset(config: TuneConfig) -> None:
             f"Received: tune.preset={name}. The file goes to {folder()}."
         )
     path = folder() / f"{name}.yaml"
-    if path.exists() and _ORIGIN not in path.read_text(encoding="utf-8"):
+    if path.exists() and not _ORIGIN.search(path.read_text(encoding="utf-8")):
         raise ConfigError(
             f"`tune.preset` must not be a preset written by hand. Received: tune.preset={name}. "
             "Choose another name."
@@ -67,7 +71,7 @@ def check_preset(config: TuneConfig) -> None:
 def write_preset(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried) -> Path:
     """Writes the best trial as a preset; returns its path."""
     path = folder() / f"{preset_name(config)}.yaml"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     found = space.run_config(config, best.params, config.seed)
     text = _header(config, study, trials, best) + OmegaConf.to_yaml(overrides(found))
     new = path.with_suffix(".new")
@@ -78,12 +82,11 @@ def write_preset(config: TuneConfig, study: str, trials: Sequence[Tried], best: 
 
 def command(config: TuneConfig) -> str:
     """The command that trains with what was found, in the same config folders."""
-    own = _own_folders()
-    flags = ["--config-dir", str(own[0])] if own else []
-    if own[1:]:
-        flags.append(f"hydra.searchpath=[{','.join(f'file://{path}' for path in own[1:])}]")
-    words = ["python", "-m", "experiments.train", *flags, f"experiment={preset_name(config)}"]
-    return shlex.join(words)
+    found = _folders()
+    flags = ["--config-dir", str(found[0])] if found else []
+    if found[1:]:
+        flags.append(f"hydra.searchpath=[{','.join(f'file://{path}' for path in found[1:])}]")
+    return program.command("train", *flags, f"experiment={preset_name(config)}")
 
 
 def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried) -> str:
@@ -98,7 +101,7 @@ def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried
         f"# Question: what does {method} give on {config.data.name} when tuned?\n"
         f"# Scientific: none. Nuisance: {searched}. Fixed: everything else.\n"
         f"# Command: {command(config)}\n"
-        f"{_ORIGIN} study {study}\n"
+        f"# Found by {program.command('tune')}: study {study}\n"
         f"# Its trial {best.number} of {len(trials)} ({counts}):\n"
         f"# {space.OBJECTIVE} {best.value:.6g}, {seeds}; the lowest of many: a bit optimistic.\n"
         f"{test}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import credentials, flattening, nodes
+from l2keras_experiments.config import credentials, flattening, nodes, program
 from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import CompareConfig
 from l2keras_experiments.reports import views
@@ -136,7 +135,7 @@ def record_summary(
     figures = page.figures(results, config)
     provenance = {**versions(), "device": device_name, "MLflow run": parent.id}
     words = credentials.masked_words(sys.argv[1:])
-    command = shlex.join(["python", "-m", "experiments.compare", *words])
+    command = program.command("compare", *words)
     html = page.page(results, config, figures, command, provenance)
     rows = [arms.row(r) for r in arms.table_order(results, arms.grid(config))]
     parent.log_table(arms.COLUMNS, rows, "comparison.json")
