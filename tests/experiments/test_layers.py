@@ -50,7 +50,7 @@ ALLOWED = {
         "sweeps.job",
         "tuning.presets",
     },
-    "optuna": {"tuning.launch", "tuning.search"},
+    "optuna": {"tuning.batches", "tuning.launch", "tuning.search"},
     "matplotlib": {
         "reports.comparison.plots",
         "reports.drawing",
