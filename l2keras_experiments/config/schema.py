@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any, get_type_hints
 
+from l2keras_experiments.config import methods
+
 LARGEST = 2**31 - 1  # of whole numbers
 LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of float32
 LONGEST_NAME = 200  # bytes of a study's name, which becomes a folder's with something added
@@ -342,28 +344,15 @@ def optimizer_name(config: Config) -> str:
     return "momentum" if has_momentum else config.optimizer.name
 
 
-_SHORT = {
-    "builtin_l2": "L2",
-    "builtin_half": "L2/2",
-    "half_l2": "HalfL2",
-    "optimizer_weight_decay": "own",
-}
-
-
 def run_name(config: Config) -> str:
     """A run in the MLflow UI, whose columns show 12 letters: lambda and seed come first."""
     chosen, rate = config.regularization, config.optimizer.learning_rate
-    return f"{chosen.lam:g} s{config.seed} {short_method(chosen.name)} eta={rate:g}"
-
-
-def short_method(name: str) -> str:
-    """A method in a few letters."""
-    return _SHORT.get(name, name)
+    return f"{chosen.lam:g} s{config.seed} {methods.short(chosen.name)} eta={rate:g}"
 
 
 def run_label(config: Config) -> str:
     """What tells a run from its neighbours, for people."""
-    name, lam = config.regularization.name, config.regularization.lam
+    name, lam = methods.label(config.regularization.name), config.regularization.lam
     return f"{name} lam={lam:g} eta={config.optimizer.learning_rate:g} seed={config.seed}"
 
 

@@ -127,7 +127,7 @@ def test_a_failing_job_does_not_stop_the_others(
         assert sweep(*points)
     printed = capsys.readouterr().out
     assert "2 of 3 runs finished" in printed
-    assert f"half_l2 lam=0.01 eta=0.2 seed=1: FAILED {type(way).__name__}: {way}" in printed
+    assert f"HalfL2 lam=0.01 eta=0.2 seed=1: FAILED {type(way).__name__}: {way}" in printed
     store = Store(uri, "l2keras")
     [parent] = parents(store)
     assert parent.info.status == "FAILED"

@@ -123,7 +123,7 @@ def test_the_model_that_is_kept_is_the_one_alone(composed: Compose, uri: str) ->
         else:
             jobs.train_at_once(nodes)
         store = Store(uri, study)
-        run = trials(store)["half_l2 lam=0.3 eta=0.001 seed=1"]
+        run = trials(store)["HalfL2 lam=0.3 eta=0.001 seed=1"]
         files[study] = artifacts(store, run)
         path = store.client.download_artifacts(run.info.run_id, "model.keras")
         loaded[study] = keras.models.load_model(path)
@@ -153,7 +153,7 @@ def test_the_learning_rate_under_accumulation_is_the_one_alone(
         else:
             jobs.train_at_once(nodes)
         store = Store(uri, study)
-        found = trials(store)["half_l2 lam=0.3 eta=0.2 seed=0"]
+        found = trials(store)["HalfL2 lam=0.3 eta=0.2 seed=0"]
         rates = [rate for _, rate in histories(store, found)["learning_rate"]]
         assert rates == pytest.approx(cosine, rel=1e-5)
 

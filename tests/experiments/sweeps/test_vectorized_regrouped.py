@@ -41,7 +41,7 @@ def test_one_that_goes_on_alone_is_no_longer_vectorized(
     """Its tags are those of a run alone; the state that the group kept of it is gone."""
     launch(nodes, stopping(fail), monkeypatch)
     assert job.train(nodes[0]).status == "FINISHED"
-    alone, other = (trials(store)[f"half_l2 lam=0.3 eta=0.2 seed={s}"] for s in (0, 1))
+    alone, other = (trials(store)[f"HalfL2 lam=0.3 eta=0.2 seed={s}"] for s in (0, 1))
     assert not [tag for tag in alone.data.tags if tag.startswith("vectorized")]
     assert [path.name for path in kept(store)] == [f"{other.info.run_id}.together.state"]
 
@@ -104,7 +104,7 @@ def test_the_command_goes_on_with_the_last_of_a_group(
     [outcome] = launcher._at_once()
     assert outcome is not None
     assert outcome.status == "FINISHED"
-    assert trials(store)["half_l2 lam=0.3 eta=0.2 seed=1"].data.tags["vectorized_size"] == "1"
+    assert trials(store)["HalfL2 lam=0.3 eta=0.2 seed=1"].data.tags["vectorized_size"] == "1"
 
 
 def test_seconds_count_what_launches_before_have_spent(
