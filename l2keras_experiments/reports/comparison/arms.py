@@ -1,4 +1,4 @@
-"""The arms of a comparison, how far their weights part from HalfL2's, and what that means.
+"""The arms of a comparison, the distances of their weights from HalfL2's, and verdicts.
 
 Pure functions over configs and arrays; `experiments.compare` trains and records.
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from l2keras_experiments.config import methods
 from l2keras_experiments.config.schema import (
     CompareConfig,
     ConfigError,
     MixedPrecision,
-    short_method,
 )
 
 
@@ -44,39 +44,32 @@ class Arm:
     @property
     def run_name(self) -> str:
         """In the MLflow UI, whose columns show 12 letters."""
-        return f"{self.lam:g} {short_method(self.name)}"
+        return f"{self.lam:g} {methods.short(self.name)}"
 
     @property
     def label(self) -> str:
-        return LABELS[self.name].format(lam=f"{self.pasted:g}")
+        """The method and the number that it is given."""
+        title = methods.label(self.name)
+        return title if self.name == "none" else f"{title} {self.pasted:g}"
 
 
-LABELS = {
-    "none": "none",
-    "builtin_l2": "keras L2({lam})",
-    "builtin_half": "keras L2({lam}), halved",
-    "half_l2": "HalfL2({lam})",
-    "decoupled": "WeightDecay({lam})",
-    "coupled": "WeightDecay({lam}, coupled)",
-    "optimizer_weight_decay": "keras weight_decay={lam}",
-}
-TITLES = {
-    "none": "none",
-    "builtin_l2": "keras L2(lambda), as pasted",
-    "builtin_half": "keras L2(lambda/2)",
-    "half_l2": "HalfL2(lambda)",
-    "decoupled": "WeightDecay(lambda)",
-    "coupled": "WeightDecay(lambda, coupled)",
-    "optimizer_weight_decay": "keras weight_decay=lambda",
-}
+NAMES = (
+    "none",
+    "builtin_l2",
+    "builtin_half",
+    "half_l2",
+    "decoupled",
+    "coupled",
+    "optimizer_weight_decay",
+)  # in the order of the table
 REFERENCE = "half_l2"
 
 
 def check_comparison(config: CompareConfig) -> None:
     """Raises ConfigError for arms that do not exist and an empty grid."""
-    unknown = [name for name in config.compare.arms if name not in LABELS]
+    unknown = [name for name in config.compare.arms if name not in NAMES]
     if unknown:
-        raise ConfigError(f"`compare.arms` must be among {list(LABELS)}. Received: {unknown[0]!r}.")
+        raise ConfigError(f"`compare.arms` must be among {list(NAMES)}. Received: {unknown[0]!r}.")
     with np.errstate(over="ignore"):
         single = [np.float32(2 * lam) / 4 for lam in config.compare.lams]
     if not single or not all(0 < lam < np.inf for lam in single):
@@ -101,7 +94,7 @@ def plan(config: CompareConfig) -> list[Arm]:
     HalfL2 is trained at 2*lambda too, which is what the built-in at lambda is.
     """
     lams = grid(config)
-    names = [name for name in LABELS if name in config.compare.arms and name != REFERENCE]
+    names = [name for name in NAMES if name in config.compare.arms and name != REFERENCE]
     references = set(lams)
     if "builtin_l2" in names:
         references |= {2 * lam for lam in lams}
@@ -146,7 +139,7 @@ def tolerance(config: CompareConfig) -> float:
 
 
 def verdict(arm: Arm, config: CompareConfig, distance: float, to_doubled: float | None) -> str:
-    """What the distance from HalfL2(lambda) means, in words.
+    """The verdict on the distance from HalfL2 at the same lambda.
 
     Args:
         arm: The arm.
@@ -155,30 +148,30 @@ def verdict(arm: Arm, config: CompareConfig, distance: float, to_doubled: float 
         to_doubled: The same from HalfL2(2*lambda)'s, where that was trained.
     """
     if arm.name == REFERENCE:
-        return "the reference"
+        return "reference"
     if arm.name == "none":
-        return "no regularization"
+        return "no decay"
     limit = tolerance(config)
     if distance <= limit:
-        return "equal to rounding" if distance else "equal to the last bit"
+        return "equal up to rounding" if distance else "equal bit for bit"
     if to_doubled is not None and to_doubled <= limit:
-        return f"same as lambda = {2 * arm.lam:g}: 2x what was asked"
-    return f"different, because {reason(arm, config)}"
+        return f"equal to lambda = {2 * arm.lam:g}: twice the number written"
+    return f"different: {reason(arm, config)}"
 
 
 def reason(arm: Arm, config: CompareConfig) -> str:
-    """Why an arm parts from HalfL2 under this optimizer."""
+    """The reason why an arm differs from HalfL2 under this optimizer."""
     optimizer = config.optimizer
     if arm.name == "builtin_l2":
-        return "its gradient is 2*lambda*W"
+        return "gradient is 2*lambda*W"
     decoupled = arm.name in ("decoupled", "optimizer_weight_decay")
     if decoupled and optimizer.name != "sgd":
-        return f"{optimizer.name} scales lambda*W with the gradient, decay is not scaled"
+        return f"{optimizer.name} scales the penalty's gradient, not the decay"
     if decoupled and optimizer.arguments.get("momentum"):
-        return "lambda*W in the loss enters the velocity, decay does not"
+        return "the penalty enters the velocity, the decay does not"
     if any(optimizer.arguments.get(key) for key in ("clipnorm", "clipvalue", "global_clipnorm")):
-        return "the penalty is clipped with the gradient, decay is not"
-    return "of more than rounding: this should not be, please report it"
+        return "the penalty is clipped with the gradient, the decay is not"
+    return "more than rounding explains; please report it"
 
 
 def best(lams: Sequence[float], scores: Sequence[float]) -> tuple[float, float]:
@@ -249,12 +242,13 @@ def best_lambda(results: Sequence[ArmResult], lams: Sequence[float]) -> float:
 
 COLUMNS = (
     "method",
+    "as written",
     "lambda",
-    "val accuracy",
-    "val data loss",
+    "validation accuracy",
+    "validation data loss",
     "test accuracy",
     "test data loss",
-    "train data loss",
+    "training data loss",
     "penalty",
     "||W||",
     "seconds",
@@ -264,13 +258,23 @@ COLUMNS = (
 
 
 # The columns of a narrow terminal, the most important first.
-IMPORTANT = ("method", "lambda", "val accuracy", "distance", "verdict", "test accuracy", "seconds")
+IMPORTANT = (
+    "method",
+    "lambda",
+    "validation accuracy",
+    "distance",
+    "verdict",
+    "test accuracy",
+    "as written",
+    "seconds",
+)
 
 
 def row(result: ArmResult) -> list[str]:
     """One line of the table, as text; `lambda` is the effective one, in the half convention."""
     return [
-        result.arm.label,
+        methods.label(result.arm.name),
+        "-" if result.arm.name == "none" else f"{result.arm.pasted:g}",
         f"{result.effective_lam:g}",
         _number(result.last("val_accuracy"), ".3f"),
         f"{result.last('val_data_loss'):.4f}",
@@ -291,7 +295,6 @@ def _number(value: float, form: str) -> str:
 
 def table_order(results: Sequence[ArmResult], lams: Sequence[float]) -> list[ArmResult]:
     """By lambda, then method; HalfL2 trained only to be compared with comes last."""
-    names = list(LABELS)
     return sorted(
-        results, key=lambda r: (r.arm.lam not in (0.0, *lams), r.arm.lam, names.index(r.arm.name))
+        results, key=lambda r: (r.arm.lam not in (0.0, *lams), r.arm.lam, NAMES.index(r.arm.name))
     )

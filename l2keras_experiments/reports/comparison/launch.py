@@ -151,7 +151,7 @@ def record_summary(
 
 def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator[tuple[str, float]]:
     """For each method its best score, the lambda of it, and its largest distance from HalfL2."""
-    for name in arms.LABELS:
+    for name in arms.NAMES:
         chosen = [r for r in results if r.arm.name == name and r.arm.lam in (0, *arms.grid(config))]
         if not chosen:
             continue
@@ -168,7 +168,7 @@ def show(config: CompareConfig, results: list[ArmResult]) -> None:
     from l2keras_experiments.runtime import progress
 
     ordered = arms.table_order(results, arms.grid(config))
-    title = f"{page.describe(config)}: one lambda, written {len(arms.LABELS)} ways"
+    title = f"{page.describe(config)}: methods at the same lambda"
     groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda r: r.arm.lam)]
     rows = [[arms.row(result) for result in group] for group in groups]
     progress.print_table(title, arms.COLUMNS, rows, arms.IMPORTANT)

@@ -2,83 +2,108 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from l2keras_experiments.config import methods
 from l2keras_experiments.config.schema import CompareConfig, optimizer_name
 from l2keras_experiments.reports.comparison import arms, plots
-from l2keras_experiments.reports.comparison.arms import TITLES, ArmResult
+from l2keras_experiments.reports.comparison.arms import ArmResult
+from l2keras_experiments.reports.findings import listed
 from l2keras_experiments.reports.page import FigureOnPage, render
+
+EQUAL = {"equal up to rounding", "equal bit for bit"}  # verdicts
 
 
 def figures(results: Sequence[ArmResult], config: CompareConfig) -> list[FigureOnPage]:
-    """The three figures of a comparison, at the lambda that suits HalfL2 best."""
+    """The three figures of a comparison, at the lambda that is best for HalfL2."""
     lams = arms.grid(config)
     lam = arms.best_lambda(results, lams)
+    metric = results[0].metric.replace("_", " ")
+    equal = _equal(results, lams)
+    coincide = f" The curves of {equal} coincide; their markers differ in size." if equal else ""
     return [
-        FigureOnPage(
+        _figure(
             "accuracy_over_lambda",
-            "The built-in's curve is HalfL2's, shifted by a factor of two",
-            "Each point is one run; the horizontal axis is the number that was written. "
-            "keras L2(lambda) does at lambda what HalfL2 does at 2*lambda. The curves are of the "
-            "validation examples; a star is the test value of a method's best lambda.",
-            plots.accuracy_over_lambda(results, lams),
+            f"Validation {metric} over lambda",
+            "Each point is one run. The horizontal axis is the number that the user "
+            "writes; keras L2 halved gets half of it. "
+            "The penalty of keras L2 lacks the factor 1/2: its curve is HalfL2's, shifted by a "
+            f"factor of two. The star is the test value at the best lambda of a method.{coincide}",
+            functools.partial(plots.accuracy_over_lambda, results, lams),
         ),
-        FigureOnPage(
+        _figure(
             "distance_over_steps",
-            "How far the weights are from HalfL2's",
-            "All weights, after every epoch. Below the grey line two runs differ by rounding only; "
-            "exactly equal weights are drawn at the bottom.",
-            plots.distance_over_steps(results, lam, arms.tolerance(config)),
+            "Distance of the weights from HalfL2's",
+            "All weights, after every epoch. In the grey band two runs differ by rounding only. "
+            "Equal weights are drawn at the bottom.",
+            functools.partial(plots.distance_over_steps, results, lam, arms.tolerance(config)),
         ),
-        FigureOnPage(
+        _figure(
             "norm_over_steps",
-            "What lambda does to the norm of the weights",
-            "Kernels and embeddings; biases and normalization parameters are not decayed.",
-            plots.norm_over_steps(results, lam),
+            "Norm of the weights",
+            "Kernels and embeddings only: biases and normalization parameters are not decayed."
+            f"{coincide}",
+            functools.partial(plots.norm_over_steps, results, lam),
         ),
     ]
 
 
+def _figure(name: str, title: str, caption: str, draw: Callable[..., str]) -> FigureOnPage:
+    return FigureOnPage(name, title, caption, draw(), draw(narrow=True))
+
+
+def _equal(results: Sequence[ArmResult], lams: Sequence[float]) -> str:
+    """HalfL2 and the methods with the same weights, up to rounding, at each lambda; "" if none."""
+    verdicts = {name: {r.verdict for r in arms.of(results, name, lams)} for name in arms.NAMES}
+    found = [methods.label(name) for name, kinds in verdicts.items() if kinds and kinds <= EQUAL]
+    return listed([methods.label(arms.REFERENCE), *found]) if found else ""
+
+
 def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
-    """One sentence for each method: how its weights stand to HalfL2's over the whole grid."""
+    """One sentence for each method: its distance from HalfL2 over the whole grid."""
     lams = arms.grid(config)
     sentences = []
-    for name, title in TITLES.items():
+    for name in arms.NAMES:
         chosen = arms.of(results, name, lams)
         if name in ("none", arms.REFERENCE) or not chosen:
             continue
         kinds = list(dict.fromkeys(_kind(result) for result in chosen))
         farthest = max(result.distance for result in chosen)
-        sentences.append(f"{title}: {'; '.join(kinds)} (largest distance {farthest:.1e}).")
+        sentences.append(
+            f"{methods.label(name)}: {'; '.join(kinds)}. Largest distance: {farthest:.1e}."
+        )
     best = arms.best_lambda(results, lams)
     if math.isfinite(best):
         [selected] = [r for r in arms.of(results, arms.REFERENCE, lams) if r.arm.lam == best]
-        none = [f"{_measured(r)} without any" for r in results if r.arm.name == "none"]
-        shown = ", ".join([f"{_measured(selected)} at lambda = {best:g}", *none])
-        metric = f"validation {selected.metric.replace('_', ' ')}"
-        sentences.append(f"HalfL2's best {metric} on this grid: {shown}. One seed: not a ranking.")
+        none = [f", and {_measured(r)} without decay" for r in results if r.arm.name == "none"]
+        metric = selected.metric.replace("_", " ")
+        sentences.append(
+            f"HalfL2 has its best validation {metric} at lambda = {best:g}: {_measured(selected)}"
+            f"{''.join(none)}. One seed does not rank methods."
+        )
         if math.isfinite(selected.tested):
             sentences.append(
-                "Lambda is selected on the validation examples, so the test value of the selected "
-                "lambda is an unbiased estimate."
+                "The validation examples select lambda, so the test value of the selected lambda "
+                "is an unbiased estimate."
             )
     return sentences
 
 
 def _measured(result: ArmResult) -> str:
-    """The score, with what was measured on the test examples in parentheses."""
-    test = f" ({result.tested:.3f} on test)" if math.isfinite(result.tested) else ""
+    """The score, with the test value in parentheses."""
+    test = f" (test: {result.tested:.3f})" if math.isfinite(result.tested) else ""
     return f"{abs(result.score):.3f}{test}"
 
 
 def _kind(result: ArmResult) -> str:
     """The verdict without its numbers, so that a grid of equal verdicts is one phrase."""
-    if result.verdict.startswith("same as"):
-        return "same as HalfL2(2*lambda), twice what was asked"
-    if result.verdict.startswith("equal"):
-        return result.verdict.replace("equal", "equal to HalfL2(lambda)", 1)
+    if result.verdict.startswith("equal to lambda"):
+        return "equal to HalfL2 at twice the number written"
+    if result.verdict in EQUAL:
+        return result.verdict.replace("equal", "equal to HalfL2 at the same lambda,", 1)
     return result.verdict
 
 
@@ -91,10 +116,11 @@ def page(
 ) -> str:
     """The page as HTML: no script, no link to anything outside itself."""
     lams = arms.grid(config)
-    methods = len({result.arm.name for result in results})
+    count = len({result.arm.name for result in results})
     return render(
         "comparison.html.j2",
-        title=f"One lambda, {methods} ways to write it: {describe(config)}",
+        subtitle="",
+        title=f"Comparison of {count} methods at the same lambda: {describe(config)}",
         setting=_setting(config),
         findings=findings(results, config),
         figures=shown,
@@ -107,7 +133,7 @@ def page(
 
 
 def describe(config: CompareConfig) -> str:
-    """Data, model and optimizer in three words."""
+    """Data, model and optimizer, by name."""
     return f"{config.data.name}, {config.model.name}, {optimizer_name(config)}"
 
 

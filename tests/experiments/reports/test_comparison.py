@@ -71,15 +71,15 @@ def sgd(
 
 def test_under_sgd_everything_coincides(sgd: Compared) -> None:
     """Under SGD all arms equal HalfL2, but for the built-in as pasted, which is twice lambda."""
-    assert sgd.verdict("WeightDecay(0.1)") == "equal to rounding"
-    assert sgd.verdict("WeightDecay(0.1, coupled)").startswith("equal to")
-    assert sgd.verdict("keras L2(0.05), halved").startswith("equal to")
-    assert sgd.verdict("keras weight_decay=0.1").startswith("equal to")
-    assert sgd.verdict("keras L2(0.1)") == "same as lambda = 0.2: 2x what was asked"
-    assert sgd.verdict("keras L2(0.05)") == "same as lambda = 0.1: 2x what was asked"
-    distance = sgd.children["WeightDecay(0.1)"].data.metrics["distance"]
+    assert sgd.verdict("WeightDecay decoupled 0.1") == "equal up to rounding"
+    assert sgd.verdict("WeightDecay coupled 0.1").startswith("equal ")
+    assert sgd.verdict("keras L2 halved 0.05").startswith("equal ")
+    assert sgd.verdict("keras weight_decay 0.1").startswith("equal ")
+    assert sgd.verdict("keras L2 0.1") == "equal to lambda = 0.2: twice the number written"
+    assert sgd.verdict("keras L2 0.05") == "equal to lambda = 0.1: twice the number written"
+    distance = sgd.children["WeightDecay decoupled 0.1"].data.metrics["distance"]
     assert 0 < distance < 1e-12  # another way to compute it, and float64
-    assert sgd.children["keras L2(0.1)"].data.metrics["distance"] > 1e-3
+    assert sgd.children["keras L2 0.1"].data.metrics["distance"] > 1e-3
 
 
 def test_every_arm_is_a_complete_child_run(sgd: Compared) -> None:
@@ -94,13 +94,13 @@ def test_every_arm_is_a_complete_child_run(sgd: Compared) -> None:
                        "learning_rate", "decay_per_step"):  # fmt: skip
             history = sgd.store.client.get_metric_history(run.info.run_id, metric)
             assert [m.step for m in history] == [0, 1], metric
-    params = sgd.children["keras L2(0.1)"].data.params
+    params = sgd.children["keras L2 0.1"].data.params
     assert float(params["regularization.lam"]) == pytest.approx(0.1)
     assert params["lambda"] == "0.2"
     assert float(params["log10_lambda"]) == pytest.approx(math.log10(0.2))
     assert params["device_name"] == "cpu"
     assert params["version.keras"]
-    assert sgd.children["keras L2(0.1)"].data.tags["git_commit"]
+    assert sgd.children["keras L2 0.1"].data.tags["git_commit"]
     assert "log10_lambda" not in sgd.children["none"].data.params
 
 
@@ -123,20 +123,20 @@ def test_the_page_stands_alone(sgd: Compared) -> None:
     """The page links to nothing outside itself and shows every arm and three figures."""
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>', "", sgd.page)
     assert not re.search(r'(src|href)="(?!#)', without_namespaces)
-    assert sgd.page.count("<svg") == 3
-    for label in sgd.children:
-        assert f"<td>{label}</td>" in sgd.page
+    assert sgd.page.count("<svg") == 6  # wide and narrow
+    for title in ("keras L2 halved", "HalfL2", "WeightDecay decoupled"):
+        assert f"<td>{title}</td>" in sgd.page
 
 
 def test_validation_selects_and_test_is_named_so(sgd: Compared) -> None:
     """The figure's axis and the sentence are of validation; test stands beside it, by its name."""
     best = max(
-        (run for label, run in sgd.children.items() if label in ("HalfL2(0.05)", "HalfL2(0.1)")),
+        (run for label, run in sgd.children.items() if label in ("HalfL2 0.05", "HalfL2 0.1")),
         key=lambda run: (run.data.metrics["val_accuracy"], float(run.data.params["lambda"])),
     ).data
     shown = (
-        f"HalfL2's best validation accuracy on this grid: {best.metrics['val_accuracy']:.3f} "
-        f"({best.metrics['test_accuracy']:.3f} on test) at lambda = "
+        f"HalfL2 has its best validation accuracy at lambda = {float(best.params['lambda']):g}: "
+        f"{best.metrics['val_accuracy']:.3f} (test: {best.metrics['test_accuracy']:.3f})"
     )
     for where in (sgd.page.replace("&#39;", "'"), sgd.printed):
         assert shown in where
@@ -149,8 +149,8 @@ def test_validation_selects_and_test_is_named_so(sgd: Compared) -> None:
 
 def test_the_terminal_shows_table_page_and_ui(sgd: Compared) -> None:
     """The command ends with the table, the sentences, the page's path and how to open the UI."""
-    assert "WeightDecay(0.1, coupled)" in sgd.printed
-    assert "same as HalfL2(2*lambda), twice what was asked" in sgd.printed
+    assert "WeightDecay coupled" in sgd.printed
+    assert "equal to HalfL2 at twice the number written" in sgd.printed
     assert f"comparison-{sgd.parent.info.run_id[:8]}.html" in sgd.printed
     assert "-m mlflow ui --backend-store-uri sqlite:///" in sgd.printed
     assert str(paths.RUNS / "mlflow.db") not in sgd.printed
@@ -167,18 +167,18 @@ def test_under_momentum_and_adam_decoupled_parts(
     arms = "compare.arms=[builtin_l2,builtin_half,decoupled,coupled,optimizer_weight_decay]"
     same = [arms, "data.num_train=64", "compare.lams=[0.1]"]
     found = run_compare(composed, uri, tmp_path, f"experiment={preset}", *same)
-    assert found.verdict("WeightDecay(0.1, coupled)").startswith("equal to")
-    assert found.verdict("keras L2(0.05), halved").startswith("equal to")
-    assert found.verdict("keras L2(0.1)").startswith("same as lambda = 0.2")
-    for label in ("WeightDecay(0.1)", "keras weight_decay=0.1"):
-        assert found.verdict(label).startswith("different, because")
+    assert found.verdict("WeightDecay coupled 0.1").startswith("equal ")
+    assert found.verdict("keras L2 halved 0.05").startswith("equal ")
+    assert found.verdict("keras L2 0.1").startswith("equal to lambda = 0.2")
+    for label in ("WeightDecay decoupled 0.1", "keras weight_decay 0.1"):
+        assert found.verdict(label).startswith("different: ")
     for run in found.children.values():
         files = {f.path for f in found.store.client.list_artifacts(run.info.run_id)}
         assert {"config.yaml", "model.keras"} <= files
     # Keras' own weight decay is the decoupled one.
     decoupled, own = (
         found.children[label].data.metrics["val_data_loss"]
-        for label in ("WeightDecay(0.1)", "keras weight_decay=0.1")
+        for label in ("WeightDecay decoupled 0.1", "keras weight_decay 0.1")
     )
     assert own == pytest.approx(decoupled, rel=1e-12)
 

@@ -49,7 +49,7 @@ def test_the_halved_builtin_is_given_half() -> None:
     arm = Arm("builtin_half", 0.1)
     configured = arms.configure(config_of([0.1]), arm)
     assert (configured.regularization.name, configured.regularization.lam) == ("builtin_l2", 0.05)
-    assert arm.label == "keras L2(0.05), halved"
+    assert arm.label == "keras L2 halved 0.05"
 
 
 def test_distances_are_relative_norms() -> None:
@@ -62,15 +62,15 @@ def test_distances_are_relative_norms() -> None:
 @pytest.mark.parametrize(
     ("name", "distance", "to_doubled", "expected"),
     [
-        ("none", 0.5, None, "no regularization"),
-        ("half_l2", 0.0, None, "the reference"),
-        ("coupled", 0.0, None, "equal to the last bit"),
-        ("decoupled", 1e-14, None, "equal to rounding"),
-        ("builtin_half", 1e-9, 0.2, "equal to rounding"),
-        ("builtin_l2", 0.3, 1e-9, "same as lambda = 0.2: 2x what was asked"),
-        ("builtin_l2", 0.3, 0.1, "different, because its gradient is 2*lambda*W"),
-        ("decoupled", 1e-6, None, "different, because of more than rounding"),
-        ("decoupled", math.inf, None, "different, because of more than rounding"),
+        ("none", 0.5, None, "no decay"),
+        ("half_l2", 0.0, None, "reference"),
+        ("coupled", 0.0, None, "equal bit for bit"),
+        ("decoupled", 1e-14, None, "equal up to rounding"),
+        ("builtin_half", 1e-9, 0.2, "equal up to rounding"),
+        ("builtin_l2", 0.3, 1e-9, "equal to lambda = 0.2: twice the number written"),
+        ("builtin_l2", 0.3, 0.1, "different: gradient is 2*lambda*W"),
+        ("decoupled", 1e-6, None, "different: more than rounding"),
+        ("decoupled", math.inf, None, "different: more than rounding"),
     ],
 )
 def test_verdicts_under_sgd(
@@ -84,21 +84,21 @@ def test_verdicts_under_sgd(
 @pytest.mark.parametrize(
     ("name", "optimizer", "because"),
     [
-        ("decoupled", ADAM, "adam scales lambda*W with the gradient"),
-        ("optimizer_weight_decay", ADAM, "adam scales lambda*W with the gradient"),
+        ("decoupled", ADAM, "adam scales the penalty's gradient"),
+        ("optimizer_weight_decay", ADAM, "adam scales the penalty's gradient"),
         ("decoupled", {"momentum": 0.9}, "enters the velocity"),
         ("coupled", {"clipnorm": 1.0}, "clipped with the gradient"),
         ("decoupled", {"global_clipnorm": 1.0}, "clipped with the gradient"),
     ],
 )
 def test_verdicts_name_the_reason(name: str, optimizer: dict[str, object], because: str) -> None:
-    """An arm that parts from HalfL2 is told apart by what the optimizer does."""
+    """An arm that parts from HalfL2 has a verdict that names what the optimizer does."""
     config = config_of([0.1])
     arguments = dict(optimizer)
     config.optimizer.target = str(arguments.pop("_target_", config.optimizer.target))
     config.optimizer.arguments = arguments
     verdict = arms.verdict(Arm(name, 0.1), config, 0.3, None)
-    assert verdict.startswith("different, because")
+    assert verdict.startswith("different: ")
     assert because in verdict
 
 
@@ -127,7 +127,7 @@ def test_validation_scores_and_the_test_is_shown_beside_it() -> None:
     result = ArmResult(Arm("half_l2", 0.1), 0.1, history, test, 1.0, 4, np.zeros(2), "")
     assert (result.score, result.tested) == (0.75, 0.625)
     shown = dict(zip(arms.COLUMNS, arms.row(result), strict=True))
-    assert (shown["val accuracy"], shown["test accuracy"]) == ("0.750", "0.625")
+    assert (shown["validation accuracy"], shown["test accuracy"]) == ("0.750", "0.625")
     regression = {key: values for key, values in history.items() if key != "val_accuracy"}
     other = ArmResult(Arm("half_l2", 0.1), 0.1, regression, {}, 1.0, 4, np.zeros(2), "")
     assert (other.score, other.metric) == (-0.5, "data_loss")
