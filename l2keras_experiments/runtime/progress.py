@@ -217,7 +217,7 @@ def summary(metrics: Mapping[str, float | Sequence[float]]) -> str:
 
 
 LOG_WIDTH = 180  # characters of a table where there is no terminal
-_VERDICT = 14  # least width of the last column, whose words wrap
+_VERDICT = 11  # least width of the last column, whose words wrap
 
 
 def print_table(
