@@ -1,4 +1,8 @@
-"""What all figures share: the look of each method, and how a figure becomes SVG or PNG."""
+"""The looks and sizes that all figures share, and how a figure becomes SVG or PNG.
+
+A figure for a page is drawn twice, for wide windows and for phones. Text of 10 points has at least
+11 pixels in both: the narrow drawing is enlarged on a phone, the wide one is not shown there.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +29,16 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def new_figure(width: float = 9, height: float = 4.6) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+WIDE, NARROW = 9.0, 4.2  # inches
+
+
+def new_figure(height: float = 4.6, narrow: bool = False) -> Figure:
+    return Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
+
+
+def small(narrow: bool) -> str | float:
+    """The size of the smaller texts; on a phone they are hardly smaller than the others."""
+    return 9.5 if narrow else "small"
 
 
 def tidy(axes: Axes) -> Axes:

@@ -1,45 +1,76 @@
-"""What a study shows, in sentences and rows. Pure functions of a study."""
+"""The findings of a study, as sentences and rows. Pure functions of a study."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from l2keras_experiments.config.methods import label
 from l2keras_experiments.reports.records import Record
 from l2keras_experiments.reports.statistics import Difference, Interval
-from l2keras_experiments.reports.study import Cell, Setting, Study
+from l2keras_experiments.reports.study import Cell, Setting, Study, names
 
-BESIDE = {"val_data_loss": "val data loss", "data_loss": "train data loss", "weight_norm": "||W||"}
+BESIDE = {
+    "val_data_loss": "validation data loss",
+    "data_loss": "training data loss",
+    "weight_norm": "||W||",
+}
+BEST, DIFFERENCE = "best", "difference to the best"
+NEAR = ("within noise", "equal")  # verdicts of a difference that is not significant
+# What the verdict of a paired difference is called. "no spread" is what few seeds give.
+VERDICTS = {
+    "clear": "significant difference",
+    "within noise": "no significant difference",
+    "equal": "equal",
+    "no spread": "too few seeds",
+    "too few seeds": "too few seeds",
+}
 
 
 def headlines(study: Study) -> list[str]:
-    """One sentence for each setting: the best method, and which are not told from it."""
-    lines = [f"{setting.label}: {_headline(setting)}" for setting in study.settings]
+    """One line for each setting: its best method, and the methods that do not differ from it."""
+    lines = [
+        f"{title}: {_headline(setting)}"
+        for title, setting in zip(titles(study.settings), study.settings, strict=True)
+    ]
     return [*lines, *_across(study)]
+
+
+def titles(settings: Sequence[Setting]) -> list[str]:
+    """The label of each setting, after the number by which figures call it, if they do."""
+    pairs = zip(names(settings), settings, strict=True)
+    return [s.label if name == s.label else f"{name} ({s.label})" for name, s in pairs]
 
 
 def _headline(setting: Setting) -> str:
     leaders = setting.leaders
     if not leaders:
-        return "every run diverged."
+        return "Every run diverged."
     best, *others = leaders
-    close = [c.method for c in others if setting.difference(best, c).verdict != "clear"]
-    rest = f"; not told apart from it: {', '.join(close)}" if close else ""
-    rest = "; better than every other by more than noise" if others and not close else rest
+    close = [c.label for c in others if setting.difference(best, c).verdict in NEAR]
+    clear = all(setting.difference(best, c).verdict == "clear" for c in others)
+    rest = f" No significant difference to {listed(close)}." if close else ""
+    rest = " The difference to every other method is significant." if others and clear else rest
     place = at(best) if math.isnan(best.timescale) else f"{at(best)}, {timescale(best)}"
     number = f"{best.interval(setting.metric)}{_on_test(setting, best)}"
-    return f"{best.method} comes first, {number} {place}{rest}."
+    return f"{best.label} has the best {setting.metric_title}, {number}, {place}.{rest}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words with commas, and "and" before the last."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _on_test(setting: Setting, cell: Cell) -> str:
-    """In parentheses what a cell reaches on the test examples; nothing where there are none."""
+    """The test value of a cell in parentheses; nothing where there is none."""
     found = cell.measured(setting.test_metric)
     return "" if found is None else f" ({setting.test_title} {found})"
 
 
 def _across(study: Study) -> Iterator[str]:
-    """The best of each setting against the best of all, where all have the same data."""
+    """The best setting against each other setting, where all have the same data."""
+    called = dict(zip(map(id, study.settings), names(study.settings), strict=True))
     leading = [(setting, setting.leaders[0]) for setting in study.settings if setting.leaders]
     same = len({setting.metric for setting, _ in leading}) == 1
     if not same or any(key.startswith("data.") for key in study.varying):
@@ -48,8 +79,8 @@ def _across(study: Study) -> Iterator[str]:
     [top] = [setting for setting, cell in leading if cell is first]
     for setting, cell in leading:
         if cell is not first:
-            found = _in_words(setting.difference(first, cell), setting)
-            yield f"{top.label} against {setting.label}, each at its best: {found}."
+            a, b = (f"{called[id(one)]} at its best" for one in (top, setting))
+            yield _in_words(setting.difference(first, cell), setting, a, b)
 
 
 def sentences(setting: Setting) -> list[str]:
@@ -61,9 +92,11 @@ def sentences(setting: Setting) -> list[str]:
     number = best.interval(setting.metric)
     word = "highest" if setting.higher_is_better else "lowest"
     return [
-        f"{best.method} has the {word} mean {setting.metric}: {with_seeds(number)}, {at(best)}.",
+        f"{best.label} has the {word} mean {setting.metric_title}: {with_seeds(number)} "
+        f"{at(best)}.",
         *_tested(setting),
-        *(_behind(setting, best, other) for other in others),
+        *(_compared(setting, best, other) for other in others),
+        *_coinciding(setting),
         *(line for method in setting.methods for line in _as_good(setting, method)),
         *(line for method in setting.methods for line in _by_learning_rate(setting, method)),
         *_at_the_edge(setting),
@@ -71,16 +104,16 @@ def sentences(setting: Setting) -> list[str]:
 
 
 def _tested(setting: Setting) -> Iterator[str]:
-    """What each method's selected cell reaches on the test examples."""
-    found = [(c.method, c.measured(setting.test_metric)) for c in setting.leaders]
+    """The test value of each method's selected cell."""
+    found = [(c.label, c.measured(setting.test_metric)) for c in setting.leaders]
     shown = [f"{method} {number}" for method, number in found if number is not None]
     if shown:
         title = setting.test_title.capitalize()
-        yield f"{title} of each method where it is best on validation: {', '.join(shown)}."
+        yield f"{title} at each method's selected lambda: {', '.join(shown)}."
 
 
 def at(cell: Cell) -> str:
-    """Where a cell is."""
+    """The place of a cell in the grid."""
     return f"at lambda = {cell.effective_lam:.3g}, learning rate {cell.learning_rate:.3g}"
 
 
@@ -94,48 +127,83 @@ def with_seeds(number: Interval) -> str:
     return f"{number} (95 % interval, {number.n} seeds)"
 
 
-def _behind(setting: Setting, best: Cell, other: Cell) -> str:
-    """What a method lacks to the best one, each at its best, and whether that is noise."""
-    difference = setting.difference(best, other)
-    own = f"{other.method} comes to {other.interval(setting.metric)}, {at(other)}"
-    return f"{own}; {best.method} is {_in_words(difference, setting)}."
+def _compared(setting: Setting, best: Cell, other: Cell) -> str:
+    """The value of a method and its difference to the best one, each at its best."""
+    own = f"{other.label} reaches {other.interval(setting.metric)} {at(other)}."
+    return f"{own} {_in_words(setting.difference(best, other), setting, best.label, other.label)}"
 
 
-def _in_words(difference: Difference, setting: Setting) -> str:
+def _in_words(difference: Difference, setting: Setting, a: str, b: str) -> str:
+    """The difference of `a` to `b` as a sentence."""
     number = difference.interval
     if not number.n:
-        return "not comparable: the two share no seed"
+        return f"{a} and {b} share no seed, so the two cannot be compared."
     size = Interval(abs(number.mean), number.half_width, number.n)
     side = "better" if (number.mean > 0) == setting.higher_is_better else "worse"
-    seeds = f"over {number.n} paired seeds"
-    return {
-        "too few seeds": f"{size} {side} with the one seed they share: that says nothing of noise",
-        "equal": f"equal to it {seeds}",
-        "no spread": f"{size} {side} for each of {number.n} seeds: too few to tell from chance",
-        "within noise": f"{size} {side} {seeds}: within noise",
-        "clear": f"{size} {side} {seeds}: more than noise",
-    }[difference.verdict]
+    seeds = "on the one seed" if number.n == 1 else f"over {number.n} seeds"
+    if difference.verdict == "equal":
+        return f"{a} and {b} are equal {seeds}."
+    word = VERDICTS[difference.verdict]
+    return f"{a} is {size} {side} than {b} {seeds} that both have: {word}."
+
+
+def _coinciding(setting: Setting) -> Iterator[str]:
+    """Methods with equal results at every lambda that both have: curves on top of each other."""
+    for methods in coinciding(setting):
+        labels = listed([label(method) for method in methods])
+        yield (
+            f"{labels} have equal {setting.metric_title} at every lambda and seed that they share: "
+            "their curves coincide."
+        )
+
+
+def coinciding(setting: Setting) -> list[list[str]]:
+    """Groups of two or more methods whose results are equal wherever both were run."""
+    groups: list[list[str]] = []
+    for method in setting.methods:
+        for group in groups:
+            if all(_equal(setting, method, other) for other in group):
+                group.append(method)
+                break
+        else:
+            groups.append([method])
+    return [group for group in groups if len(group) > 1]
+
+
+def _equal(setting: Setting, a: str, b: str) -> bool:
+    """Whether two methods have a cell in common, and equal values in all of those."""
+    places = [
+        {(f"{c.effective_lam:.6g}", f"{c.learning_rate:.6g}"): c for c in setting.of(method)}
+        for method in (a, b)
+    ]
+    found = [
+        setting.difference(places[0][key], places[1][key]) for key in places[0] if key in places[1]
+    ]
+    return bool(found) and all(
+        one.verdict == "equal" or (one.verdict == "too few seeds" and one.interval.mean == 0)
+        for one in found
+    )
 
 
 def _as_good(setting: Setting, method: str) -> Iterator[str]:
-    """Which lambdas of a method are not told from its best."""
+    """The lambdas of a method that do not differ significantly from its best."""
     best = setting.best(method)
     if best is None:
-        yield f"{method}: every run diverged."
+        yield f"{label(method)}: every run diverged."
         return
     cells = [cell for cell in setting.isolation(method) if cell.effective_lam]
     verdicts = {c.effective_lam: setting.difference(best, c).verdict for c in cells if c != best}
-    near = [lam for lam, verdict in verdicts.items() if verdict in ("within noise", "equal")]
+    near = [lam for lam, verdict in verdicts.items() if verdict in NEAR]
     if near:
-        lams = ", ".join(f"{lam:.3g}" for lam in sorted(near))
+        lams = listed([f"{lam:.3g}" for lam in sorted(near)])
         yield (
-            f"{method}: its best lambda, {best.effective_lam:.3g}, is not told apart from {lams}: "
-            "within noise."
+            f"{best.label}: the best lambda is {best.effective_lam:.3g}; "
+            f"no significant difference to {lams}."
         )
 
 
 def _by_learning_rate(setting: Setting, method: str) -> Iterator[str]:
-    """The best lambda, as it was written, at each learning rate; with those not told from it."""
+    """The best lambda, as it was written, at each learning rate."""
     if not setting.has_grid(method):
         return
     found = []
@@ -143,17 +211,18 @@ def _by_learning_rate(setting: Setting, method: str) -> Iterator[str]:
         there = [cell for cell in setting.of(method) if cell.learning_rate == rate]
         best = setting.best_of(there)
         if best is None:
-            found.append(f"at {rate:.3g} every run diverged")
+            found.append(f"none at learning rate {rate:.3g}, where every run diverged")
             continue
         verdicts = {cell.lam: setting.difference(best, cell).verdict for cell in there}
-        near = [lam for lam, verdict in verdicts.items() if verdict != "clear" and lam != best.lam]
-        beside = f" (or {', '.join(f'{lam:.3g}' for lam in sorted(near))})" if near else ""
-        found.append(f"at {rate:.3g} it is {best.lam:.3g}{beside}")
-    yield f"{method}: the best lambda, as written, by learning rate: {'; '.join(found)}."
+        close = sorted(lam for lam, verdict in verdicts.items() if verdict in NEAR)
+        near = [f"{lam:.3g}" for lam in close if lam != best.lam]
+        beside = f" (no significant difference to {listed(near)})" if near else ""
+        found.append(f"{best.lam:.3g} at learning rate {rate:.3g}{beside}")
+    yield f"{label(method)}: the best lambda, as written, is {'; '.join(found)}."
 
 
 def _at_the_edge(setting: Setting) -> Iterator[str]:
-    """Whose best lambda or learning rate is the smallest or the largest that was tried."""
+    """Methods whose best lambda or learning rate is the smallest or the largest of the grid."""
     edges = []
     for cell in setting.leaders:
         tried = [c for c in setting.of(cell.method) if c.lam > 0]
@@ -166,11 +235,11 @@ def _at_the_edge(setting: Setting) -> Iterator[str]:
             )
             if len(grid) > 1 and value in (min(grid), max(grid))
         ]
-        edges += [f"{cell.method} ({', '.join(found)})"] if found else []
+        edges += [f"{cell.label} ({', '.join(found)})"] if found else []
     if edges:
         yield (
-            "At an end of the grid, so that the optimum may lie beyond and the grid should be "
-            f"extended: {'; '.join(edges)}."
+            f"The best value is at an end of the grid for {listed(edges)}. "
+            "The optimum may lie beyond: extend the grid."
         )
 
 
@@ -180,7 +249,7 @@ def pairs(setting: Setting) -> list[tuple[Cell, Cell, Difference]]:
 
 
 def columns(setting: Setting) -> list[str]:
-    measured = [setting.metric, setting.test_title, "behind the best"]
+    measured = [setting.metric_title, setting.test_title, DIFFERENCE]
     beside = [title for _, title in _beside(setting)]
     return ["method", "lambda", "learning rate", "seeds", *measured, *beside, "verdict"]
 
@@ -188,7 +257,7 @@ def columns(setting: Setting) -> list[str]:
 def important(setting: Setting) -> list[str]:
     """The columns of a narrow terminal."""
     rate = ["learning rate"] if len(setting.learning_rates) > 1 else []
-    first = ["method", "lambda", *rate, setting.metric, "behind the best", "verdict"]
+    first = ["method", "lambda", *rate, setting.metric_title, "verdict", DIFFERENCE]
     return [*first, setting.test_title, "seeds"]
 
 
@@ -205,24 +274,21 @@ def leaderboard(setting: Setting, limit: int | None = None) -> list[tuple[Cell, 
 
 
 def _row(setting: Setting, cell: Cell, best: Cell) -> list[str]:
-    difference = setting.difference(best, cell)
+    difference = setting.difference(cell, best)
     number = cell.interval(setting.metric)
     diverged = math.isnan(number.mean)
-    behind = difference.interval
-    if not setting.higher_is_better:
-        behind = Interval(-behind.mean, behind.half_width, behind.n)
-    verdict = "diverged" if diverged else "the best" if cell is best else difference.verdict
+    word = "worse" if difference.verdict == "clear" else VERDICTS[difference.verdict]
     test = cell.measured(setting.test_metric)
     return [
-        cell.method,
+        cell.label,
         f"{cell.effective_lam:.3g}",
         f"{cell.learning_rate:.3g}",
         str(len(cell.runs)),
         str(number),
         "-" if test is None else str(test),
-        "" if cell is best or diverged or not behind.n else str(behind),
+        "" if cell is best or diverged or not difference.interval.n else str(difference.interval),
         *(_mean(cell, metric) for metric, _ in _beside(setting)),
-        {"clear": "behind", "no spread": "too few seeds"}.get(verdict, verdict),
+        "diverged" if diverged else BEST if cell is best else word,
     ]
 
 
@@ -273,9 +339,9 @@ def _key(label: str) -> str:
 
 
 def failure(record: Record) -> list[str]:
-    """A run that is missing: its name, what became of it, and why."""
+    """A row of the table of missing runs: name, status, reason, id."""
     unknown = {
-        "RUNNING": "still running, or its process died without a word",
+        "RUNNING": "running, or its process died",
         "KILLED": "stopped by Ctrl-C or SIGTERM",
     }
     why = record.tags.get("failure") or unknown.get(record.status, "see its traceback.txt")

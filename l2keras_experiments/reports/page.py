@@ -9,16 +9,38 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 TEMPLATES = Path(__file__).parent / "templates"
+THEME = {
+    "#000000": "currentColor",
+    "#ffffff": "var(--page)",
+    "#555555": "var(--soft)",
+    "#b0b0b0": "var(--group)",
+}
 
 
 @dataclass(frozen=True)
 class FigureOnPage:
-    """A figure with the words around it; `name` is its file's."""
+    """A figure with the words around it.
+
+    Attributes:
+        name: Of its files.
+        title: Its heading and its text alternative.
+        caption: Below it.
+        svg: As it is drawn for a wide window.
+        narrow: The same for a phone.
+    """
 
     name: str
     title: str
     caption: str
     svg: str
+    narrow: str
+
+
+def themed(svg: str) -> str:
+    """A figure in the colours of the page: black follows the text, white the background."""
+    for colour, on_page in THEME.items():
+        svg = svg.replace(colour, on_page)
+    return svg
 
 
 def render(template: str, **values: Any) -> str:
@@ -30,4 +52,5 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["themed"] = themed
     return environment.get_template(template).render(**values)

@@ -65,6 +65,11 @@ class Record:
         return self.tags.get("kind", "trial" if self.method else "") == "trial"
 
     @property
+    def is_search(self) -> bool:
+        """Whether it is the parent of the trials of a search."""
+        return self.tags.get("kind") == "tuning"
+
+    @property
     def parent(self) -> str | None:
         return self.tags.get("mlflow.parentRunId")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ def write(
     if parent is not None and members is not None:
         store.client.log_text(parent, json.dumps(sorted(members)), records.MEMBERS)
     chosen = everything if parent is None else records.members(store, everything, parent)
-    trials = [record for record in chosen if record.is_trial]
+    searches = [record for record in everything if record.is_search and parent is None]
+    trials, only_searches = _without(searches, [record for record in chosen if record.is_trial])
     if not trials:
         raise StudyError(
             "A report needs training runs. Received: none in the study or under the parent. "
@@ -67,7 +69,16 @@ def write(
     histories = records.histories(store, study_page.plotted(found), PANELS)
     shown = study_page.sections(found, histories, folder)
     commands = [*_commands(everything, trials, parent), _own_command(store, parent)]
-    html = study_page.page(_name(store), found, shown, commands, _provenance(trials, store.uri))
+    html = study_page.page(
+        _name(store),
+        found,
+        shown,
+        commands,
+        _provenance(trials, store.uri),
+        _subtitle(everything, parent),
+        [_search(search, everything) for search in searches],
+        only_searches,
+    )
     page = folder / PAGE
     page.write_text(html, encoding="utf-8")
     (folder / NUMBERS).write_text(export.to_json(found), encoding="utf-8")
@@ -77,6 +88,28 @@ def write(
     if parent is not None:
         _log(store, parent, report)
     return report
+
+
+def _without(searches: Sequence[Record], trials: Sequence[Record]) -> tuple[list[Record], bool]:
+    """The training runs that are no trials of a search; all of them if there are no others."""
+    ids = {search.id for search in searches}
+    others = [record for record in trials if record.parent not in ids]
+    return others or list(trials), bool(ids) and bool(trials) and not others
+
+
+def _search(search: Record, everything: Sequence[Record]) -> list[str]:
+    """A row of the table of searches: name, trials, best lambda, its value, id."""
+    children = sum(record.parent == search.id for record in everything)
+    lam = search.tags.get(f"best.{study.LAM}", "-")
+    value = search.number("best.val_data_loss")
+    shown = "-" if math.isnan(value) else f"{value:.4g}"
+    return [search.name, search.tags.get("num_trials", str(children)), lam, shown, search.id]
+
+
+def _subtitle(everything: Sequence[Record], parent: str | None) -> str:
+    """The name and the id of the sweep; "" for a whole study."""
+    names = [record.name for record in everything if record.id == parent]
+    return f"{names[0]} (run {parent})" if names else ""
 
 
 def default_folder(store: Store, parent: str | None = None) -> Path:
@@ -150,10 +183,10 @@ def leaderboard(found: Study) -> dict[str, list[Any]]:
 
 
 def show(found: Study) -> None:
-    """The leaderboard, the sentences and what is missing, in the terminal."""
+    """Prints the leaderboard, the findings and the missing runs."""
     single = len(found.settings) == 1
     for setting in found.settings:
-        # Of several settings the best of each method only.
+        # With several settings only the best of each method.
         rows = [row for _, row in findings.leaderboard(setting, TERMINAL_ROWS if single else 0)]
         title, names = setting.label or "leaderboard", findings.columns(setting)
         progress.print_table(title, names, [rows], findings.important(setting))

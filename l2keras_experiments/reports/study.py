@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from l2keras_experiments.config import schema
+from l2keras_experiments.config import methods, schema
 from l2keras_experiments.reports import statistics
 from l2keras_experiments.reports.records import Record
 from l2keras_experiments.reports.statistics import Difference, Interval
@@ -23,6 +23,7 @@ ROLES = {METHOD, LAM, LEARNING_RATE, "seed"}
 SECTIONS = ("data.", "model.", "optimizer.", "regularization.", "training.")
 OUTSIDE = {"training.progress", "data._target_", "model._target_", "optimizer._target_"}
 DEFAULT = "default"  # of an argument that a config leaves to its target
+LONGEST = 32  # letters of a label in a figure
 NONE = "none"  # the method without any lambda
 
 
@@ -39,6 +40,11 @@ class Cell:
     lam: float
     learning_rate: float
     runs: Mapping[int, Record]
+
+    @property
+    def label(self) -> str:
+        """The method for people."""
+        return methods.label(self.method)
 
     @property
     def effective_lam(self) -> float:
@@ -81,6 +87,11 @@ class Setting:
     @property
     def higher_is_better(self) -> bool:
         return self.metric == "val_accuracy"
+
+    @property
+    def metric_title(self) -> str:
+        """The metric in words."""
+        return self.metric.replace("val_", "validation ", 1).replace("_", " ")
 
     @property
     def test_metric(self) -> str:
@@ -297,6 +308,13 @@ def labels(keys: Sequence[str]) -> list[str]:
     names = [short(key) for key in keys]
     pairs = zip(keys, names, strict=True)
     return [name if names.count(name) == 1 else key for key, name in pairs]
+
+
+def names(settings: Sequence[Setting]) -> list[str]:
+    """A name for each setting, short enough for a figure: its label, or its number."""
+    if max((len(setting.label) for setting in settings), default=0) <= LONGEST:
+        return [setting.label for setting in settings]
+    return [f"setting {number}" for number in range(1, len(settings) + 1)]
 
 
 def short(key: str) -> str:

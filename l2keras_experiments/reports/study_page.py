@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from l2keras_experiments.config import methods
 from l2keras_experiments.reports import drawing, findings
 from l2keras_experiments.reports.figures import curves, maps, results, timescales
 from l2keras_experiments.reports.figures.curves import Histories
@@ -14,14 +18,15 @@ from l2keras_experiments.reports.records import Record
 from l2keras_experiments.reports.study import Cell, Setting, Study
 from l2keras_experiments.runtime.naming import component
 
+RESULTS = "Results"
 DETAILED = 12  # settings with figures of their own
 ROWS = 30  # of a leaderboard on the page
 READING = (
-    "Intervals are 95 % confidence intervals over seeds by Student's t; with few seeds they are "
-    "wide. Methods are compared seed by seed, each at its best lambda and learning rate. Both are "
-    "selected on the validation examples, so the test value of the selected ones is an unbiased "
-    "estimate. Their validation value is optimistic, most for the method with the larger grid. "
-    "One in twenty intervals misses the truth by chance; they are not corrected for their number."
+    "Intervals are 95 % confidence intervals over seeds (Student's t). They are wide with few "
+    "seeds. Methods are compared seed by seed, each at its best lambda and learning rate. The "
+    "validation examples select both. The test value of the selected ones is therefore an unbiased "
+    "estimate. Their validation value is optimistic, most for the method with the largest grid. "
+    "The intervals are not corrected for multiple comparisons: one in twenty misses by chance."
 )
 
 
@@ -35,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """One setting on the page, or what comes before all; `left_out` counts rows not shown."""
+    """One setting on the page, or the overview; `left_out` counts rows that the page omits."""
 
     title: str
     findings: Sequence[str]
@@ -53,19 +58,19 @@ def plotted(study: Study) -> list[Record]:
 
 
 def sections(study: Study, histories: Histories, folder: Path) -> list[Section]:
-    """What came out, setting by setting; the figures also as files in `folder`."""
+    """The results, setting by setting; the figures also as files in `folder`."""
     settings = study.settings[:DETAILED]
     if not settings:
-        return [Section("What came out", ["No run has finished yet: nothing to compare."], [])]
+        return [Section(RESULTS, ["No run has finished yet."], [])]
     overview = _isolation(settings, folder)
     if len(study.settings) == 1:
-        return [_section("What came out", settings[0], [overview], histories, folder)]
+        return [_section(RESULTS, settings[0], [overview], histories, folder)]
     lines = findings.headlines(study)
     if len(study.settings) > DETAILED:
-        lines.append(f"Figures: of the first {DETAILED} of {len(study.settings)} settings.")
-    found = [Section("What came out", lines, [overview, *_timescales(study, folder)])]
-    for setting in settings:
-        found.append(_section(setting.label, setting, [], histories, folder))
+        lines.append(f"Figures show the first {DETAILED} of {len(study.settings)} settings.")
+    found = [Section(RESULTS, lines, [overview, *_timescales(study, folder)])]
+    for title, setting in zip(findings.titles(settings), settings, strict=True):
+        found.append(_section(title, setting, [], histories, folder))
     return found
 
 
@@ -87,34 +92,47 @@ def _section(
     return Section(title, findings.sentences(setting), figures, columns, rows, left_out)
 
 
+def _on_page(
+    name: str, title: str, caption: str, draw: Callable[[bool], Figure], folder: Path
+) -> FigureOnPage:
+    """A figure for wide windows and phones; the wide one also as files."""
+    narrow = drawing.svg(draw(True), salt=f"{name} narrow")
+    return FigureOnPage(name, title, caption, drawing.save(draw(False), folder, name), narrow)
+
+
 def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
-    rates = any(len(setting.learning_rates) > 1 for setting in settings)
-    chosen = " For each lambda the learning rate with the best mean was taken." if rates else ""
-    without = any(not cell.effective_lam for setting in settings for cell in setting.cells)
-    zero = " The dotted line and its band are lambda = 0." if without else ""
     several = any(len(setting.seeds) > 1 for setting in settings)
-    what = "Mean and 95 % interval over the seeds" if several else "One seed, hence no intervals"
-    metric = " or ".join(dict.fromkeys(setting.metric for setting in settings))
+    what = "Points are means, bars 95 % intervals over the seeds." if several else "One seed each."
+    lines = [what, "The filled marker is the best lambda of a method."]
     tests = [s.test_title for s in settings for c in s.leaders if c.measured(s.test_metric)]
-    test = f" The star there is its {' or '.join(dict.fromkeys(tests))}." if tests else ""
-    return FigureOnPage(
+    if tests:
+        lines.append(f"The star is its {' or '.join(dict.fromkeys(tests))}.")
+    if any(not cell.effective_lam for setting in settings for cell in setting.cells):
+        lines.append("The dotted line with its band is lambda = 0.")
+    if any(len(setting.learning_rates) > 1 for setting in settings):
+        lines.append("Each lambda has the learning rate with the best mean.")
+    if any(len(setting.methods) > 1 for setting in settings):
+        lines.append("Points at the same lambda are drawn side by side.")
+    metric = " or ".join(dict.fromkeys(setting.metric_title for setting in settings))
+    return _on_page(
         "isolation",
-        f"{metric} over lambda",
-        f"{what}; the filled marker is a method's best lambda.{test}{zero}{chosen} Points "
-        "of one lambda are set apart a little, so that they can be seen.",
-        drawing.save(results.isolation(settings), folder, "isolation"),
+        f"{metric.capitalize()} over lambda",
+        " ".join(lines),
+        functools.partial(results.isolation, settings),
+        folder,
     )
 
 
 def _timescales(study: Study, folder: Path) -> Iterator[FigureOnPage]:
     if timescales.asked(study):
-        yield FigureOnPage(
+        yield _on_page(
             "timescales",
-            "What stays: lambda, or the timescale?",
-            "Each setting's best method at its best learning rate, over lambda and over "
-            "1/(eta*lambda) in epochs. Curves with their best, the filled marker, at one place on "
-            "an axis agree on what that axis shows.",
-            drawing.save(timescales.timescales(study.settings), folder, "timescales"),
+            "Best lambda and best timescale",
+            "Each setting's best method at its best learning rate, over lambda and over the "
+            "timescale 1/(eta*lambda) in epochs. The filled marker is the best. Settings whose "
+            "best lies at one place on an axis have the same optimum on that axis.",
+            functools.partial(timescales.timescales, study.settings),
+            folder,
         )
 
 
@@ -122,28 +140,34 @@ def _figures(setting: Setting, histories: Histories, folder: Path) -> Iterator[F
     suffix = f"_{component(setting.label)}" if setting.label else ""
     leaders = setting.leaders
     if any(difference.interval.n for _, _, difference in findings.pairs(setting)):
-        yield FigureOnPage(
+        yield _on_page(
             f"differences{suffix}",
-            "Methods against each other",
-            "Each method at its best lambda and learning rate. Filled: the interval of the paired "
-            "differences leaves out zero. Hollow: it does not, or there are too few seeds.",
-            drawing.save(results.differences(setting), folder, f"differences{suffix}"),
+            "Differences between methods",
+            "Each method at its best lambda and learning rate. Points are mean differences over "
+            "the seeds, bars 95 % intervals. A filled point is a significant difference: its "
+            "interval excludes zero.",
+            functools.partial(results.differences, setting),
+            folder,
         )
     if maps.with_grid(setting):
-        yield FigureOnPage(
+        yield _on_page(
             f"heat_map{suffix}",
-            f"{setting.metric} over learning rate and lambda",
-            "The mean over the seeds; the frame is a method's best cell. The worst fifth of the "
+            f"{setting.metric_title.capitalize()} over learning rate and lambda",
+            "Means over the seeds. The frame is the best cell of a method. The worst fifth of the "
             "cells shares one colour.",
-            drawing.save(maps.heat_map(setting), folder, f"heat_map{suffix}"),
+            functools.partial(maps.heat_map, setting),
+            folder,
         )
     if any(record.id in {run_id for run_id, _ in histories} for record in _runs(leaders)):
-        yield FigureOnPage(
+        alternate = " The markers of curves that coincide differ in size and place."
+        apart = alternate if len(leaders) > 1 else ""
+        yield _on_page(
             f"curves{suffix}",
             "Losses, penalty and norm over the epochs",
-            "Each method at its best lambda and learning rate; mean and 95 % interval over the "
-            "seeds. The losses are without the penalty.",
-            drawing.save(curves.curves(leaders, histories), folder, f"curves{suffix}"),
+            "Each method at its best lambda and learning rate. Lines are means, bands 95 % "
+            f"intervals over the seeds. Losses exclude the penalty.{apart}",
+            functools.partial(curves.curves, leaders, histories),
+            folder,
         )
 
 
@@ -157,11 +181,25 @@ def page(
     shown: Sequence[Section],
     commands: Sequence[str],
     provenance: Mapping[str, str],
+    subtitle: str = "",
+    searches: Sequence[Sequence[str]] = (),
+    only_searches: bool = False,
 ) -> str:
-    """The page as HTML: no script, no link to anything outside itself."""
+    """The page as HTML: no script, no link to anything outside itself.
+
+    Args:
+        name: Of the study.
+        subtitle: The sweep, if the page is of one.
+        searches: Rows of the table of searches.
+        only_searches: Whether the study has no other runs than those of searches.
+    """
     return render(
         "study.html.j2",
         title=f"Study {name}",
+        subtitle=subtitle,
+        searches=[Row(row) for row in searches],
+        only_searches=only_searches,
+        options=_options(study),
         summary=summary(study),
         reading=READING,
         sections=shown,
@@ -173,21 +211,31 @@ def page(
 
 
 def summary(study: Study) -> str:
-    """How much there is of what, in one sentence."""
+    """The numbers of runs, methods, cells and seeds, in one sentence."""
     seeds = sorted({seed for setting in study.settings for seed in setting.seeds})
-    methods = sorted({method for setting in study.settings for method in setting.methods})
+    labels = [methods.label(method) for method in _methods(study)]
     cells = sum(len(setting.cells) for setting in study.settings)
     about = [study.fixed[key] for key in ("data.name", "model.name") if key in study.fixed]
     parts = [
         f"{len(study.runs)} finished runs",
         *([" and ".join(about)] if about else []),
-        f"{_count(methods, 'method')} ({', '.join(methods)})",
+        f"{_count(labels, 'method')} ({', '.join(labels)})",
         f"{cells} combinations of method, lambda and learning rate",
         _count(seeds, "seed"),
     ]
     if study.varying:
         parts.append(f"{len(study.settings)} settings of {', '.join(study.varying)}")
     return "; ".join(parts) + "."
+
+
+def _methods(study: Study) -> list[str]:
+    return sorted({method for setting in study.settings for method in setting.methods})
+
+
+def _options(study: Study) -> str:
+    """The option of each method whose label is another word."""
+    known = [m for m in _methods(study) if methods.label(m) != m]
+    return ", ".join(f"{methods.label(m)} is regularization={m}" for m in known)
 
 
 def _count(items: Sequence[object], word: str) -> str:

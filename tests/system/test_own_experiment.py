@@ -64,7 +64,7 @@ def test_a_sweep_over_lambda_with_each_launcher(
         assert ("vectorized" in one.data.tags) is (launcher == "vectorized")
     page = tmp_path / "store" / "report" / "own_experiment" / "report.html"
     html = page.read_text(encoding="utf-8")
-    assert "half_l2 has the highest mean val_accuracy" in html
+    assert "HalfL2 has the highest mean validation accuracy" in html
     assert "Test accuracy of each method where it is best on validation: half_l2" in html
     assert "the test value of the selected ones is an unbiased estimate" in " ".join(html.split())
     order = sorted(found, key=lambda one: (one.data.params["lambda"], one.data.params["seed"]))
@@ -127,5 +127,7 @@ def test_a_comparison_of_the_methods_on_it(tmp_path: Path) -> None:
                  "training.epochs=2", "tracking.log_model=false")  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert "wine, mine.classifier, sgd" in result.stdout
-    assert "WeightDecay(lambda): equal to HalfL2(lambda) to rounding" in result.stdout
+    assert (
+        "WeightDecay decoupled: equal to HalfL2 at the same lambda, up to rounding" in result.stdout
+    )
     assert "test value of the selected lambda is an unbiased estimate" in result.stdout

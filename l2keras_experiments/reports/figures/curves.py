@@ -24,20 +24,20 @@ PANELS = {
 Histories = Mapping[tuple[str, str], History]
 
 
-def curves(cells: Sequence[Cell], histories: Histories) -> Figure:
+def curves(cells: Sequence[Cell], histories: Histories, narrow: bool = False) -> Figure:
     """Data losses, penalty and norm over the epochs, the mean over seeds with its interval."""
-    figure = drawing.new_figure(9, 6.4)
-    grid = figure.subplots(2, 2, sharex=True)
+    figure = drawing.new_figure(11.0 if narrow else 6.4, narrow)
+    grid = figure.subplots(4 if narrow else 2, 1 if narrow else 2, sharex=True, squeeze=False)
     for axes, (metric, title) in zip(grid.flat, PANELS.items(), strict=True):
         drawing.tidy(axes).set_title(title, fontsize="medium", loc="left")
-        for cell in cells:
-            _curve(axes, cell, over_seeds(cell, metric, histories))
+        for index, cell in enumerate(cells):
+            _curve(axes, cell, over_seeds(cell, metric, histories), index, len(cells))
         _scale(axes)
-    for axes in grid[1]:
+    for axes in grid[-1]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _same_height(grid[0])
-    legend(figure, grid.flat, columns=2)
+    _same_height(list(grid.flat)[:2])
+    legend(figure, grid.flat, 1 if narrow else 2)
     return figure
 
 
@@ -48,19 +48,26 @@ def over_seeds(cell: Cell, metric: str, histories: Histories) -> dict[int, stati
     return {step + 1: statistics.interval([h[step] for h in found]) for step in steps}
 
 
-def _curve(axes: Axes, cell: Cell, points: Mapping[int, statistics.Interval]) -> None:
+def _curve(
+    axes: Axes,
+    cell: Cell,
+    points: Mapping[int, statistics.Interval],
+    index: int,
+    count: int,
+) -> None:
+    """Draws one of `count` methods: the markers of each are smaller and later than those before."""
     shown = {epoch: number for epoch, number in points.items() if math.isfinite(number.mean)}
     if not shown:
         return
     look = look_of(cell.method)
-    label = f"{cell.method}, lambda = {cell.effective_lam:.3g}, rate {cell.learning_rate:.3g}"
-    label = label.replace("none, lambda = 0,", "none,")
+    at = [f"lambda {cell.effective_lam:.3g}"] if cell.effective_lam else []
+    label = ", ".join([cell.label, *at, f"rate {cell.learning_rate:.3g}"])
     every = max(1, len(shown) // 8)
     numbers = list(shown.values())
     means = [number.mean for number in numbers]
     axes.plot(
-        list(shown), means, label=label, markevery=every, markersize=5, markerfacecolor="white",
-        linewidth=1.5, **look,
+        list(shown), means, label=label, markevery=(index * every // count, every),
+        markersize=4 + 2 * (count - 1 - index), markerfacecolor="none", linewidth=1.5, **look,
     )  # fmt: skip
     low, high = [number.low for number in numbers], [number.high for number in numbers]
     axes.fill_between(list(shown), low, high, color=look["color"], alpha=0.15, linewidth=0)

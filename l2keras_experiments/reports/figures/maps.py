@@ -14,12 +14,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from l2keras_experiments.config import methods
 from l2keras_experiments.reports import drawing
 from l2keras_experiments.reports.figures.results import COLUMNS
 from l2keras_experiments.reports.study import Cell, Setting
 
-WIDE = 20  # columns of numbers that fit side by side
-NUMBERS = 120  # a figure with more cells shows colours only: so many numbers nobody reads
+WIDE, NARROW = 20, 6  # columns of numbers that have room side by side
+NUMBERS = 120  # a figure with more cells shows colours only
 
 
 def with_grid(setting: Setting) -> list[str]:
@@ -27,33 +28,35 @@ def with_grid(setting: Setting) -> list[str]:
     return [method for method in setting.methods if setting.has_grid(method)]
 
 
-def heat_map(setting: Setting) -> Figure:
+def heat_map(setting: Setting, narrow: bool = False) -> Figure:
     """The metric over learning rate and lambda, one panel a method; the best cell is framed."""
-    methods = with_grid(setting)
-    most = max(len({cell.lam for cell in setting.of(method)}) for method in methods)
-    columns = min(WIDE // max(most, 1) or 1, COLUMNS, len(methods))
-    rows = math.ceil(len(methods) / columns)
-    figure = drawing.new_figure(9, 0.6 + rows * (1.2 + 0.36 * len(setting.learning_rates)))
+    chosen = with_grid(setting)
+    most = max(len({cell.lam for cell in setting.of(method)}) for method in chosen)
+    columns = 1 if narrow else min(WIDE // max(most, 1) or 1, COLUMNS, len(chosen))
+    rows = math.ceil(len(chosen) / columns)
+    height = 0.6 + rows * (1.2 + 0.36 * len(setting.learning_rates))
+    figure = drawing.new_figure(height, narrow)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    shades = _shades(setting, methods)
-    numbers = most <= WIDE and sum(len(setting.of(method)) for method in methods) <= NUMBERS
-    for axes, method in itertools.zip_longest(grid.flat, methods):
+    shades = _shades(setting, chosen)
+    count = sum(len(setting.of(method)) for method in chosen)
+    numbers = most <= (NARROW if narrow else WIDE) and count <= NUMBERS
+    for axes, method in itertools.zip_longest(grid.flat, chosen):
         if method is None:
             axes.set_visible(False)
         else:
-            _panel(axes, setting, method, shades, numbers)
+            _panel(axes, setting, method, shades, numbers, narrow)
     for axes in grid[:, 0]:
         axes.set_ylabel("learning rate")
     extend = "min" if setting.higher_is_better else "max"
     figure.colorbar(
-        shades, ax=grid, label=setting.metric, extend=extend, pad=0.01, aspect=12 * rows
+        shades, ax=grid, label=setting.metric_title, extend=extend, pad=0.01, aspect=12 * rows
     )
     return figure
 
 
-def _shades(setting: Setting, methods: Sequence[str]) -> ScalarMappable:
+def _shades(setting: Setting, chosen: Sequence[str]) -> ScalarMappable:
     """Bright is good; the worst fifth of the cells shares the darkest colour."""
-    means = [c.interval(setting.metric).mean for method in methods for c in setting.of(method)]
+    means = [c.interval(setting.metric).mean for method in chosen for c in setting.of(method)]
     finite = [mean for mean in means if math.isfinite(mean)] or [0.0]
     if setting.higher_is_better:
         return ScalarMappable(Normalize(float(np.quantile(finite, 0.2)), max(finite)), "cividis")
@@ -61,7 +64,12 @@ def _shades(setting: Setting, methods: Sequence[str]) -> ScalarMappable:
 
 
 def _panel(
-    axes: Axes, setting: Setting, method: str, shades: ScalarMappable, numbers: bool
+    axes: Axes,
+    setting: Setting,
+    method: str,
+    shades: ScalarMappable,
+    numbers: bool,
+    narrow: bool,
 ) -> None:
     cells = setting.of(method)
     lams, rates = sorted({cell.lam for cell in cells}), setting.learning_rates
@@ -71,7 +79,7 @@ def _panel(
         means[row, column] = cell.interval(setting.metric).mean
         if numbers:
             text = f"{means[row, column]:{'.3f' if setting.higher_is_better else '.3g'}}"
-            _write(axes, column, row, text, shades)
+            _write(axes, column, row, text, shades, 9.5 if narrow else 7.5)
     image = axes.imshow(means, cmap=shades.cmap, aspect="auto", origin="lower")
     image.set_clim(*shades.get_clim())
     best = setting.best(method)
@@ -84,11 +92,12 @@ def _panel(
     turned: dict[str, Any] = (
         {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
     )
-    every = math.ceil(len(lams) / WIDE)
-    axes.set_xticks(range(0, len(lams), every), labels[::every], fontsize="small", **turned)
+    every = math.ceil(len(lams) / (2 * NARROW if narrow else WIDE))
+    size = drawing.small(narrow)
+    axes.set_xticks(range(0, len(lams), every), labels[::every], fontsize=size, **turned)
     axes.set_yticks(range(len(rates)), [f"{rate:.3g}" for rate in rates])
     axes.set_xlabel(name)
-    axes.set_title(method, fontsize="medium")
+    axes.set_title(methods.label(method), fontsize="medium")
 
 
 def _columns(cells: Sequence[Cell], lams: Sequence[float]) -> tuple[list[str], str]:
@@ -99,11 +108,13 @@ def _columns(cells: Sequence[Cell], lams: Sequence[float]) -> tuple[list[str], s
     return [f"{lam:.3g}" for lam in lams], "lambda as written"
 
 
-def _write(axes: Axes, column: int, row: int, text: str, shades: ScalarMappable) -> None:
-    """The mean, in white on a dark colour."""
+def _write(
+    axes: Axes, column: int, row: int, text: str, shades: ScalarMappable, size: float
+) -> None:
+    """The mean, bright on a dark colour; not black or white, which a page replaces in dark mode."""
     red, green, blue, _ = shades.to_rgba(np.array(float(text)))
     light = text == "nan" or 0.3 * red + 0.6 * green + 0.1 * blue > 0.5
     shown = text.replace("nan", "diverged")
-    colour = "black" if light else "white"
-    written = axes.text(column, row, shown, ha="center", va="center", fontsize=7.5, color=colour)
+    colour = "#010101" if light else "#fefefe"
+    written = axes.text(column, row, shown, ha="center", va="center", fontsize=size, color=colour)
     written.set_in_layout(False)  # it is inside the axes; measuring hundreds takes a second

@@ -1,4 +1,4 @@
-"""The figures of a study that show what came out. Pure functions of its settings."""
+"""The figures of the results of a study. Pure functions of its settings."""
 
 from __future__ import annotations
 
@@ -13,38 +13,42 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from l2keras_experiments.reports import drawing, findings
-from l2keras_experiments.reports.statistics import Interval
-from l2keras_experiments.reports.study import Cell, Setting
+from l2keras_experiments.reports.statistics import Difference, Interval
+from l2keras_experiments.reports.study import Cell, Setting, names
 
 COLUMNS = 3  # panels side by side
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # of a text on lines
 DECADE = 10.0
 EXTRA = ["#d55e00", "#56b4e9", "#cc79a7", "#e69f00"]  # methods that have no look of their own
 
 
-def isolation(settings: Sequence[Setting]) -> Figure:
+def isolation(settings: Sequence[Setting], narrow: bool = False) -> Figure:
     """The metric over lambda at the learning rate that is best for each; a panel a setting."""
-    columns = min(COLUMNS, len(settings))
+    columns = 1 if narrow else min(COLUMNS, len(settings))
     rows = math.ceil(len(settings) / columns)
-    figure = drawing.new_figure(9, 4.8 if rows == columns == 1 else 0.8 + 2.9 * rows)
+    height = (1.4 if narrow else 0.8) + 2.9 * rows
+    figure = drawing.new_figure(4.8 if len(settings) == 1 else height, narrow)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=len(_metrics(settings)) == 1)
-    for axes, setting in itertools.zip_longest(grid.flat, settings):
+    titles = names(settings)
+    for axes, setting, title in itertools.zip_longest(grid.flat, settings, titles):
         if setting is None:
             axes.set_visible(False)
         else:
-            _isolation_panel(drawing.tidy(axes), setting, small=len(settings) > 1)
+            axes.set_title(title, fontsize="medium")
+            _isolation_panel(drawing.tidy(axes), setting, columns > 1 or narrow, narrow)
     for axes, setting in zip(grid.flat, settings, strict=False):
         _height(axes, setting)  # last, as panels may share it
-    for axes in grid[:, 0]:
-        axes.set_ylabel(_metrics(settings)[0])
-    legend(figure, grid.flat)
+        if axes in grid[:, 0] or len(_metrics(settings)) > 1:
+            axes.set_ylabel(setting.metric_title)
+    legend(figure, grid.flat, 1 if narrow else 3)
     return figure
 
 
 def _metrics(settings: Sequence[Setting]) -> list[str]:
-    return sorted({setting.metric for setting in settings})
+    return sorted({setting.metric_title for setting in settings})
 
 
-def _isolation_panel(axes: Axes, setting: Setting, small: bool) -> None:
+def _isolation_panel(axes: Axes, setting: Setting, small: bool, narrow: bool) -> None:
     curves = {method: setting.isolation(method) for method in setting.methods}
     for cells in curves.values():
         for cell in (c for c in cells if not c.effective_lam):
@@ -63,8 +67,7 @@ def _isolation_panel(axes: Axes, setting: Setting, small: bool) -> None:
     if lams:
         lambda_axis(axes, lams, most=5 if small else 10)
     axes.set_xlabel("lambda" if small else "lambda (coefficient of W in the gradient)")
-    axes.set_title(setting.label, fontsize="medium")
-    axes.tick_params(labelsize="small" if small else "medium")
+    axes.tick_params(labelsize=drawing.small(narrow) if small else "medium")
 
 
 def _height(axes: Axes, setting: Setting) -> None:
@@ -96,7 +99,7 @@ def _baseline(axes: Axes, setting: Setting, cell: Cell) -> None:
     """lambda = 0 has no place on a logarithmic axis: a line and a band across."""
     number = cell.interval(setting.metric)
     look = {key: value for key, value in look_of(cell.method).items() if key != "marker"}
-    label = "none" if cell.method == "none" else f"{cell.method}, lambda = 0"
+    label = cell.label if cell.method == "none" else f"{cell.label}, lambda = 0"
     axes.axhline(number.mean, label=label, **{**look, "linestyle": ":"})
     if number.half_width:
         axes.axhspan(number.low, number.high, color=look["color"], alpha=0.13, linewidth=0)
@@ -111,7 +114,7 @@ def _curve(axes: Axes, setting: Setting, cells: Sequence[Cell], x: Sequence[floa
     y = [number.mean for number in numbers]
     widths = [number.half_width or 0.0 for number in numbers]
     axes.plot(
-        x, y, label=cells[0].method, markerfacecolor="white", markersize=6, linewidth=1.5, **look
+        x, y, label=cells[0].label, markerfacecolor="white", markersize=6, linewidth=1.5, **look
     )
     if any(widths):
         axes.errorbar(x, y, widths, fmt="none", ecolor=look["color"], elinewidth=1.3, capsize=2.5)
@@ -159,7 +162,7 @@ def legend(figure: Figure, panels: Iterable[Axes], columns: int = 5) -> None:
         handles, labels = axes.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))
     columns = min(columns, len(found)) or 1
-    look: dict[str, Any] = {"ncols": columns, "frameon": False, "handlelength": 3}
+    look: dict[str, Any] = {"ncols": columns, "frameon": False, "handlelength": 2.5}
     figure.legend(list(found.values()), list(found), loc="outside upper center", **look)
 
 
@@ -176,12 +179,13 @@ def lambda_axis(axes: Axes, lams: Sequence[float], most: int) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def differences(setting: Setting) -> Figure:
+def differences(setting: Setting, narrow: bool = False) -> Figure:
     """How much better one method is than another, each at its best, with the interval."""
     rows = [row for row in findings.pairs(setting) if row[2].interval.n]
-    figure = drawing.new_figure(9, 1.1 + 0.34 * len(rows))
+    figure = drawing.new_figure(1.1 + (0.75 if narrow else 0.42) * len(rows), narrow)
     axes = drawing.tidy(figure.add_subplot())
     sign = 1 if setting.higher_is_better else -1
+    pairs = [f"{a.label} over {b.label}" for a, b, _ in reversed(rows)]
     for height, (_, _, difference) in enumerate(reversed(rows)):
         number, clear = difference.interval, difference.verdict == "clear"
         colour = "#0072b2" if clear else "#777777"
@@ -189,16 +193,26 @@ def differences(setting: Setting) -> Figure:
             sign * number.mean, height, xerr=number.half_width, fmt="o", color=colour, capsize=3,
             markerfacecolor=colour if clear else "white", linewidth=1.6,
         )  # fmt: skip
-        seeds = f"{number.n} seed{'s' if number.n > 1 else ''}"
+        found = _verdict(difference)
+        if narrow:
+            found = f"{pairs[height]}:\n{found}"
+        place = (0.0, height + 0.2) if narrow else (1.01, float(height))
         axes.annotate(
-            f"{difference.verdict}, {seeds}", (1.01, height), va="center", fontsize=9,
-            xycoords=("axes fraction", "data"), color=colour, annotation_clip=False,
+            found, place, va="bottom" if narrow else "center", fontsize=10, annotation_clip=False,
+            xycoords=("axes fraction", "data"), bbox=BEHIND if narrow else None,
         )  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [f"{a.method} over {b.method}" for a, b, _ in reversed(rows)])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_yticks(range(len(rows)), [""] * len(rows) if narrow else pairs)
+    axes.set_ylim(-0.6, len(rows) - (0.1 if narrow else 0.4))
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    unit = "higher" if setting.higher_is_better else "lower"
-    axes.set_xlabel(f"{setting.metric}: how much {unit} the first is, seed by seed")
+    axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 6))
+    break_ = "\n" if narrow else " "
+    better = "" if setting.higher_is_better else " (lower is better)"
+    axes.set_xlabel(f"advantage of the first method in{break_}{setting.metric_title}{better}")
     return figure
+
+
+def _verdict(difference: Difference) -> str:
+    seeds = f"{difference.interval.n} seed{'s' if difference.interval.n > 1 else ''}"
+    word = findings.VERDICTS[difference.verdict]
+    return f"too few: {seeds}" if word == "too few seeds" else f"{word}, {seeds}"

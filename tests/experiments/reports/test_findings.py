@@ -31,12 +31,13 @@ def test_a_difference_that_is_clear() -> None:
     said = findings.sentences(setting_of(*CLEAR))
     # t(0.975, 2) / sqrt(3) is 2.484: 2.484 * 0.1 = 0.25, and 2.484 * 0.01 = 0.025
     assert said[0] == (
-        "half_l2 has the highest mean val_accuracy: 0.80 ± 0.25 (95 % interval, 3 seeds), "
+        "HalfL2 has the highest mean validation accuracy: 0.80 ± 0.25 (95 % interval, 3 seeds) "
         "at lambda = 0.1, learning rate 0.5."
     )
     assert said[1] == (
-        "decoupled comes to 0.70 ± 0.22, at lambda = 0.1, learning rate 0.5; "
-        "half_l2 is 0.100 ± 0.025 better over 3 paired seeds: more than noise."
+        "WeightDecay decoupled reaches 0.70 ± 0.22 at lambda = 0.1, learning rate 0.5. "
+        "HalfL2 is 0.100 ± 0.025 better than WeightDecay decoupled over 3 seeds that both have: "
+        "significant difference."
     )
 
 
@@ -51,8 +52,8 @@ def test_the_test_value_of_what_validation_selected() -> None:
     found = study.build(records)
     [setting] = found.settings
     said = findings.sentences(setting)
-    assert said[1] == "Test accuracy of each method where it is best on validation: half_l2 0.7."
-    assert "0.9 (test accuracy 0.7) at lambda = 0.1" in findings.headlines(found)[0]
+    assert said[1] == "Test accuracy at each method's selected lambda: HalfL2 0.7."
+    assert "0.9 (test accuracy 0.7), at lambda = 0.1" in findings.headlines(found)[0]
     column = findings.columns(setting).index("test accuracy")
     assert [row[column] for _, row in findings.leaderboard(setting)] == ["0.7", "0.75"]
     assert findings.summary_metrics(found)["half_l2.test_accuracy"] == 0.7
@@ -73,7 +74,8 @@ def test_a_difference_within_noise() -> None:
         *seeds(Trial("decoupled"), [0.8, 0.7, 0.88]),
     ]
     assert findings.sentences(setting_of(*trials))[1].endswith(
-        "half_l2 is 0.01 ± 0.25 better over 3 paired seeds: within noise."
+        "HalfL2 is 0.01 ± 0.25 better than WeightDecay decoupled over 3 seeds that both have: "
+        "no significant difference."
     )
 
 
@@ -82,14 +84,17 @@ def test_one_seed_says_nothing_of_noise() -> None:
     trials = [Trial("half_l2", accuracy=0.75), Trial("decoupled", accuracy=0.5)]
     said = findings.sentences(setting_of(*trials))
     assert "0.75 (one seed: no interval)" in said[0]
-    assert "0.25 better with the one seed they share: that says nothing of noise" in said[1]
+    assert (
+        "0.25 better than WeightDecay decoupled on the one seed that both have: too few seeds."
+        in said[1]
+    )
 
 
 def test_methods_that_share_no_seed_are_not_compared() -> None:
     """Without a common seed there is no difference to speak of."""
     trials = [Trial("half_l2", seed=0), Trial("decoupled", seed=1, accuracy=0.1)]
     assert findings.sentences(setting_of(*trials))[1].endswith(
-        "not comparable: the two share no seed."
+        "HalfL2 and WeightDecay decoupled share no seed, so the two cannot be compared."
     )
 
 
@@ -99,7 +104,9 @@ def test_equal_runs_are_called_equal() -> None:
         *seeds(Trial("half_l2"), [0.7, 0.8, 0.9]),
         *seeds(Trial("decoupled"), [0.7, 0.8, 0.9]),
     ]
-    assert "equal to it over 3 paired seeds" in findings.sentences(setting_of(*trials))[1]
+    said = findings.sentences(setting_of(*trials))
+    assert said[1].endswith("WeightDecay decoupled and HalfL2 are equal over 3 seeds.")
+    assert said[2].startswith("WeightDecay decoupled and HalfL2 have equal validation accuracy")
 
 
 def test_a_lower_loss_is_better() -> None:
@@ -110,13 +117,13 @@ def test_a_lower_loss_is_better() -> None:
     ]
     setting = setting_of(*trials)
     said = findings.sentences(setting)
-    assert said[0].startswith("half_l2 has the lowest mean val_data_loss: 2.0 ± 2.5 ")
-    assert "half_l2 is 0.500 ± 0.025 better over 3 paired seeds: more than noise" in said[1]
-    [_, (_, behind)] = findings.leaderboard(setting)
+    assert said[0].startswith("HalfL2 has the lowest mean validation data loss: 2.0 ± 2.5 ")
+    assert "HalfL2 is 0.500 ± 0.025 better than WeightDecay decoupled over 3 seeds" in said[1]
+    [_, (_, other)] = findings.leaderboard(setting)
     columns = findings.columns(setting)
-    assert behind[columns.index("behind the best")] == "0.500 ± 0.025"
-    assert behind[-1] == "behind"
-    assert "val data loss" not in columns  # it is the metric
+    assert other[columns.index("difference to the best")] == "0.500 ± 0.025"
+    assert other[-1] == "worse"
+    assert columns.count("validation data loss") == 1  # it is the metric
 
 
 def test_lambdas_that_are_as_good_and_grids_that_end() -> None:
@@ -127,8 +134,8 @@ def test_lambdas_that_are_as_good_and_grids_that_end() -> None:
         *seeds(Trial(lam=0.4), [0.75, 0.70, 0.80]),
     ]
     said = findings.sentences(setting_of(*trials))
-    assert "half_l2: its best lambda, 0.4, is not told apart from 0.2: within noise." in said
-    assert said[-1].endswith("extended: half_l2 (lambda = 0.4).")
+    assert "HalfL2: the best lambda is 0.4; no significant difference to 0.2." in said
+    assert "at an end of the grid for HalfL2 (lambda = 0.4)." in said[-1]
 
 
 def test_a_best_inside_the_grid_is_not_warned_about() -> None:
@@ -143,13 +150,13 @@ def test_everything_diverged() -> None:
 
 
 def test_several_settings_have_a_headline_each() -> None:
-    """Each setting's best method, and which are not told apart from it."""
+    """Each setting's best method, and which do not differ from it significantly."""
     noise = [{"data.label_noise": noise} for noise in ("0.0", "0.4")]
     trials = [Trial(t.method, t.lam, t.learning_rate, t.seed, t.accuracy, others=other)
               for other in noise for t in CLEAR]  # fmt: skip
     said = findings.headlines(study_of(*trials))
     assert [line.partition(":")[0] for line in said] == ["label_noise=0.0", "label_noise=0.4"]
-    assert said[0].endswith("better than every other by more than noise.")
+    assert said[0].endswith("The difference to every other method is significant.")
 
 
 def test_the_leaderboard_keeps_the_best_of_each_method() -> None:
@@ -160,8 +167,8 @@ def test_the_leaderboard_keeps_the_best_of_each_method() -> None:
         Trial("none", accuracy=0.2),
     ]
     rows = [row for _, row in findings.leaderboard(setting_of(*trials), limit=1)]
-    assert [row[0] for row in rows] == ["half_l2", "none", "decoupled"]
-    assert [row[-1] for row in rows] == ["the best", "too few seeds", "too few seeds"]
+    assert [row[0] for row in rows] == ["HalfL2", "none", "WeightDecay decoupled"]
+    assert [row[-1] for row in rows] == ["best", "too few seeds", "too few seeds"]
 
 
 def test_the_parents_metrics() -> None:
@@ -175,7 +182,7 @@ def test_the_parents_metrics() -> None:
 
 
 def test_the_best_lambda_by_learning_rate() -> None:
-    """At each learning rate the best lambda as written, with those that are not told from it."""
+    """At each learning rate the best lambda as written, with those that do not differ from it."""
     trials = [
         *seeds(Trial("coupled", 0.1, 0.5), [0.80, 0.81, 0.82]),
         *seeds(Trial("coupled", 0.2, 0.5), [0.70, 0.72, 0.71]),
@@ -183,8 +190,9 @@ def test_the_best_lambda_by_learning_rate() -> None:
         *seeds(Trial("coupled", 0.2, 0.05), [0.55, 0.60, 0.57]),
     ]
     assert (
-        "coupled: the best lambda, as written, by learning rate: at 0.05 it is 0.2 (or 0.1); "
-        "at 0.5 it is 0.1." in findings.sentences(setting_of(*trials))
+        "WeightDecay coupled: the best lambda, as written, is 0.2 at learning rate 0.05 "
+        "(no significant difference to 0.1); 0.1 at learning rate 0.5."
+        in findings.sentences(setting_of(*trials))
     )
 
 
@@ -198,7 +206,7 @@ def by_key(key: str) -> Study:
 def test_settings_on_the_same_data_are_compared() -> None:
     """The best of each setting against the best of all, seed by seed; not across data."""
     assert findings.headlines(by_key("training.batch_size"))[2:] == [
-        "batch_size=16 against batch_size=64, each at its best: 0.100 ± 0.025 better over 3 paired "
-        "seeds: more than noise."
+        "batch_size=16 at its best is 0.100 ± 0.025 better than batch_size=64 at its best over 3 "
+        "seeds that both have: significant difference."
     ]
     assert len(findings.headlines(by_key("data.num_train"))) == 2

@@ -56,24 +56,24 @@ def test_a_sweep_reports_on_its_parent(store: Store, parent: str, tmp_path: Path
     table = json.loads(
         Path(store.client.download_artifacts(parent, "leaderboard.json")).read_text("utf-8")
     )
-    assert table["data"][0][1:6] == ["half_l2", "0.1", "0.5", "3", "0.80 ± 0.25"]
+    assert table["data"][0][1:6] == ["HalfL2", "0.1", "0.5", "3", "0.80 ± 0.25"]
     assert len(table["columns"]) == len(table["data"][0])
     html = written.page.read_text("utf-8")
     assert html.count("make the sweep") == 1
     assert f"python -m experiments.report {store.study} --parent {parent}" in html
-    assert "more than noise" in html
+    assert "significant difference" in html
     assert "ValueError: nan" in html
 
 
 def test_a_sweep_is_read_again_with_what_it_skipped(
     store: Store, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command alone finds the sweep, its members and its study, and prints what came out."""
+    """The command alone finds the sweep, its members and its study, and prints the results."""
     report.write(store, parent, [trial.config_hash for trial in TRIALS], tmp_path / "first")
     Trial("coupled", 0.3, accuracy=0.99).store(store)  # of no sweep
     assert report.main(["--uri", store.uri, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "half_l2 is 0.100 ± 0.025 better over 3 paired seeds: more than noise." in printed
+    assert "HalfL2 is 0.100 ± 0.025 better than WeightDecay decoupled over 3 seeds" in printed
     assert "missing: half_l2 0.1: FAILED, ValueError: nan" in printed
     assert "0.99" not in printed
     assert str(tmp_path / "out" / "report.html") in printed
@@ -91,12 +91,33 @@ def test_a_study_without_one_sweep_is_read_whole(
     printed = capsys.readouterr().out
     assert "All runs of the study. It has 2 sweeps; for one of them:\n" in printed
     assert f"  --parent {other.id}    another\n  --parent {parent}    sweep\n" in printed
-    assert "coupled has the highest mean" in printed
-    assert "half_l2 comes to 0.80 ± 0.25" in printed
+    assert "WeightDecay coupled has the highest mean" in printed
+    assert "HalfL2 reaches 0.80 ± 0.25" in printed
     assert report.main(["--uri", store.uri, "--output", str(tmp_path), "--parent", other.id]) == 0
     printed = capsys.readouterr().out
-    assert "half_l2" not in printed
+    assert "HalfL2" not in printed
     assert f"logged to the MLflow run {other.id} of study {store.study!r}" in printed
+
+
+def test_trials_of_a_search_are_left_out(store: Store, parent: str, tmp_path: Path) -> None:
+    """A search's trials have a table of their own; without other runs the report is of them."""
+    best = {"best.regularization.lam": "0.3", "num_trials": "1"}
+    with store.run("tune HalfL2", tags={"kind": "tuning", **best}) as search:
+        Trial("coupled", 0.3, accuracy=0.99).store(store, search.id)
+    written = report.write(store, None, None, tmp_path)
+    assert {run.method for run in written.study.runs} == {"half_l2", "decoupled"}
+    html = written.page.read_text("utf-8")
+    assert "<td>tune HalfL2</td><td>1</td><td>0.3</td>" in html
+    assert "do not contain them" in html
+
+
+def test_a_study_of_a_search_alone(store: Store, tmp_path: Path) -> None:
+    """The results are of the trials, and the page says so."""
+    with store.run("tune", tags={"kind": "tuning"}) as search:
+        Trial("coupled", 0.3, accuracy=0.99).store(store, search.id)
+    written = report.write(store, None, None, tmp_path)
+    assert [run.method for run in written.study.runs] == ["coupled"]
+    assert "are of these trials only" in written.page.read_text("utf-8")
 
 
 def test_the_default_folder(store: Store) -> None:

@@ -13,8 +13,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
-from l2keras_experiments.reports import drawing, study, study_page
+from l2keras_experiments.reports import drawing, findings, study, study_page
 from l2keras_experiments.reports.figures import curves, maps, results, timescales
 from l2keras_experiments.reports.study import Study
 from tests.support.synthetic import Trial, seeds
@@ -45,7 +46,7 @@ def test_isolation_draws_means_and_intervals() -> None:
     """A method's curve goes through the means of the best rate, the bars are the intervals."""
     figure = results.isolation(study_of(GRID).settings)
     [axes] = figure.axes
-    curve = next(line for line in axes.lines if line.get_label() == "half_l2")
+    curve = next(line for line in axes.lines if line.get_label() == "HalfL2")
     assert points(curve)[0] == pytest.approx([0.1, 0.2])
     assert points(curve)[1] == pytest.approx([0.75, 0.85])
     # t(0.975, 1) = 12.706 and s / sqrt(2) = 0.05
@@ -55,7 +56,7 @@ def test_isolation_draws_means_and_intervals() -> None:
         assert (low, high) == pytest.approx((mean - 0.6353, mean + 0.6353), abs=1e-4)
     assert axes.get_xscale() == "log"
     assert axes.get_ylim()[1] <= 1.02
-    assert labels(figure) == ["none", "half_l2"]
+    assert labels(figure) == ["none", "HalfL2"]
 
 
 def test_a_star_is_the_test_value_of_what_validation_selects() -> None:
@@ -69,7 +70,7 @@ def test_a_star_is_the_test_value_of_what_validation_selects() -> None:
     figure = results.isolation(study.build(tested).settings)
     stars = [line for line in figure.axes[0].lines if line.get_marker() == "*"]
     assert [points(line) for line in stars] == [([0.1], [0.7]), ([], [])]
-    assert labels(figure) == ["half_l2", "test accuracy at the best lambda"]
+    assert labels(figure) == ["HalfL2", "test accuracy at the best lambda"]
 
 
 def test_lambda_zero_is_a_line_and_a_band() -> None:
@@ -86,9 +87,9 @@ def test_methods_at_one_lambda_stand_side_by_side() -> None:
     trials = [Trial(method, lam) for method in ("half_l2", "decoupled") for lam in (0.1, 1.0)]
     [axes] = results.isolation(study_of([*trials, Trial("coupled", 0.3)]).settings).axes
     places = {line.get_label(): points(line)[0] for line in axes.lines}
-    assert places["decoupled"][0] < 0.1 < places["half_l2"][0] < 0.11
-    assert places["decoupled"][0] * places["half_l2"][0] == pytest.approx(0.01)
-    assert places["coupled"] == [0.3]
+    assert places["WeightDecay decoupled"][0] < 0.1 < places["HalfL2"][0] < 0.11
+    assert places["WeightDecay decoupled"][0] * places["HalfL2"][0] == pytest.approx(0.01)
+    assert places["WeightDecay coupled"] == [0.3]
 
 
 def test_every_setting_has_a_panel() -> None:
@@ -98,6 +99,17 @@ def test_every_setting_has_a_panel() -> None:
     figure = results.isolation(study_of(trials).settings)
     titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
     assert titles == [f"batch_size={size}" for size in (8, 16, 32, 64)]
+
+
+def test_long_labels_become_numbers() -> None:
+    """A label that no panel has room for is a number in the figure, explained in the text."""
+    found = study_of(Trial(others={"training.batch_size": size}) for size in ("8", "16"))
+    settings = [replace(one, label=f"{one.label} and{'.' * 40}") for one in found.settings]
+    assert [axes.get_title() for axes in results.isolation(settings).axes] == [
+        "setting 1",
+        "setting 2",
+    ]
+    assert findings.titles(settings)[1] == f"setting 2 ({settings[1].label})"
 
 
 def test_the_heat_map_shows_every_mean() -> None:
@@ -143,8 +155,8 @@ def test_differences_are_drawn_with_their_verdict() -> None:
     [setting] = study_of(trials).settings
     [axes] = results.differences(setting).axes
     assert points(axes.lines[0])[0] == pytest.approx([0.5])
-    assert [text.get_text() for text in axes.texts] == ["clear, 3 seeds"]
-    assert axes.get_yticklabels()[0].get_text() == "half_l2 over decoupled"
+    assert [text.get_text() for text in axes.texts] == ["significant difference, 3 seeds"]
+    assert axes.get_yticklabels()[0].get_text() == "HalfL2 over WeightDecay decoupled"
     assert "lower" in axes.get_xlabel()
 
 
@@ -161,7 +173,7 @@ def test_curves_average_the_seeds() -> None:
     assert {epoch: number.mean for epoch, number in found.items()} == {1: 3.0, 2: 1.5}
     figure = curves.curves([cell], histories)
     assert points(figure.axes[0].lines[0])[1] == [3.0, 1.5]
-    assert labels(figure) == ["half_l2, lambda = 0.1, rate 0.5"]
+    assert labels(figure) == ["HalfL2, lambda 0.1, rate 0.5"]
 
 
 def test_every_method_has_a_look_of_its_own() -> None:
@@ -169,6 +181,20 @@ def test_every_method_has_a_look_of_its_own() -> None:
     colours = [look["color"] for look in drawing.LOOKS.values()]
     assert len(set(colours)) == len(colours)
     assert results.look_of("mine")["color"] in results.EXTRA
+
+
+def test_curves_that_coincide_have_other_markers() -> None:
+    """The markers of two methods differ in epoch and in size."""
+    trials = [*seeds(Trial(), [0.7]), *seeds(Trial("coupled"), [0.7])]
+    [setting] = study_of(trials).settings
+    histories = {
+        (record.id, "data_loss"): dict.fromkeys(range(32), 1.0)
+        for cell in setting.cells
+        for record in cell.runs.values()
+    }
+    lines = curves.curves(setting.leaders, histories).axes[0].lines
+    assert [line.get_markevery() for line in lines] == [(0, 4), (2, 4)]
+    assert [line.get_markersize() for line in lines] == [6, 4]
 
 
 def page_of(found: Study, folder: Path) -> str:
@@ -183,11 +209,37 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>', "", html)
     assert not re.search(r'(src|href)="(?!#|data:)', without_namespaces)
     assert "<script" not in html
-    assert html.count("<svg") == 3  # isolation, differences, heat map; no histories, no curves
-    assert "half_l2 has the highest mean val_accuracy: 0.85" in html
+    assert html.count("<svg") == 6  # isolation, differences, heat map: wide and narrow
+    assert "HalfL2 has the highest mean validation accuracy: 0.85" in html
     assert "ValueError: &lt;nan&gt;" in html
     assert "python -m this" in html
     assert "git_commit: abc" in html
+
+
+def test_figures_follow_the_colours_of_the_page(tmp_path: Path) -> None:
+    """Neither black nor white is left in a figure, and each has a text alternative."""
+    html = page_of(study_of(GRID), tmp_path)
+    figures = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert all("#000000" not in figure and "#ffffff" not in figure for figure in figures)
+    assert len(re.findall(r'role="img" aria-label="[A-Z]', html)) == len(figures) == 6
+    assert "prefers-color-scheme: dark" in html
+
+
+@pytest.mark.parametrize("name", ["isolation", "differences", "heat_map"])
+def test_text_is_readable_on_a_phone(name: str) -> None:
+    """A narrow figure of 4.2 inches is shown 358 pixels wide: text of 9.3 points has 11 pixels."""
+    [setting] = study_of(GRID).settings
+    figure = {
+        "isolation": lambda: results.isolation([setting], narrow=True),
+        "differences": lambda: results.differences(setting, narrow=True),
+        "heat_map": lambda: maps.heat_map(setting, narrow=True),
+    }[name]()
+    sizes = {
+        float(text.get_fontsize())
+        for text in figure.findobj(Text)
+        if isinstance(text, Text) and text.get_text() and text.get_visible()
+    }
+    assert min(sizes) * 358 / (72 * figure.get_figwidth()) >= 11
 
 
 def test_the_figures_are_files_too(tmp_path: Path) -> None:
@@ -213,13 +265,13 @@ def test_a_page_without_a_finished_run(tmp_path: Path) -> None:
 def test_a_long_leaderboard_says_how_many_rows_it_leaves_out(tmp_path: Path) -> None:
     """32 lambdas, and room for 30 rows."""
     html = page_of(study_of(Trial(lam=0.01 * i) for i in range(1, 33)), tmp_path)
-    assert "2 more in leaderboard.json" in html
+    assert "2 more rows are in leaderboard.json" in html
 
 
 def test_a_page_of_what_diverged(tmp_path: Path) -> None:
     """A study whose every run diverged still has its page."""
     html = page_of(study_of([Trial(accuracy=float("nan")), Trial("none", accuracy=0.5)]), tmp_path)
-    assert "half_l2: every run diverged." in html
+    assert "HalfL2: every run diverged." in html
     assert "Every run diverged." in page_of(study_of([Trial(accuracy=float("nan"))]), tmp_path)
 
 
