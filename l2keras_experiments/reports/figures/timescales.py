@@ -40,6 +40,8 @@ def timescales(settings: Sequence[Setting], narrow: bool = False) -> Figure:
     titles = {id(setting): name for setting, name in zip(settings, names(settings), strict=True)}
     shown = [(setting, curve(setting)) for setting in settings]
     shown = [(setting, cells) for setting, cells in shown if cells]
+    # One axis has one metric: that of the first setting.
+    shown = [(setting, cells) for setting, cells in shown if setting.metric == shown[0][0].metric]
     figure = drawing.new_figure(7.6 if narrow else 4.6, narrow)
     shape = (2, 1) if narrow else (1, 2)
     panels = list(figure.subplots(*shape, sharey=True, squeeze=False).flat)
