@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from l2keras_experiments.config import credentials, program
 from l2keras_experiments.config.schema import ConfigError, check_run_id
 from l2keras_experiments.tracking import database
+from l2keras_experiments.tracking.provenance import COMMAND_TAG
 
 if TYPE_CHECKING:
     from l2keras_experiments.tracking.store import Store
@@ -79,11 +80,15 @@ class Record:
 
     @property
     def command(self) -> str:
-        """What was typed: the sweep's command, else that of the run."""
+        """What was typed: the sweep's command, else that of the run's process."""
+        return self.tags.get("sweep_command") or self.tags.get(COMMAND_TAG) or self._source
+
+    @property
+    def _source(self) -> str:
+        """The command as older versions have recorded it, with and without the interpreter."""
         source = self.tags.get("mlflow.source.name", "")
-        if source and source.split()[0] not in ("python", program.CONSOLE):
-            source = f"python {source}"  # of a run that an older version has recorded
-        return self.tags.get("sweep_command") or source
+        named = not source or source.split()[0] in ("python", program.CONSOLE)
+        return source if named else f"python {source}"
 
     def number(self, key: str) -> float:
         """A parameter or the last value of a metric; nan if it has neither or is no number.

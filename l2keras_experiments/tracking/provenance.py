@@ -8,9 +8,13 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from l2keras_experiments.config import credentials, program
 from l2keras_experiments.config.paths import WORK
+
+COMMAND_TAG = "command"
 
 
 def tags() -> dict[str, str]:
@@ -27,7 +31,8 @@ def tags() -> dict[str, str]:
         "host": platform.node(),
         "pid": str(os.getpid()),
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": command(),
+        COMMAND_TAG: command(),
+        "mlflow.source.name": program(),
         "mlflow.source.git.commit": commit,
     }
 
@@ -35,6 +40,35 @@ def tags() -> dict[str, str]:
 def command() -> str:
     """The command of this process, as typed but for passwords and tokens."""
     return shlex.join(program.typed(credentials.masked_words(sys.orig_argv[1:])))
+
+
+def program() -> str:
+    """The module or script of this process, or that of the Hydra job which it works on."""
+    from hydra.core.hydra_config import HydraConfig
+
+    module = _module(sys.orig_argv[1:])
+    if module is not None and module.partition(".")[0] not in _LAUNCHERS:
+        return module
+    if HydraConfig.initialized():  # in a process of a launcher
+        return f"experiments.{HydraConfig.get().job.name.rpartition('.')[2]}"
+    return Path(sys.argv[0]).name or "python"
+
+
+# Packages whose modules run a job of another command.
+_LAUNCHERS = ("hydra_plugins", "joblib", "loky", "multiprocessing", "pytest", "ray", "submitit")
+
+
+def _module(words: Sequence[str]) -> str | None:
+    """What the interpreter's own option -m names among its arguments."""
+    left = iter(words)
+    for word in left:
+        if word == "-m":
+            return next(left, None)
+        if word in ("-X", "-W"):
+            next(left, None)
+        elif word == "-c" or not word.startswith("-"):
+            return None
+    return None
 
 
 @functools.cache

@@ -129,10 +129,11 @@ def test_what_is_compared() -> None:
 
 
 def test_the_command_of_a_run() -> None:
-    """A sweep tells its command, a run the arguments of its interpreter."""
-    record = Trial().record()
-    assert replace(record, tags={"mlflow.source.name": "-m experiments.train"}).command == (
-        "python -m experiments.train"
-    )
+    """A sweep tells its command, a run that of its process; older runs have it as their source."""
+    record, command = Trial().record(), "python -m experiments.train"
+    tags = {"command": command, "mlflow.source.name": "experiments.train"}
+    assert replace(record, tags=tags).command == command
+    for source in (command, "-m experiments.train"):
+        assert replace(record, tags={"mlflow.source.name": source}).command == command
     assert replace(record, tags={"sweep_command": "make sweep"}).command == "make sweep"
     assert replace(record, tags={}).command == ""

@@ -14,7 +14,7 @@ import sqlalchemy
 
 from l2keras_experiments.config import paths
 from l2keras_experiments.runtime import signals
-from l2keras_experiments.tracking import outbox
+from l2keras_experiments.tracking import outbox, provenance
 from l2keras_experiments.tracking.store import Store, opened, store_uri, ui_command
 from tests.support.runs import runs_of
 
@@ -64,8 +64,28 @@ def test_a_password_is_not_recorded(store: Store, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "experiments.tune", url])
     with store.run("one"):
         pass
-    command = runs_of(store)[0].data.tags["mlflow.source.name"]
-    assert command.endswith("'tune.storage=postgresql+psycopg2://user:***@host/database'")
+    tags = runs_of(store)[0].data.tags
+    assert tags["command"].endswith("'tune.storage=postgresql+psycopg2://user:***@host/database'")
+    assert tags["mlflow.source.name"] == "experiments.tune"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["python", "-m", "experiments.train", "-m", "seed=0,1"], "experiments.train"),
+        (["python", "-X", "dev", "-m", "experiments.compare"], "experiments.compare"),
+        (["python", "-m", "joblib.externals.loky", "--pipe"], "train.py"),
+        (["python", "-c", "from multiprocessing.spawn import spawn_main"], "train.py"),
+        (["python", "train.py", "-m", "seed=0,1"], "train.py"),
+    ],
+)
+def test_the_source_is_the_module_of_the_command(
+    words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's column shows the last part of the source: the module, never an argument."""
+    monkeypatch.setattr(sys, "orig_argv", words)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", *words[2:]])
+    assert provenance.program() == expected
 
 
 def test_artifacts_lie_beside_the_database(store: Store, tmp_path: Path) -> None:
