@@ -207,7 +207,7 @@ class TrackingConfig:
         "MLflow store; null: $MLFLOW_TRACKING_URI, where a password belongs, else sqlite in runs/",
     )
     study: str = _key("l2keras", "name of the MLflow experiment")
-    log_model: bool = _key(True, "keep the trained model as a .keras artifact")
+    log_model: bool = _key(True, "keep the trained model, as an MLflow model")
     parent: str | None = _key(None, "id of the run to hang under; a sweep sets it")
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,12 +61,46 @@ class Dataset:
         return map_arrays(lambda array: tuple(array.shape[1:]), self.x_train)
 
     @property
+    def parts(self) -> dict[str, tuple[Any, Array]]:
+        """The examples and targets of each part that there is, by its name in PARTS."""
+        parts = {"train": (self.x_train, self.y_train), "validation": (self.x_val, self.y_val)}
+        return parts if self.y_test is None else parts | {"test": (self.x_test, self.y_test)}
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """Eight hex digits for each part, of the bytes, shapes and types of its arrays."""
+        return {part: _digest(part, *pair) for part, pair in self.parts.items()}
+
+    @property
     def vocabulary_size(self) -> int:
         """Count of distinct tokens, where x is one array of whole numbers; else 0."""
         parts = [x for x in (self.x_train, self.x_val, self.x_test) if isinstance(x, np.ndarray)]
         if not all(np.issubdtype(x.dtype, np.integer) for x in parts):
             return 0
         return max((int(x.max()) + 1 for x in parts if x.size), default=0)
+
+
+def _digest(part: str, x: Any, y: Array) -> str:
+    found = hashlib.blake2b(part.encode(), digest_size=4)
+    for name, array in [*named_arrays(x), ("y", y)]:
+        found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def named_arrays(structure: Any, name: str = "") -> list[tuple[str, Array]]:
+    """The arrays in a structure, each with its keys and positions joined by dots."""
+    if isinstance(structure, Mapping):
+        within = list(structure.items())
+    elif isinstance(structure, list | tuple):
+        within = list(enumerate(structure))
+    else:
+        return [(name, structure)]
+    return [
+        one
+        for key, value in within
+        for one in named_arrays(value, f"{name}.{key}" if name else str(key))
+    ]
 
 
 def map_arrays(function: Callable[[Array], Any], structure: Any) -> Any:

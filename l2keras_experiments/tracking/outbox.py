@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,8 +25,9 @@ from l2keras_experiments.runtime import durable
 from l2keras_experiments.runtime.durable import Damaged
 
 # One operation: its kind and what JSON can hold. Kinds: metrics ([[key, value, ms, step], ...]),
-# params and tags ({key: text}), text ([artifact, text]), status (text), and file ([name in the
-# spool, artifact folder or null, its SHA-256]).
+# params and tags ({key: text}), text ([artifact, text]), status (text), file ([name in the
+# spool, artifact folder or null, its SHA-256]), inputs ([data.description.describe, ...]) and
+# model (see run.Run.log_model).
 Operation = tuple[str, Any]
 Write = Callable[[Sequence[Operation]], None]
 
@@ -157,12 +159,20 @@ def read_spill(path: Path) -> list[Operation]:
     for operation in operations:
         if not _is_valid(operation):
             raise Damaged(f"no run writes an operation such as {str(operation)[:80]}")
-        if operation[0] == "file":
-            spooled(spool_of(path), operation[1][0], operation[1][2])
+        for name, digest in files_of(operation):
+            spooled(spool_of(path), name, digest)
     names = {PurePosixPath(content[0]) for kind, content in operations if kind == "text"}
     if any(names.intersection(name.parents) for name in names):
         raise Damaged("it has a text and a folder of one name")
     return operations
+
+
+def files_of(operation: Operation) -> list[tuple[str, str]]:
+    """The names in the spool, and the digests, of what an operation brings."""
+    kind, content = operation
+    if kind == "file":
+        return [(content[0], content[2])]
+    return [(content["file"], content["digest"])] if kind == "model" else []
 
 
 def spooled(spool: Path, name: str, digest: str) -> Path:
@@ -199,7 +209,53 @@ def _is_valid(operation: Operation) -> bool:
             return _is_inside(name) and _is_inside(folder)
         case "status", "FINISHED" | "FAILED" | "KILLED":
             return True
+    return _describes(operation)
+
+
+def _describes(operation: Operation) -> bool:
+    """Whether it is about data or a model, as a run writes such an operation."""
+    match operation:
+        case "inputs", [*inputs]:
+            return all(_is_input(one) for one in inputs)
+        case "model", dict(model):
+            return _is_model(model)
     return False
+
+
+INPUT = ("context", "name", "digest", "source_type", "source", "schema", "profile")
+
+
+def _is_input(given: Any) -> bool:
+    return (
+        isinstance(given, dict)
+        and given.keys() == set(INPUT)
+        and all(isinstance(text, str) and _is_text(text) for text in given.values())
+    )
+
+
+def _is_model(given: dict[str, Any]) -> bool:
+    match given:
+        case {"file": str(name), "digest": str(), "versions": dict(versions), "modules": [*modules],
+              "inputs": None | [*_] as inputs, "outputs": None | [*_] as outputs}:  # fmt: skip
+            texts = [*versions, *versions.values(), *modules]
+            specs = [*(inputs or []), *(outputs or [])]
+            return (
+                _is_inside(name)
+                and all(isinstance(text, str) and _PLAIN.fullmatch(text) for text in texts)
+                and all(_is_spec(spec) for spec in specs)
+            )
+    return False
+
+
+def _is_spec(spec: Any) -> bool:
+    match spec:
+        case [None | str(), str(kind), [*sizes]]:
+            return bool(_KIND.fullmatch(kind)) and all(isinstance(size, int) for size in sizes)
+    return False
+
+
+_PLAIN = re.compile(r"[\w.+-]+( [\w.+ -]+)?")  # names and versions, in files of requirements
+_KIND = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128)")  # of NumPy
 
 
 def _is_metric(row: Any) -> bool:
@@ -235,6 +291,8 @@ class Batch:
     tags: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     files: list[Sequence[Any]] = field(default_factory=list)
+    inputs: list[Mapping[str, str]] = field(default_factory=list)
+    model: Mapping[str, Any] | None = None
     status: str | None = None
 
 
@@ -244,12 +302,12 @@ def merged(operations: Sequence[Operation]) -> Batch:
     for kind, content in operations:
         if kind == "metrics":
             batch.metrics += content
-        elif kind == "params":
-            batch.params |= content
-        elif kind == "tags":
-            batch.tags |= content
-        elif kind == "status":
-            batch.status = content
+        elif kind == "inputs":
+            batch.inputs += content
+        elif kind in ("params", "tags"):
+            getattr(batch, kind).update(content)
+        elif kind in ("model", "status"):
+            setattr(batch, kind, content)
         elif kind == "text":
             batch.texts[content[0]] = content[1]
         else:

@@ -10,9 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.config import flattening
 from l2keras_experiments.config.schema import Config, open_groups, run_label
+from l2keras_experiments.data.description import describe
 from l2keras_experiments.tracking import provenance
 
 if TYPE_CHECKING:
+    from l2keras_experiments.data.datasets import Dataset
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.training.trial import TrialResult
 
@@ -40,7 +42,7 @@ def record_trial(
     run: Run,
     node: DictConfig,
     config: Config,
-    data: Any,
+    data: Dataset,
     device_name: str,
     advance: Any,
     **kept: Any,
@@ -48,7 +50,7 @@ def record_trial(
     """Runs one trial inside an MLflow run: parameters and decay first, then metrics, then files."""
     from l2keras_experiments.training.trial import run_trial
 
-    record_start(run, node, config, device_name)
+    record_start(run, node, config, device_name, data)
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         run.log_metrics(metrics, step=epoch)
@@ -64,11 +66,14 @@ def record_trial(
         last={key: values[-1] for key, values in result.history.items()},
         test=result.test,
         model=result.model if config.tracking.log_model else None,
+        data=data,
     )
     return result
 
 
-def record_start(run: Run, node: DictConfig, config: Config, device_name: str) -> None:
+def record_start(
+    run: Run, node: DictConfig, config: Config, device_name: str, data: Dataset
+) -> None:
     """What is known of a run before it trains."""
     node = flattening.recorded(node)
     names = {f"{group}.name": getattr(config, group).name for group in open_groups(type(config))}
@@ -77,6 +82,7 @@ def record_start(run: Run, node: DictConfig, config: Config, device_name: str) -
     )
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
     run.set_tags({METHOD_TAG: config.regularization.name})
+    run.log_inputs(describe(data, config.data))
 
 
 def record_result(
@@ -89,6 +95,7 @@ def record_result(
     last: Mapping[str, float],
     test: Mapping[str, float],
     model: Any,
+    data: Dataset,
 ) -> None:
     """What is known of a run when it has trained.
 
@@ -101,13 +108,14 @@ def record_result(
         last: Metrics of the last epoch.
         test: Metrics on the test examples.
         model: The trained model, or None to record none.
+        data: What it was trained on.
     """
     run.log_params(lambda_params(lam))
     run.log_params(timescale_params(lam, config, updates))
     run.log_metrics({**test, "seconds": seconds}, step=config.training.epochs - 1)
     run.set_tags({k: f"{v:.4f}" for k, v in {**last, **test}.items() if k in SHOWN})
     if model is not None:
-        run.log_model(model)
+        run.log_model(model, data.x_train)
 
 
 def lambda_params(lam: float) -> dict[str, float]:

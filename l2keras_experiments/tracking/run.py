@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from l2keras_experiments.config import credentials, program
 from l2keras_experiments.runtime import signals
-from l2keras_experiments.tracking import outbox
+from l2keras_experiments.tracking import outbox, provenance
 from l2keras_experiments.tracking.outbox import Outbox
 from l2keras_experiments.training import saving
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from l2keras_experiments.tracking.store import Store
 
 DIGEST_TAG = "decay_digest"
+MODEL_FILE = "model.keras"  # as MLflow calls it
 PATIENCE = 180.0  # seconds that the end of a run waits for a store that is away
 
 
@@ -60,11 +61,28 @@ class Run:
         now = int(time.time() * 1000)
         self._outbox.put("metrics", [[key, float(v), now, 0] for key, v in metrics.items()])
 
-    def log_model(self, model: Any) -> None:
-        """Writes a Keras model as model.keras."""
-        name = self._spooled("model.keras")
+    def log_inputs(self, described: Sequence[Mapping[str, str]]) -> None:
+        """Writes which data the run reads, as `data.description.describe` tells it."""
+        self._outbox.put("inputs", [dict(one) for one in described])
+
+    def log_model(self, model: Any, x: Any) -> None:
+        """Writes a Keras model as an MLflow model, with the signature that it is served with.
+
+        Args:
+            model: A built model.
+            x: Examples that it was trained on, for the types and shapes of its inputs.
+        """
+        name = self._spooled(MODEL_FILE)
         saving.save(model, self._spool / name)
-        self._put_file(name, None)
+        about = {
+            "file": name,
+            "digest": outbox.digest_of(self._spool / name),
+            "inputs": saving.input_specs(model, x),
+            "outputs": saving.output_specs(model),
+            "modules": saving.own_modules(model),
+            "versions": provenance.versions(),
+        }
+        self._outbox.put("model", about)
 
     def log_text(self, text: str, artifact: str) -> None:
         self._outbox.put("text", [artifact, text])

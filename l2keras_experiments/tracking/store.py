@@ -1,4 +1,4 @@
-"""The record of every run, in MLflow. The only module that imports mlflow.
+"""The record of every run, in MLflow. Beside `models` the only module that imports mlflow.
 
 What a run logs goes through an outbox, so that training never waits and nothing is lost; a run
 ends FINISHED, FAILED (with its traceback) or KILLED (Ctrl-C, SIGTERM), never in a lie.
@@ -28,7 +28,7 @@ from l2keras_experiments.runtime import signals
 from l2keras_experiments.runtime.naming import component
 from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.runtime.signals import Terminated
-from l2keras_experiments.tracking import database, outbox, provenance, run
+from l2keras_experiments.tracking import database, models, outbox, provenance, run
 from l2keras_experiments.tracking.outbox import Rejected
 from l2keras_experiments.tracking.run import Run
 
@@ -149,7 +149,8 @@ class Store:
         self._address = store_uri(uri)
         self.uri = credentials.masked_address(self._address)
         self.study = study
-        self._artifact_uris: dict[str, str] = {}  # by run
+        self._infos: dict[str, Any] = {}  # by run
+        self._created: set[str] = set()  # runs that no one else can have given a model
         database.check(self._address)
         file = database.path_of(self._address)
         self.folder = (file.parent if file else RUNS) / "state"
@@ -222,7 +223,8 @@ class Store:
         if resume is None:
             create = functools.partial(client.create_run, run_name=name, tags=dict(tags))
             info = patiently(lambda: create(self.experiment_id)).info
-            self._artifact_uris[info.run_id] = info.artifact_uri
+            self._infos[info.run_id] = info
+            self._created.add(info.run_id)
             return Run(self, str(info.run_id))
         opened: Run = patiently(functools.partial(self._reopen, resume))
         opened.set_tags(tags)
@@ -231,7 +233,7 @@ class Store:
     def _reopen(self, run_id: str) -> Run:
         self.client.update_run(run_id, status="RUNNING")
         found = self.client.get_run(run_id)
-        self._artifact_uris[run_id] = found.info.artifact_uri
+        self._infos[run_id] = found.info
         for tag in {FAILURE_TAG, *VECTORIZED_TAGS} & found.data.tags.keys():
             self.client.delete_tag(run_id, tag)  # of the launch before
         return Run(self, run_id, known=found)
@@ -279,17 +281,16 @@ class Store:
             metrics, params, tags = metrics[800:], params[100:], tags[100:]
         if batch.texts or batch.files:
             self._write_artifacts(run_id, batch, spool)
+        if batch.inputs:
+            self.client.log_inputs(run_id, datasets=[models.dataset_input(i) for i in batch.inputs])
+        if batch.model is not None:
+            self._write_model(run_id, batch.model, spool)
         if batch.status is not None:
             self.client.set_terminated(run_id, batch.status)
 
     def _write_artifacts(self, run_id: str, batch: outbox.Batch, spool: Path) -> None:
         """Where they go, the client asks the store in every run, which reads all of the run."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        if run_id not in self._artifact_uris:  # of another process
-            self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
-        where = self._artifact_uris[run_id]
-        artifacts = get_artifact_repository(where, tracking_uri=self._address)
+        artifacts = self._artifacts(self._info(run_id).artifact_uri)
         if batch.texts:
             with tempfile.TemporaryDirectory() as folder:
                 for name, text in batch.texts.items():
@@ -299,6 +300,50 @@ class Store:
                 artifacts.log_artifacts(folder)
         for name, place, digest in batch.files:
             artifacts.log_artifact(str(outbox.spooled(spool, name, digest)), place)
+
+    def _info(self, run_id: str) -> Any:
+        if run_id not in self._infos:  # of another process
+            self._infos[run_id] = self.client.get_run(run_id).info
+        return self._infos[run_id]
+
+    def _artifacts(self, where: str) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(where, tracking_uri=self._address)
+
+    def _write_model(self, run_id: str, about: Mapping[str, Any], spool: Path) -> None:
+        """Writes the run's model: its only one, also where this is tried again."""
+        file = outbox.spooled(spool, about["file"], about["digest"])
+        logged = self._logged_model(run_id)
+        artifacts = self._artifacts(logged.artifact_location)
+        with tempfile.TemporaryDirectory() as folder:
+            models.write(Path(folder), about, run_id, logged, file.stat().st_size)
+            artifacts.log_artifacts(folder)
+        artifacts.log_artifact(str(file), models.DATA)
+        self.client.finalize_logged_model(logged.model_id, "READY")
+
+    def _logged_model(self, run_id: str) -> Any:
+        """The run's model in the store, made where it has none, and among the run's outputs."""
+        from mlflow.entities import LoggedModelOutput
+
+        experiment = self._info(run_id).experiment_id
+        found, linked = [], False
+        if run_id in self._created:
+            self._created.remove(run_id)
+        else:
+            found = self.client.search_logged_models(
+                [experiment], filter_string=f"source_run_id = '{run_id}'", max_results=1
+            )
+            outputs = self.client.get_run(run_id).outputs
+            linked = bool(outputs and outputs.model_outputs)
+        logged = (
+            found[0]
+            if found
+            else self.client.create_logged_model(experiment, models.NAME, source_run_id=run_id)
+        )
+        if not linked:
+            self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        return logged
 
 
 def opened(uri: str | None, study: str, *, patient: bool = False) -> Store:

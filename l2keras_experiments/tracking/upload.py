@@ -14,7 +14,7 @@ from l2keras_experiments.config.schema import ConfigError, check_run_id
 from l2keras_experiments.runtime import boundary, durable
 from l2keras_experiments.runtime.durable import Damaged
 from l2keras_experiments.tracking import database
-from l2keras_experiments.tracking.outbox import Operation, Rejected, read_spill, spool_of
+from l2keras_experiments.tracking.outbox import Operation, Rejected, files_of, read_spill, spool_of
 
 if TYPE_CHECKING:
     from l2keras_experiments.tracking.store import Store
@@ -49,9 +49,9 @@ def upload(store: Store, path: Path) -> None:
     operations = read_spill(path)
     store.write(path.stem, operations, path)
     path.unlink(missing_ok=True)
-    for kind, content in operations:
-        if kind == "file":
-            _remove(spool_of(path), content[0])
+    for operation in operations:
+        for name, _ in files_of(operation):
+            _remove(spool_of(path), name)
 
 
 def _remove(spool: Path, name: str) -> None:

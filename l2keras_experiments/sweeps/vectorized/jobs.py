@@ -227,7 +227,7 @@ def _start(seat: _Seat, runner: Runner, together: Together, device_name: str) ->
     run = seat.run
     assert run is not None
     try:
-        record_start(run, seat.node, seat.config, device_name)
+        record_start(run, seat.node, seat.config, device_name, together.data(runner))
         run.log_decay(together.audit(runner))
         kept = checkpoint.path_of(run.store.folder, run.id, checkpoint.TOGETHER)
         runner.checkpoint_path = kept
@@ -306,6 +306,7 @@ def _record(run: Run, config: Config, runner: Runner, together: Together) -> Non
         last={key: values[-1] for key, values in runner.history.items()},
         test=runner.test,
         model=together.model(runner) if config.tracking.log_model else None,
+        data=together.data(runner),
     )
 
 

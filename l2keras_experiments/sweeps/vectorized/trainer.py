@@ -153,9 +153,13 @@ class Together:
             self._reports[key] = audit(model, runner.method.callbacks)
         return self._reports[key]
 
+    def data(self, runner: Runner) -> Dataset:
+        """The examples of a run."""
+        return self._datasets.of(runner.config)
+
     def model(self, runner: Runner, *, trained: bool = True) -> Any:
         """The model of a run, compiled as it is when it is trained alone."""
-        data = self._datasets.of(runner.config)
+        data = self.data(runner)
         model = compiled_model(runner.config, data, runner.method, self._num_steps)
         if trained:
             runner.give(model)

@@ -17,7 +17,7 @@ from l2keras_experiments.sweeps import completed, identity, job
 from l2keras_experiments.tracking import recording
 from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.training import trial
-from tests.support.runs import SMALL, Compose, runs_of
+from tests.support.runs import SMALL, Compose, logged_model, runs_of
 
 pytestmark = pytest.mark.usefixtures("eager_steps")
 
@@ -38,7 +38,7 @@ def test_a_run_is_recorded(composed: Compose, uri: str, tmp_path: Path) -> None:
     # 1 / (0.2 * 0.01) = 500 steps, of which 100 examples in batches of 32 make 4 an epoch
     assert float(run.data.params["timescale_epochs"]) == pytest.approx(500 / 3)
     assert "lam: 0.01" in Path(store.client.download_artifacts(run.info.run_id, "config.yaml")).read_text()  # fmt: skip  # noqa: E501  # one call
-    model = keras.models.load_model(store.client.download_artifacts(run.info.run_id, "model.keras"))
+    model = keras.models.load_model(logged_model(store, run) / "data" / "model.keras")
     assert model.predict(np.zeros((2, 8, 8, 1), "float32"), verbose=0).shape == (2, 10)
 
 

@@ -15,7 +15,7 @@ from l2keras_experiments.sweeps import job
 from l2keras_experiments.sweeps.vectorized import jobs
 from l2keras_experiments.tracking.store import Store
 from tests.support.groups import SMALL, histories, trials
-from tests.support.runs import Compose
+from tests.support.runs import Compose, logged_model
 
 pytestmark = pytest.mark.usefixtures("eager_steps", "programs_once")
 
@@ -125,8 +125,7 @@ def test_the_model_that_is_kept_is_the_one_alone(composed: Compose, uri: str) ->
         store = Store(uri, study)
         run = trials(store)["HalfL2 lam=0.3 eta=0.001 seed=1"]
         files[study] = artifacts(store, run)
-        path = store.client.download_artifacts(run.info.run_id, "model.keras")
-        loaded[study] = keras.models.load_model(path)
+        loaded[study] = keras.models.load_model(logged_model(store, run) / "data" / "model.keras")
     assert files["alone"] == files["at_once"]
     for a, b in zip(loaded["alone"].variables, loaded["at_once"].variables, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)

@@ -29,12 +29,14 @@ def test_operations_are_few_requests() -> None:
     operations: list[Operation] = [
         ("params", {"a": "1"}), ("metrics", first), ("text", ["note.txt", "x"]),
         ("tags", {"t": "old", "u": "1"}), ("params", {"b": "2"}), ("metrics", second),
-        ("file", ["model.keras", None]), ("tags", {"t": "new"}), ("text", ["note.txt", "y"]),
+        ("file", ["note.pdf", None]), ("tags", {"t": "new"}), ("text", ["note.txt", "y"]),
+        ("inputs", [{"name": "digits"}]), ("model", {"file": "old"}), ("model", {"file": "new"}),
         ("status", "FINISHED"),
     ]  # fmt: skip
     assert merged(operations) == Batch(
         metrics=[*first, *second], params={"a": "1", "b": "2"}, tags={"t": "new", "u": "1"},
-        texts={"note.txt": "y"}, files=[["model.keras", None]], status="FINISHED",
+        texts={"note.txt": "y"}, files=[["note.pdf", None]], inputs=[{"name": "digits"}],
+        model={"file": "new"}, status="FINISHED",
     )  # fmt: skip
 
 
