@@ -32,7 +32,7 @@ def tags() -> dict[str, str]:
         "pid": str(os.getpid()),
         "mlflow.source.type": "LOCAL",
         COMMAND_TAG: command(),
-        "mlflow.source.name": program(),
+        "mlflow.source.name": source(),
         "mlflow.source.git.commit": commit,
     }
 
@@ -42,7 +42,7 @@ def command() -> str:
     return shlex.join(program.typed(credentials.masked_words(sys.orig_argv[1:])))
 
 
-def program() -> str:
+def source() -> str:
     """The module or script of this process, or that of the Hydra job which it works on."""
     from hydra.core.hydra_config import HydraConfig
 

@@ -119,7 +119,8 @@ class BatchTrainer:
                 for number in one.numbers
             ]
             for number, run in enumerate(runs):
-                recording.begin(run, configs[number], self.device_name)
+                data = together.data(together.runners[number])
+                recording.begin(run, configs[number], self.device_name, data)
                 run.log_decay(together.audit(together.runners[number]))
             halving = _Halving(batch, rungs(self.config), together)
             chunk = list(range(len(configs)))
@@ -157,7 +158,7 @@ class BatchTrainer:
             recording.record_pruned(run, config)
         else:
             runner = together.runners[number]
-            recording.end(run, config, runner, together.steps_per_epoch)
+            recording.end(run, config, runner, together.steps_per_epoch, together.data(runner))
 
     def _tell(self, study: optuna.Study, one: _Trial, together: Together) -> None:
         trial, last = one.trial, one.values[-1]

@@ -18,6 +18,7 @@ from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE
 
 if TYPE_CHECKING:
+    from l2keras_experiments.data.datasets import Dataset
     from l2keras_experiments.sweeps.vectorized.member import Runner
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.tracking.store import Store
@@ -54,14 +55,14 @@ def kill_orphans(store: Store, parent: Run) -> None:
         store.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def begin(run: Run, config: Config, device_name: str) -> None:
+def begin(run: Run, config: Config, device_name: str, data: Dataset) -> None:
     """What is known of a run before it trains."""
     from l2keras_experiments.tracking.recording import record_start
 
-    record_start(run, nodes.to_node(config), config, device_name)
+    record_start(run, nodes.to_node(config), config, device_name, data)
 
 
-def end(run: Run, config: Config, runner: Runner, steps_per_epoch: int) -> None:
+def end(run: Run, config: Config, runner: Runner, steps_per_epoch: int, data: Dataset) -> None:
     """What is known of a run of a stack when it has trained; no model is kept of it."""
     from l2keras_experiments.tracking.recording import record_result
 
@@ -74,6 +75,7 @@ def end(run: Run, config: Config, runner: Runner, steps_per_epoch: int) -> None:
         last={key: values[-1] for key, values in runner.history.items()},
         test=runner.test,
         model=None,
+        data=data,
     )
 
 

@@ -85,7 +85,7 @@ def test_the_source_is_the_module_of_the_command(
     """MLflow's column shows the last part of the source: the module, never an argument."""
     monkeypatch.setattr(sys, "orig_argv", words)
     monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", *words[2:]])
-    assert provenance.program() == expected
+    assert provenance.source() == expected
 
 
 def test_artifacts_lie_beside_the_database(store: Store, tmp_path: Path) -> None:
