@@ -153,7 +153,12 @@ class Target:
 
     def lam_at(self, step: Any) -> Any:
         """lam at `step`, the count of updates: a Python float, or a tensor for a schedule."""
-        return self.scale * lam_at(self.lam, step)
+        try:
+            return self.scale * lam_at(self.lam, step)
+        except Exception as problem:  # of a callable, whose value was checked before the trace
+            if not callable(self.lam):
+                raise
+            raise ValueError(not_traceable(self.lam, problem)) from problem
 
     def rate(self, learning_rate: Any, optimizer: Any) -> Any:
         """What lam is multiplied by: eta; eta / peak; or, corrected, eta ** 2 / peak."""
@@ -176,6 +181,17 @@ def lam_at(lam: Lam, step: Any) -> Any:
     if isinstance(lam, LearningRateSchedule):
         return lam(step)
     return lam(ops.cast(step, penalties.accumulation_dtype(keras.config.floatx())))
+
+
+def not_traceable(lam: Lam, problem: Exception) -> str:
+    """The message for a callable that has a value, and raises where the step is traced."""
+    return _validation.error(
+        "A callable `lam` is part of the compiled step, where Python cannot ask for the step's "
+        "value.",
+        f"lam={_validation.shown(lam)}, which raised {_validation.brief(problem).split('. ')[0]}",
+        "Write keras.ops.where(step < 1000, 0.1, 0.2) in the place of `if`, and keras.ops for "
+        "other functions; or pass run_eagerly=True to compile.",
+    )
 
 
 def _no_lam_for(glob: str, matched: Sequence[Any], paths: Sequence[str]) -> str:

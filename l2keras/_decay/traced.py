@@ -6,6 +6,8 @@ callable reads may be a constant in it from then on:
     TensorFlow   follows variables, keeps Python values
     JAX          follows the variables of the optimizer, keeps all else
     torch, eager steps    follow everything
+
+A schedule of Keras is not among these: another setting of it traces the step anew.
 """
 
 from __future__ import annotations
@@ -14,32 +16,30 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.optimizers.schedules import LearningRateSchedule
 
 from l2keras import _validation
-from l2keras._decay.rules import Lam, lam_at
+from l2keras._decay.rules import Lam, lam_at, not_traceable
 from l2keras._keras import retrace
+from l2keras._keras.optimizers import settings_of_schedule
 
 _IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
 _TOLERANCE = 1e-5  # a compiled function rounds otherwise
 
 
 def traced_lams(rules: list[Any], members: list[Any], model: Any) -> list[TracedLam]:
-    """One for each lam of the rules that a step, traced now, may go on with."""
+    """One for each lam of the rules that a step, traced now, may go on with.
+
+    Raises:
+        ValueError: a callable that cannot be traced.
+    """
     if not retrace.is_traced(model):
         return []
     return [
         TracedLam(lam, member.iterations + 0, member)
         for rule, member in zip(rules, members, strict=True)
         for _, lam in rule.lams
-        if callable(lam) and not _is_of_keras(lam)
+        if callable(lam) and settings_of_schedule(lam) is None
     ]
-
-
-def _is_of_keras(lam: Any) -> bool:
-    """A schedule of Keras is a function of the step alone."""
-    own = type(lam).__module__.split(".")[0] == keras.__name__
-    return own and isinstance(lam, LearningRateSchedule)
 
 
 class TracedLam:
@@ -52,33 +52,36 @@ class TracedLam:
     """
 
     def __init__(self, lam: Lam, step: Any, optimizer: Any) -> None:
-        self._lam, self._step, self._optimizer = lam, step, optimizer
-        self._compiled = _compiled(lam, step) if _IS_TENSORFLOW else None
-        self._value = None if _IS_TENSORFLOW else self._now()
-
-    def _traced(self) -> float | None:
-        """What the compiled step computes; None where that is not known."""
-        return self._value if self._compiled is None else float(self._compiled(self._step))
-
-    def _now(self) -> float:
-        return float(lam_at(self._lam, self._step))
+        self._lam, self._step, self._optimizer = lam, _plain(step), optimizer
+        try:
+            self._compiled = _compiled(lam, self._step)
+        except Exception as problem:  # of the callable
+            raise ValueError(not_traceable(lam, problem)) from problem
+        self._difference = (0.0, 0.0)
 
     def is_stale(self) -> bool:
-        """Whether the callable has another value now than the compiled step, at the same step."""
-        traced, now = self._traced(), self._now()
-        if traced is None or abs(now - traced) <= _TOLERANCE * max(abs(now), abs(traced)):
+        """Whether the callable has another value now than the compiled step, at the next step.
+
+        The value where it was traced is the scale: a cosine that ends at 0 is all rounding there.
+        """
+        step = _plain(self._optimizer.iterations + 0)
+        now, traced = float(lam_at(self._lam, step)), float(self._compiled(step))
+        self._difference = now, traced
+        scale = max(abs(now), abs(traced), abs(float(self._compiled(self._step))))
+        if abs(now - traced) <= _TOLERANCE * scale:
             return False
         return _IS_TENSORFLOW or not self._reads_the_optimizer()
 
     def check(self) -> None:
         """Raises ValueError where the step decays by another lam than the callable has now."""
         if self.is_stale():
+            now, traced = self._difference
             raise ValueError(
                 _validation.error(
                     "A callable `lam` must be a function of the step alone: the compiled step "
                     "goes on with what else it read when it was traced.",
-                    f"lam={_validation.shown(self._lam)}, which gives {self._now():.6g} now and "
-                    f"{self._traced():.6g} in the compiled step",
+                    f"lam={_validation.shown(self._lam)}, which gives {now:.6g} now and "
+                    f"{traced:.6g} in the compiled step",
                     "Assign callback.lam between epochs, or pass run_eagerly=True to compile.",
                 )
             )
@@ -91,18 +94,25 @@ class TracedLam:
         return bool(reads.ids) and reads.ids <= ids
 
 
+def _plain(step: Any) -> Any:
+    """On JAX an array on no device: the variables of a `keras.distribution` are on several."""
+    return step if _IS_TENSORFLOW else ops.convert_to_numpy(step)
+
+
 def _compiled(lam: Lam, step: Any) -> Any:
-    """The callable, traced as it is in a step of TensorFlow."""
-    import tensorflow as tf
+    """The callable, traced as it is in a step."""
 
     def function(step: Any) -> Any:
         return ops.convert_to_tensor(lam_at(lam, step))
 
+    if not _IS_TENSORFLOW:
+        import jax
+
+        return jax.jit(function).lower(step).compile()
+    import tensorflow as tf
+
     # A concrete one: TensorFlow warns where functions of the same code are traced at their calls.
-    try:
-        return tf.function(function, autograph=False).get_concrete_function(step)
-    except Exception:  # of the callable: the step itself will raise it
-        return None
+    return tf.function(function, autograph=False).get_concrete_function(step)
 
 
 class _Reads(keras.StatelessScope):

@@ -320,6 +320,18 @@ def peak_learning_rate(optimizer: Any) -> float:
 
     Raises:
         ValueError: the schedule is not one of Keras', or grows without bound.
+def settings_of_schedule(schedule: Any) -> tuple[Any, ...] | None:
+    """What a schedule of Keras computes with, which its attributes hold; None for any other."""
+    is_schedule = isinstance(schedule, schedules.LearningRateSchedule)
+    if not is_schedule or type(schedule).__module__.split(".")[0] != keras.__name__:
+        return None
+    settings: list[Any] = []
+    for name, value in schedule.get_config().items():
+        if name != "name":
+            settings += [name, *(value if isinstance(value, (list, tuple)) else [value])]
+    return tuple(settings)
+
+
     """
     rate = optimizer._learning_rate
     if not isinstance(rate, schedules.LearningRateSchedule):
