@@ -214,7 +214,8 @@ class WeightDecay(keras.callbacks.Callback):
     def _arguments(self) -> tuple[Any, ...]:
         """What was given, to notice what is set in mid-fit; mappings and lists by their items.
 
-        Arrays of rank 0, which may be changed in place, count by their value.
+        Arrays of rank 0, which may be changed in place, count by their value; schedules of Keras
+        by what they compute with, too.
         """
         values: list[Any] = []
         for name in forms.ARGUMENTS:
@@ -225,6 +226,8 @@ class WeightDecay(keras.callbacks.Callback):
                 values += value
             else:
                 values.append(value)
+        for value in tuple(values):
+            values += optimizers.settings_of_schedule(value) or ()
         is_scalar = [isinstance(value, np.ndarray) and value.ndim == 0 for value in values]
         return tuple(
             value.item() if scalar else value
@@ -258,6 +261,8 @@ class WeightDecay(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Audits the model, when every callback has begun."""
+        if self._train_function is not None:
+            self._train_function.begin_epoch()
         self._follow()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -387,7 +392,13 @@ class WeightDecay(keras.callbacks.Callback):
         return running if running is not None and model.train_function is running else None
 
     def _optimizer_of(self, model: Any) -> Any:
-        """The optimizer of `model` in whose updates this callback acts."""
+        """The optimizer of `model` in whose updates this callback acts now."""
+        running = self._running(model)
+        group = None if running is None else running.find_group(self)
+        return self._optimizer_named(model) if group is None else group.present_optimizer(model)
+
+    def _optimizer_named(self, model: Any) -> Any:
+        """The optimizer that the argument names, or is."""
         if isinstance(self.optimizer, str):
             named = held.optimizer_named(model, self.optimizer)
             if named is None:

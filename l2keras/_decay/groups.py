@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import keras
 
 from l2keras import _validation
 from l2keras._decay.rules import DecayRule, Target
-from l2keras._keras import held, inner_functions, optimizers
+from l2keras._keras import held, inner_functions, optimizers, own_decay
 
 
 class Updates:
@@ -15,15 +17,29 @@ class Updates:
 
     def __init__(self) -> None:
         self._ids: dict[int, set[int]] = {}
+        self._recent: dict[int, set[int]] = {}
 
     def add(self, optimizer: Any, variables: Sequence[Any]) -> None:
         """Records one update."""
-        self._ids.setdefault(id(optimizer), set()).update(map(id, variables))
+        for ids in (self._ids, self._recent):
+            ids.setdefault(id(optimizer), set()).update(map(id, variables))
+
+    def begin_epoch(self) -> None:
+        """From now on another epoch counts for `lately_by`."""
+        self._recent = {}
 
     def by(self, optimizer: Any) -> set[int]:
         """The ids of the variables that `optimizer`, or a member of it, has updated."""
-        members = optimizers.inner_optimizers(optimizer)
-        return set().union(*(self._ids.get(id(member), set()) for member in members))
+        return _union(self._ids, optimizer)
+
+    def lately_by(self, optimizer: Any) -> set[int]:
+        """The same, in this epoch; of use where each step runs in Python."""
+        return _union(self._recent, optimizer)
+
+
+def _union(ids: Mapping[int, set[int]], optimizer: Any) -> set[int]:
+    members = optimizers.inner_optimizers(optimizer)
+    return set().union(*(ids.get(id(member), set()) for member in members))
 
 
 class Group:
@@ -31,27 +47,63 @@ class Group:
 
     def __init__(self, callback: Any, model: Any, optimizer: Any = None) -> None:
         self.callback = callback
-        self.optimizer = optimizer or callback._optimizer_of(model)
-        self.rule: DecayRule = callback._make_rule(model, self.optimizer)
-        self._arguments = callback._arguments()
+        self._take(model, optimizer or callback._optimizer_named(model))
+
+    def _take(self, model: Any, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.rule: DecayRule = self.callback._make_rule(model, optimizer)
+        self._arguments = self.callback._arguments()
+        self._rates = _rates(optimizer)
+        self._given = self.callback.optimizer
+        is_object = self._given is not None and not isinstance(self._given, str)
+        self._place = held.place_of(model, optimizer) if is_object else None
         self._watched = self._optimizers_without_known_peak()
 
     def refresh(self, model: Any) -> bool:
         """Follows the model's present optimizer and arguments; True where something changed."""
-        optimizer = self.callback._optimizer_of(model)
-        if optimizer is self.optimizer and self.is_current():
+        if not self.is_outdated(model):
             return False
-        self.optimizer, self._arguments = optimizer, self.callback._arguments()
-        self.rule = self.callback._make_rule(model, optimizer)
-        self._watched = self._optimizers_without_known_peak()
+        self._take(model, self.present_optimizer(model))
         return True
+
+    def is_outdated(self, model: Any) -> bool:
+        """Whether the optimizer, its learning rate's source or an argument is another one now."""
+        optimizer = self.present_optimizer(model)
+        if optimizer is not self.optimizer or not self.is_current():
+            return True
+        return not _are_same(_rates(optimizer), self._rates)
 
     def is_current(self) -> bool:
         """Whether the rule was made of the present arguments of the callback."""
-        arguments = self.callback._arguments()
-        return len(arguments) == len(self._arguments) and all(
-            _is_same(new, old) for new, old in zip(arguments, self._arguments, strict=True)
+        return _are_same(self.callback._arguments(), self._arguments)
+
+    def acts_as(self, other: Group) -> bool:
+        """Whether a step that was traced with `other` decays as this group does."""
+        return (
+            self.optimizer is other.optimizer
+            and self.rule == other.rule
+            and _are_same(self._arguments, other._arguments)
+            and _are_same(self._rates, other._rates)
         )
+
+    def present_optimizer(self, model: Any) -> Any:
+        """The optimizer of now: for one that was passed itself, what took its place."""
+        given = self.callback.optimizer
+        if given is not self._given or given is None or isinstance(given, str):
+            return self.callback._optimizer_named(model)
+        if self._place is None:
+            return self.optimizer
+        now = self._place.now()
+        if not isinstance(now, keras.optimizers.Optimizer) or self._is_in(now):
+            return self.optimizer
+        if moved := held.place_of(model, self.optimizer):
+            self._place = moved
+            return self.optimizer
+        return now
+
+    def _is_in(self, optimizer: Any) -> bool:
+        members = [optimizer, *optimizers.inner_optimizers(optimizer)]
+        return any(member is self.optimizer for member in members)
 
     @property
     def is_own(self) -> bool:
@@ -84,10 +136,11 @@ class Group:
         variables = [target.variable for target in _targets_of(self.rule, members, resolved)]
         own = updates.by(self.optimizer)
         missing = [variable for variable in variables if id(variable) not in own]
+        self._check_no_decay(model, [one for one in variables if id(one) in own], updates)
         if not missing:
             return
         is_named = self.callback.optimizer is not None
-        others = {} if self.is_own else _updated_by_others(model, self.optimizer, missing, updates)
+        others = {} if self.is_own else self._others(model, missing, updates.by)
         if others:
             if own or not _is_foreign(model, self.callback.optimizer):
                 raise RuntimeError(_updated_elsewhere(others, self.callback))
@@ -99,11 +152,67 @@ class Group:
         if is_complete and not self.is_own:
             raise RuntimeError(_not_updated(model, [variable.path for variable in missing]))
 
+    def check_epoch(
+        self, model: Any, resolved: Mapping[int, Mapping[int, Target]], updates: Updates
+    ) -> None:
+        """Raises where in this epoch another optimizer updated what is to decay, and not this one.
+
+        Of use where each step runs in Python: a later epoch may take another path than the first.
+        """
+        if self.is_own:
+            return
+        members, lately = optimizers.inner_optimizers(self.optimizer), updates.lately_by
+        targets = _targets_of(self.rule, members, resolved)
+        missing = [t.variable for t in targets if id(t.variable) not in lately(self.optimizer)]
+        others = self._others(model, missing, lately)
+        for name, optimizer in held.held_optimizers(model).items():
+            decayed = [resolved.get(id(one), {}) for one in optimizers.inner_optimizers(optimizer)]
+            if any(id(variable) in ids for variable in missing for ids in decayed):
+                others.pop(name, None)
+        if others:
+            raise RuntimeError(_updated_elsewhere(others, self.callback))
+
+    def _check_no_decay(self, model: Any, variables: Sequence[Any], updates: Updates) -> None:
+        """Raises where an optimizer that updates one of the variables decays it by itself."""
+        optimizers.check_no_decay(self.optimizer)
+        for name, other in held.held_optimizers(model).items():
+            for member in optimizers.inner_optimizers(other):
+                ids = updates.by(member)
+                for variable in variables:
+                    if id(variable) in ids and own_decay.own_decay(member, variable):
+                        where = f", the model's `{name}`, which updates {variable.path} too"
+                        optimizers.check_no_decay(member, where)
+
+    def _others(
+        self, model: Any, variables: Sequence[Any], updated_by: Callable[[Any], set[int]]
+    ) -> dict[str, list[str]]:
+        """The paths of the variables that another optimizer updates, by the optimizer's name."""
+        found = {}
+        for name, other in held.held_optimizers(model).items():
+            if other is not self.optimizer:
+                ids = updated_by(other)
+                if paths := [variable.path for variable in variables if id(variable) in ids]:
+                    found[name] = paths
+        return found
+
+
+def _rates(optimizer: Any) -> tuple[Any, ...]:
+    """What the learning rates come from, and what a schedule of Keras computes them with."""
+    rates: list[Any] = []
+    for member in optimizers.inner_optimizers(optimizer):
+        source = optimizers.learning_rate_source(member)
+        rates += [source, *(optimizers.settings_of_schedule(source) or ())]
+    return tuple(rates)
+
+
+def _are_same(new: Sequence[Any], old: Sequence[Any]) -> bool:
+    return len(new) == len(old) and all(map(_is_same, new, old))
+
 
 def _is_same(new: Any, old: Any) -> bool:
-    """The same object, or an equal number."""
-    is_number = type(new) is type(old) and isinstance(new, (int, float))
-    return new is old or (is_number and bool(new == old))
+    """The same object, or an equal number or string."""
+    is_plain = type(new) is type(old) and isinstance(new, (int, float, str))
+    return new is old or (is_plain and bool(new == old))
 
 
 def _targets_of(
@@ -111,19 +220,6 @@ def _targets_of(
 ) -> list[Target]:
     targets = resolved.get(id(members[0]), {}) if members else {}
     return [target for target in targets.values() if target.rule is rule]
-
-
-def _updated_by_others(
-    model: Any, optimizer: Any, variables: Sequence[Any], updates: Updates
-) -> dict[str, list[str]]:
-    """The paths of the variables that another optimizer updates, by the optimizer's name."""
-    found = {}
-    for name, other in held.held_optimizers(model).items():
-        if other is not optimizer:
-            ids = updates.by(other)
-            if paths := [variable.path for variable in variables if id(variable) in ids]:
-                found[name] = paths
-    return found
 
 
 def _updated_elsewhere(others: Mapping[str, Sequence[str]], callback: Any) -> str:

@@ -23,7 +23,8 @@ from l2keras._decay.traced import TracedLam, traced_lams
 from l2keras._decay.updates import decayed_update
 from l2keras._keras import inner_functions, retrace
 from l2keras._keras.held import held_optimizers
-from l2keras._keras.optimizers import build_for_jax, inner_optimizers
+from l2keras._keras.optimizers import build_for_jax, check_no_decay, inner_optimizers
+from l2keras._keras.state import State
 from l2keras._keras.variables import has_variables, is_built
 from l2keras.regularizers import terms_of
 
@@ -47,6 +48,7 @@ class DecayedTrainFunction:
         self._lams: list[TracedLam] = []
         self._compiled: Callable[..., Any] | None = None
         self._is_checked = False
+        self.state = State(model)
         self._install()
 
     def add(self, group: Group) -> None:
@@ -64,15 +66,45 @@ class DecayedTrainFunction:
         """The group of one of the callbacks."""
         return next(group for group in self.groups if group.callback is callback)
 
+    def find_group(self, callback: Any) -> Group | None:
+        """The group of the callback; None before it is added."""
+        return next((group for group in self.groups if group.callback is callback), None)
+
     def __call__(self, *args: Any) -> Any:
-        self.refresh()
+        args = self._refreshed(args)
+        self.state.begin()
         with hooked([group.rule for group in self.groups], self._hooked_optimizers(), self._hook):
             try:
                 assert self._compiled is not None
-                return self._compiled(*args)
+                result = self._compiled(*args)
             except BaseException:  # the end of a dataset of unknown length, or of the training
                 self._settle()
                 raise
+        self.state.end(result)
+        return result
+
+    def _refreshed(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Follows what a later callback changed in `on_train_batch_begin`; the arguments to use.
+
+        On JAX the values are in the arguments by now: they go back into the variables meanwhile.
+        """
+        if not self.state.is_taken_out:
+            self.refresh()
+            return args
+        if self._compiled is not None and not self._is_outdated():
+            return args
+        self.state.put_back(args[0])
+        self.refresh()
+        return self.state.take_out(), *args[1:]
+
+    def _is_outdated(self) -> bool:
+        return any(group.is_outdated(self._model) for group in self.groups)
+
+    def begin_epoch(self) -> None:
+        """Each step that runs in Python may be another one: so what an epoch updates counts."""
+        if self._compiled is not None and not retrace.is_traced(self._model):
+            self.updates.begin_epoch()
+            self._find_others()
 
     def refresh(self) -> None:
         """Follows what changed since the last step, and compiles the step where it has to.
@@ -81,11 +113,14 @@ class DecayedTrainFunction:
         calls it in `on_train_batch_begin`.
         """
         self._install_again()
-        changed = [group.refresh(self._model) for group in self.groups]
-        if any(changed):
+        if self._is_outdated():
+            retrace.sync_state(self._model)
+            for group in self.groups:
+                group.refresh(self._model)
             self._forget()
         for group in self.groups:
             group.check_peak()
+            check_no_decay(group.optimizer)
         if self._compiled is None:
             retrace.sync_state(self._model)
             build_for_jax(self._model)
@@ -107,6 +142,7 @@ class DecayedTrainFunction:
         """
         if not self._is_checked:
             self._is_checked = True
+            retrace.sync_state(self._model)
             self.check_updates(is_complete=retrace.is_traced(self._model))
 
     def check_updates(self, *, is_complete: bool = True) -> None:
@@ -120,6 +156,8 @@ class DecayedTrainFunction:
             return
         for group in self.groups:
             group.check_updates(self._model, self._targets, self.updates, is_complete)
+            if is_complete and not retrace.is_traced(self._model):
+                group.check_epoch(self._model, self._targets, self.updates)
 
     def _find_others(self) -> None:
         """The members of every optimizer that the model holds beside those of the groups."""
@@ -165,6 +203,7 @@ class DecayedTrainFunction:
     def uninstall(self) -> None:
         """Puts Keras' own function back, unless `compile` has dropped it since."""
         self._settle()  # what an interrupted fit left
+        self.state = State(self._model)
         vars(self._model).pop("make_train_function", None)
         if self._model.train_function is self:
             self._model.train_function = self.keras_function
@@ -212,7 +251,10 @@ class DecayedTrainFunction:
         previous, self._previous = self._previous, None
         if previous is None or previous.keras_reference() is not self.keras_function:
             return None
-        if self._traced_with() != previous._traced_with():
+        groups = len(self.groups) == len(previous.groups) and all(
+            map(Group.acts_as, self.groups, previous.groups)
+        )
+        if not groups or self._traced_with() != previous._traced_with():
             return None
         if any(lam.is_stale() for lam in previous._lams):
             return None
@@ -222,8 +264,7 @@ class DecayedTrainFunction:
     def _traced_with(self) -> tuple[Any, ...]:
         # compile() drops Keras' function, so its identity stands for all else that compile sets.
         ids = {key: list(targets) for key, targets in (self._targets or {}).items()}
-        optimizers = [group.optimizer for group in self.groups]
-        return optimizers, [group.rule for group in self.groups], ids, self._penalties
+        return ids, self._penalties
 
     def _settle(self) -> None:
         for group in self.groups:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -49,6 +50,53 @@ def optimizer_named(model: Any, name: str) -> Any:
     if isinstance(attribute, keras.optimizers.Optimizer):
         return attribute
     return held_optimizers(model).get(name)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model holds an optimizer: an attribute of it or of a layer, or an item of that."""
+
+    owner: Any
+    attribute: str
+    key: Any = None  # of a list, a tuple or a mapping
+
+    def now(self) -> Any:
+        """What the model holds there now; None where there is nothing."""
+        value = getattr(self.owner, self.attribute, None)
+        if self.key is None:
+            return value
+        try:
+            return value[self.key]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return None
+
+
+def place_of(model: Any, optimizer: Any) -> Place | None:
+    """Where `model` or a layer of it holds `optimizer`, or what wraps it; attributes with a
+    leading underscore last.
+    """
+    found = None
+    for place, value in _places(model):
+        if value is optimizer or any(one is optimizer for one in inner_optimizers(value)):
+            found = place
+            if not place.attribute.startswith("_"):
+                break
+    return found
+
+
+def _places(model: Any) -> Iterator[tuple[Place, Any]]:
+    """Every place that holds an optimizer, with what it holds."""
+    for layer in sublayers(model):
+        attributes = {"optimizer": getattr(layer, "optimizer", None), **vars(layer)}
+        for name, value in attributes.items():
+            items: list[tuple[Any, Any]] = [(None, value)]
+            if isinstance(value, Mapping):
+                items = list(value.items())
+            elif isinstance(value, (list, tuple)):
+                items = list(enumerate(value))
+            for key, item in items:
+                if isinstance(item, keras.optimizers.Optimizer):
+                    yield Place(layer, name, key), item
 
 
 def _optimizers_in(name: str, value: Any) -> dict[str, Any]:

@@ -98,11 +98,9 @@ def must_have_updated(optimizer: Any) -> bool:
 
 def check_supported(optimizer: Any, coupling: str) -> None:
     """Raises ValueError where decay would be applied twice, or could not be exact."""
+    check_no_decay(optimizer)
     for inner in inner_optimizers(optimizer):
         name = type(inner).__name__
-        for attribute in ("weight_decay", "adam_weight_decay"):
-            if getattr(inner, attribute, None):
-                raise ValueError(_decayed_twice(inner, name, attribute))
         reason = _NOT_DECOUPLED.get(name)
         if reason and coupling != "coupled":
             raise ValueError(
@@ -114,12 +112,26 @@ def check_supported(optimizer: Any, coupling: str) -> None:
             )
 
 
-def _decayed_twice(optimizer: Any, name: str, attribute: str) -> str:
+def check_no_decay(optimizer: Any, where: str = "") -> None:
+    """Raises ValueError where the optimizer, or a member of it, decays weights by itself.
+
+    Args:
+        optimizer: A Keras optimizer.
+        where: Added to what the message says of the optimizer.
+    """
+    for inner in inner_optimizers(optimizer):
+        name = type(inner).__name__
+        for attribute in ("weight_decay", "adam_weight_decay"):
+            if getattr(inner, attribute, None):
+                raise ValueError(_decayed_twice(inner, name, attribute, where))
+
+
+def _decayed_twice(optimizer: Any, name: str, attribute: str, where: str) -> str:
     remedy = {"AdamW": "Use keras.optimizers.Adam instead", "Muon": f"Pass Muon({attribute}=None)"}
     return _validation.error(
         "`WeightDecay` needs an optimizer without weight decay of its own: decay would be "
         "applied twice.",
-        f"{name}({attribute}={getattr(optimizer, attribute)!r})",
+        f"{name}({attribute}={getattr(optimizer, attribute)!r}){where}",
         remedy.get(name, f"Pass {name}({attribute}=None)") + ", or drop the callback.",
     )
 
@@ -308,18 +320,6 @@ def learning_rate_source(optimizer: Any) -> Any:
     return optimizer._learning_rate
 
 
-def config_with(optimizer: Any, learning_rate: Any) -> dict[str, Any]:
-    """Its config with another learning rate; its own may be a schedule that has no config."""
-    twin = object.__new__(type(optimizer))
-    vars(twin).update(vars(optimizer), _learning_rate=None)
-    return {**twin.get_config(), "learning_rate": learning_rate}
-
-
-def peak_learning_rate(optimizer: Any) -> float:
-    """The largest learning rate the optimizer will use, where that can be known.
-
-    Raises:
-        ValueError: the schedule is not one of Keras', or grows without bound.
 def settings_of_schedule(schedule: Any) -> tuple[Any, ...] | None:
     """What a schedule of Keras computes with, which its attributes hold; None for any other."""
     is_schedule = isinstance(schedule, schedules.LearningRateSchedule)
@@ -332,6 +332,18 @@ def settings_of_schedule(schedule: Any) -> tuple[Any, ...] | None:
     return tuple(settings)
 
 
+def config_with(optimizer: Any, learning_rate: Any) -> dict[str, Any]:
+    """Its config with another learning rate; its own may be a schedule that has no config."""
+    twin = object.__new__(type(optimizer))
+    vars(twin).update(vars(optimizer), _learning_rate=None)
+    return {**twin.get_config(), "learning_rate": learning_rate}
+
+
+def peak_learning_rate(optimizer: Any) -> float:
+    """The largest learning rate the optimizer will use, where that can be known.
+
+    Raises:
+        ValueError: the schedule is not one of Keras', or grows without bound.
     """
     rate = optimizer._learning_rate
     if not isinstance(rate, schedules.LearningRateSchedule):

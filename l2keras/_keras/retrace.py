@@ -46,6 +46,9 @@ def sync_state(model: Any) -> None:
     """On JAX a running epoch has taken the values out of the variables: puts them back."""
     sync = getattr(model, "jax_state_sync", None)
     if sync is not None:
+        state = getattr(model.train_function, "state", None)  # of a WeightDecay
+        if state is not None:
+            state.sync_optimizer()
         sync()
 
 

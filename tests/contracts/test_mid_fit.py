@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay
+from l2keras._keras import optimizers
 from tests.support.models import (
     BACKEND,
     dense_model,
@@ -17,6 +18,7 @@ from tests.support.models import (
     kernel,
     mse,
     relative_distance,
+    to_numpy,
 )
 
 ETA, LAM = 0.5, 0.5
@@ -128,6 +130,134 @@ def test_an_argument_that_is_set_counts_from_the_next_step(
     change = second_epoch(lambda model: setattr(decay, name, value))
     fit_zeros(model, 1, [decay, change], epochs=2)
     assert relative_distance(kernel(model), before * FACTOR * factor) < 1e-12
+
+
+def before_batch(number: int, change: Callable[[Any], Any]) -> Any:
+    """A callback that changes the model right before one of the steps of an epoch."""
+
+    class Change(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            if batch == number:
+                change(self.model)
+
+    return Change()
+
+
+def set_a_schedule(model: Any) -> None:
+    model.optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(ETA / 2, 10, 1.0)
+
+
+LATE: dict[str, tuple[Callable[[Any, Any], None], float]] = {
+    "lam": (lambda model, decay: setattr(decay, "lam", 1.0), 1 - ETA),
+    "coupling": (lambda model, decay: setattr(decay, "coupling", "independent"), 1 - LAM),
+    "optimizer": (lambda model, decay: swap_for_one_not_built(model), 1 - ETA / 2 * LAM),
+    "schedule": (lambda model, decay: set_a_schedule(model), 1 - ETA / 2 * LAM),
+}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("what", LATE)
+def test_what_is_set_right_before_a_step_counts_in_it(what: str, number: int, first: bool) -> None:
+    """In `on_train_batch_begin`, of a callback before or after, in the middle of an epoch too."""
+    set_it, later = LATE[what]
+    model, decay = eager(), WeightDecay(LAM)
+    before = kernel(model)
+    change = before_batch(number, lambda model: set_it(model, decay))
+    callbacks = [change, decay] if first else [decay, change]
+    logs = fit_zeros(model, 3, callbacks)
+    expected = before * FACTOR**number * later ** (3 - number)
+    assert relative_distance(kernel(model), expected) < 1e-6  # Keras keeps the rate in float32
+    assert logs["decay_per_step"] == pytest.approx([1 - later], rel=1e-6)
+    assert int(to_numpy(model.optimizer.iterations)) in {3, 3 - number}
+
+
+def test_a_schedule_of_the_learning_rate_that_is_set_or_changed_counts() -> None:
+    """The step goes on with the rate of the new schedule, and of its new setting; logs say so."""
+    model, decay = compiled(), WeightDecay(LAM)
+    before = kernel(model)
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                set_a_schedule(self.model)
+            if epoch == 2:
+                source(self.model).initial_learning_rate = ETA / 4
+
+    def source(model: Any) -> Any:
+        return optimizers.learning_rate_source(model.optimizer)
+
+    logs = fit_zeros(model, 1, [decay, Change()], epochs=3)
+    expected = before * FACTOR * (1 - ETA / 2 * LAM) * (1 - ETA / 4 * LAM)
+    assert relative_distance(kernel(model), expected) < 1e-6
+    assert logs["decay_per_step"] == pytest.approx([0.25, 0.125, 0.0625])
+    before = kernel(model)
+    source(model).initial_learning_rate = ETA  # between two fits
+    fit_zeros(model, 1, [decay])
+    assert relative_distance(kernel(model), before * FACTOR) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["initial_learning_rate", "decay_rate"])
+def test_a_schedule_of_lam_that_is_changed_counts(name: str) -> None:
+    """Its attributes are part of the arguments: the next step, and the next fit, have them."""
+    lam = keras.optimizers.schedules.ExponentialDecay(LAM, 1, 1.0)
+    model, decay = compiled(), WeightDecay(lam)
+    before = kernel(model)
+    change = second_epoch(lambda model: setattr(lam, name, 0.5 * getattr(lam, name)))
+    logs = fit_zeros(model, 1, [decay, change], epochs=2)
+    assert logs["weight_decay"] == pytest.approx([LAM, LAM / 2])
+    expected = before * FACTOR * (1 - ETA * LAM / 2)
+    assert relative_distance(kernel(model), expected) < 1e-6
+    before = kernel(model)
+    lam.initial_learning_rate, lam.decay_rate = 1.0, 1.0
+    fit_zeros(model, 1, [decay])
+    assert relative_distance(kernel(model), before * (1 - ETA)) < 1e-6
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch does not trace the step")
+def test_a_rate_that_a_lam_reads_is_asked_at_the_step_of_now() -> None:
+    """0.5 * box ** step is 0.5 at the first step, whatever is in the box."""
+    box = [1.0]
+    change = second_epoch(lambda model: box.__setitem__(0, 0.5))
+    with pytest.raises(ValueError, match=r"of the step alone.* gives 0.125 now and 0.5 in the"):
+        fit_zeros(compiled(), 1, [WeightDecay(lambda step: 0.5 * box[0] ** step), change], epochs=2)
+
+
+def test_a_lam_that_asks_for_the_step_in_python() -> None:
+    """`if step < 2` works where steps run in Python, and is an error with the remedy elsewhere."""
+    model, decay = compiled(), WeightDecay(lambda step: 1.0 if step < 1 else LAM)
+    before = kernel(model)
+    if BACKEND != "torch":
+        with pytest.raises(
+            ValueError, match=r"which raised \w+Error.* Write keras.ops.where\("
+        ) as e:
+            fit_zeros(model, 2, [decay])
+        assert "\n" not in str(e.value)
+        assert relative_distance(kernel(model), before) == 0.0
+        model.run_eagerly = True
+    if BACKEND != "jax":  # Keras compiles there in any case
+        fit_zeros(model, 2, [decay])
+        assert relative_distance(kernel(model), before * (1 - ETA) * FACTOR) < 1e-12
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_a_decay_that_the_optimizer_gets_in_mid_fit_is_an_error(
+    run_eagerly: bool, late: bool
+) -> None:
+    """Eager steps would decay twice at once, compiled ones in the next fit."""
+    model = compiled()
+    model.run_eagerly = run_eagerly and BACKEND == "tensorflow"
+    before = kernel(model)
+
+    def give_decay(model: Any) -> None:
+        model.optimizer.weight_decay = 0.1
+
+    change = before_batch(1, give_decay) if late else second_epoch(give_decay)
+    with pytest.raises(ValueError, match=r"applied twice. Received: SGD\(weight_decay=0.1\)"):
+        fit_zeros(model, 2 if late else 1, [WeightDecay(LAM), change], epochs=2)
+    done = 2 if late and BACKEND == "jax" else 1  # there the step of before goes on till the check
+    assert relative_distance(kernel(model), before * FACTOR**done) < 1e-12
 
 
 @pytest.mark.parametrize("by_glob", [True, False])

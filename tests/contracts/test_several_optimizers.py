@@ -193,3 +193,76 @@ def test_an_optimizer_that_steps_now_and_then_is_no_error() -> None:
     model.compile(keras.optimizers.SGD(ETA_FIRST), run_eagerly=True)
     train(model, WeightDecay(0.5, optimizer="optimizer"), WeightDecay(0.5, optimizer="second"))
     np.testing.assert_allclose(kernels(model), [(1 - 0.5 * 0.5) ** 2, 1 - 0.25 * 0.5])
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_the_place_of_an_optimizer_that_was_passed_is_followed(private: bool) -> None:
+    """Another one where the model held it decays at its own rate; moved, the first one does."""
+    model = adversarial(run_eagerly=BACKEND == "tensorflow")
+    name = "_hidden" if private else "second"
+    if private:
+        object.__setattr__(model, name, model.second)
+    swapped = keras.optimizers.SGD(1.0)
+    swapped.build(model.head.trainable_variables)
+    decay = WeightDecay(0.5, optimizer=model.second)
+
+    class Swap(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                model.second = swapped
+                if private:
+                    object.__setattr__(model, name, swapped)
+
+    history = model.fit(ZEROS, batch_size=2, epochs=2, verbose=0, callbacks=[decay, Swap()]).history
+    np.testing.assert_allclose(kernels(model)[1], (1 - 0.25 * 0.5) ** 2 * (1 - 1.0 * 0.5) ** 2)
+    assert history["decay_per_step"] == [0.125, 0.5]
+
+
+def test_an_optimizer_that_takes_over_in_a_later_epoch_is_an_error() -> None:
+    """Where steps run in Python, the second epoch may update by an optimizer without decay."""
+    if BACKEND == "jax":
+        pytest.skip("on JAX the step of this test is traced")
+
+    class TakesOver(Adversarial):
+        takes_over = False
+
+        def train_step(self, *arguments: Any) -> Any:
+            optimizer = self.second if self.takes_over else self.optimizer
+            optimizer.apply([keras.ops.zeros((1, 1))] * 2, self.trainable_variables)
+            return {"loss": keras.ops.zeros(())}
+
+    model = TakesOver(name="gan")
+    model.build((None, 1))
+    model.compile(keras.optimizers.SGD(ETA_FIRST), run_eagerly=True)
+    change = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(model, "takes_over", epoch == 1)
+    )
+    with pytest.raises(RuntimeError, match=r"gan/body/kernel, gan/head/kernel, which `second`"):
+        model.fit(ZEROS, batch_size=2, epochs=2, verbose=0, callbacks=[change, WeightDecay(0.5)])
+    np.testing.assert_allclose(kernels(model), [(1 - 0.5 * 0.5) ** 2] * 2)
+
+
+def test_a_decay_of_another_optimizer_that_updates_the_same_variable_is_an_error() -> None:
+    """Both step the body, and the second decays by itself: decay twice."""
+    if BACKEND == "jax":
+        pytest.skip("the step of this test is not that of JAX")
+
+    class Both(Adversarial):
+        def train_step(self, *arguments: Any) -> Any:
+            for optimizer in (self.optimizer, self.second):
+                optimizer.apply([keras.ops.zeros((1, 1))], self.body.trainable_variables)
+            return {"loss": keras.ops.zeros(())}
+
+    def made(**arguments: Any) -> Any:
+        model = Both(name="gan")
+        model.build((None, 1))
+        model.compile(keras.optimizers.SGD(ETA_FIRST), run_eagerly=True)
+        model.second = keras.optimizers.SGD(ETA_SECOND, **arguments)
+        return model
+
+    model = made()
+    train(model, WeightDecay(0.5, include="*body*"))
+    np.testing.assert_allclose(kernels(model), [(1 - 0.5 * 0.5) ** 2, 1.0])
+    match = r"SGD\(weight_decay=0.1\), the model's `second`, which updates gan/body/kernel too"
+    with pytest.raises(ValueError, match=match):
+        train(made(weight_decay=0.1), WeightDecay(0.5, include="*body*"))

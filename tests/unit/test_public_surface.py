@@ -26,6 +26,7 @@ LAYERS = [
         "_keras.own_decay",
         "_keras.rehearsal",
         "_keras.retrace",
+        "_keras.state",
         "_keras.shares",
         "_keras.tensorflow_rules",
         "_keras.torch_vmap",
