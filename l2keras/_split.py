@@ -24,7 +24,9 @@ from l2keras._keras import inner_functions, optimizers
 from l2keras._keras.losses import (
     add_container,
     add_metrics,
+    can_update_metrics,
     collected,
+    is_readable,
     remove_metrics,
     unwatch,
     watch,
@@ -36,12 +38,39 @@ _KEY = "_l2keras_split"
 
 
 class _Part(keras.metrics.Mean):
-    """The mean over an epoch, nan before its first step."""
+    """The mean over an epoch, nan before its first step: over its samples, and over its steps."""
 
     _direction = "down"  # less is better: EarlyStopping(mode="auto") reads this
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        zero = keras.initializers.Zeros()
+        self.sum_of_steps = self.add_variable((), zero, name="sum_of_steps")
+        self.steps = self.add_variable((), zero, name="steps")
+
+    def add(self, value: Any, samples: Any) -> None:
+        """Adds what one step has."""
+        super().update_state(value, sample_weight=samples)
+        self.sum_of_steps.assign(self.sum_of_steps + value)
+        self.steps.assign(self.steps + 1)
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: a step of the user's own may update all metrics of the model in a loop."""
+
+    def mean(self, count: Any) -> Any:
+        """The mean over the steps where `count`, of the loss in the logs, is theirs."""
+        of_samples = self.total / self.count
+        if count is None:
+            return of_samples
+        is_of_steps = ops.equal(count, self.steps)
+        return ops.where(is_of_steps, self.sum_of_steps / self.steps, of_samples)
+
     def result(self) -> Any:
-        return self.total / self.count
+        return self.mean(None)
+
+    def reset_state(self) -> None:
+        for variable in self.variables:
+            variable.assign(ops.zeros((), variable.dtype))
 
 
 class _Step:
@@ -50,6 +79,8 @@ class _Step:
     def __init__(self) -> None:
         self.losses = 0
         self.penalties: list[Any] = []
+        self.is_hidden = False  # the parts from the logs, in a tf.function of the user's
+        self.is_stateless = False  # `compute_loss`, which can update no metric then
 
     def collect(self, values: Any) -> list[Any]:
         self.penalties.extend(values)
@@ -65,13 +96,14 @@ class Split:
     def __init__(self, model: Any, kinds: tuple[str, ...]) -> None:
         self.problem: str | None = None
         self._model = model
-        self._functions = [_Function(model, kind, self._check) for kind in kinds]
+        self._functions = [_Function(model, kind, self._end_step) for kind in kinds]
         strategy = getattr(model, "distribute_strategy", None)  # TensorFlow's
         with nullcontext() if strategy is None else strategy.scope():
             self._parts = _Part(name="data_loss"), _Part(name="penalty")
         self._container = add_metrics(model, self._parts)
         self._container.reset_state = self._reset
         self._container.result = self._result
+        self._container.update_state = _Part.update_state.__get__(self._container)
         remove_metrics(model, self._container)
 
     def begin(self, run: FrameType | None) -> None:
@@ -96,6 +128,9 @@ class Split:
             return compute_loss()
         self._check_traced_anew()
         step.losses += 1
+        if not can_update_metrics():
+            step.is_stateless = True
+            return compute_loss()
         loss, share = loss_and_penalty(compute_loss, self._model, step.penalties)
         step.penalties.clear()
         # A tf.function evaluates penalties while it is traced only.
@@ -112,8 +147,8 @@ class Split:
         share = ops.cast(float("nan") if share is None else share, penalty.dtype) * replicas
         known = self.problem is None
         total = ops.cast(ops.stop_gradient(loss), penalty.dtype) * replicas if known else share
-        data_loss.update_state(total - share, sample_weight=samples)
-        penalty.update_state(share, sample_weight=samples)
+        data_loss.add(total - share, samples)
+        penalty.add(share, samples)
 
     def refresh(self, kind: str) -> None:
         """Follows a function that was made again in mid-fit, by `compile` or `attach`."""
@@ -156,9 +191,53 @@ class Split:
             frame = frame.f_back
         return frame is not None
 
-    def _result(self) -> Any:
-        self._check_traced_anew()
-        return self._container.get_result()
+    def _result(self) -> dict[str, Any]:
+        if inner_functions.is_inside():  # its trace would have the parts in later fits
+            step = _STEP.get()
+            if step is not None:
+                step.is_hidden = True
+            return {}
+        tracker = self._tracker()
+        count = tracker.count if tracker is not None and is_readable(tracker.count) else None
+        return {part.name: part.mean(count) for part in self._parts}
+
+    def _tracker(self) -> Any:
+        """The metric that averages the loss in the logs; None where there is none."""
+        found = (metric for metric in self._model.metrics if metric.name == "loss")
+        return next((one for one in found if isinstance(one, keras.metrics.Mean)), None)
+
+    def _end_step(self, kind: str, step: _Step, result: Any) -> Any:
+        """Checks a step of the model, and puts the parts into what it returns if it could not."""
+        if step.losses != 1:
+            self.problem = self._not_once(f"{kind}_step", step.losses)
+        elif step.is_stateless:
+            return self._with_parts_of_a_loss(step, result)
+        hidden = step.is_hidden or inner_functions.compiled_functions(self._model)
+        if not hidden or not isinstance(result, dict) or self._parts[0].name in result:
+            return result
+        is_listed = any(metric is self._container for metric in self._model.metrics)
+        return {**result, **self._result()} if is_listed else result
+
+    def _with_parts_of_a_loss(self, step: _Step, result: Any) -> Any:
+        """The logs and state of a step of JAX whose loss is data loss as a whole.
+
+        The parts are then those of the metric that averages the loss.
+        """
+        logs, (*others, metrics) = result
+        tracker = self._tracker()
+        if step.penalties or tracker is None or not isinstance(logs, dict):
+            self.problem = unknown(self._model)
+            return result
+        metrics = list(metrics)
+        index = {id(one): number for number, one in enumerate(self._model.metrics_variables)}
+        total, count = (metrics[index[id(one)]] for one in (tracker.total, tracker.count))
+        means = {}
+        for part, value in zip(self._parts, (total, ops.zeros_like(total)), strict=True):
+            metrics[index[id(part.total)]] = value
+            metrics[index[id(part.count)]] = count
+            means[part.name] = value / count
+        nested = {key: value for key, value in logs.items() if key != self._container.name}
+        return {**nested, **means}, (*others, metrics)
 
     def _check_traced_anew(self) -> None:
         try:
@@ -173,10 +252,6 @@ class Split:
             self.remove()
         for part in self._parts:
             part.reset_state()
-
-    def _check(self, kind: str, losses: int) -> None:
-        if losses != 1:
-            self.problem = self._not_once(f"{kind}_step", losses)
 
     def _not_once(self, step: str, losses: int) -> str:
         functions = inner_functions.compiled_functions(self._model)
@@ -205,10 +280,10 @@ def split_for(model: Any, *, in_fit: bool) -> Split:
 class _Function:
     """The train or test function of a model: Keras' own, and one with the split in it."""
 
-    def __init__(self, model: Any, kind: str, check: Callable[[str, int], None]) -> None:
+    def __init__(self, model: Any, kind: str, end_step: Callable[[str, _Step, Any], Any]) -> None:
         self.kind = kind
         self._model = model
-        self._check = check
+        self._end_step = end_step
         self._keras_step = getattr(model, f"{kind}_step")
         self._step = self._new_step()
         self._function: Any = None  # with the split in it
@@ -262,13 +337,11 @@ class _Function:
             self._put(keras_function or self._made())
 
     def _new_step(self) -> Callable[..., Any]:
-        check, kind, keras_step = self._check, self.kind, self._keras_step
+        end_step, kind, keras_step = self._end_step, self.kind, self._keras_step
 
         def step(*args: Any) -> Any:
             with _recorded() as record, inner_functions.step():
-                result = keras_step(*args)
-            check(kind, record.losses)
-            return result
+                return end_step(kind, record, keras_step(*args))
 
         return step
 

@@ -64,6 +64,12 @@ def check_traced_anew(owner: str) -> None:
     raise RuntimeError(problem)
 
 
+def is_inside() -> bool:
+    """Whether TensorFlow traces a function now that is not the step itself."""
+    graphs, current = _function_graphs(), _STEP.get()
+    return bool(graphs) and (current is None or graphs[0] is not current.graph)
+
+
 def compiled_functions(model: Any) -> list[str]:
     """The names of the attributes and methods of `model` that are a tf.function."""
     if keras.backend.backend() != "tensorflow":

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import keras
+
 from l2keras._keras.variables import sublayers
 
 Collect = Callable[[Sequence[Any]], list[Any]]
@@ -74,6 +76,24 @@ def add_metrics(model: Any, metrics: Sequence[Any]) -> Any:
 def add_container(model: Any, container: Any) -> None:
     """Adds a container again that `remove_metrics` took out."""
     model._metrics.append(container)
+
+
+def can_update_metrics() -> bool:
+    """False on JAX where a step holds the values, as arguments, and no scope gives them."""
+    return keras.backend.backend() != "jax" or stateless_scope() is not None
+
+
+def is_readable(variable: Any) -> bool:
+    """Whether the variable has a value here: on JAX its scope may be that of another metric."""
+    scope = stateless_scope()
+    given = None if scope is None else scope.get_current_value(variable)
+    return given is not None or variable._value is not None
+
+
+def stateless_scope() -> Any:
+    """The scope that holds the values of variables, if there is one."""
+    backend: Any = importlib.import_module("keras.src.backend")
+    return backend.get_stateless_scope() if backend.in_stateless_scope() else None
 
 
 def remove_metrics(model: Any, container: Any) -> None:

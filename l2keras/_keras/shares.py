@@ -7,14 +7,13 @@ up the loss only, not through the model, and change neither the loss nor its gra
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from l2keras._keras.losses import collected
+from l2keras._keras.losses import collected, stateless_scope
 
 
 def loss_and_penalty(
@@ -111,7 +110,7 @@ def _on_torch(compute_loss: Callable[[], Any]) -> tuple[Any, list[Any] | None, l
 
 def _on_jax(compute_loss: Callable[[], Any], model: Any, earlier: Sequence[Any]) -> tuple[Any, Any]:
     """Multiplies the penalties by 1, and differentiates with respect to that 1."""
-    scope = _stateless_scope()
+    scope = stateless_scope()
     override = model._losses_override
     known = {id(value) for value in override}
     if scope is None or any(id(value) not in known for value in earlier):
@@ -202,8 +201,3 @@ def _inner(equation: Any) -> Any:
             is_loop = equation.primitive.name in ("scan", "while")
             return None if is_loop else program
     return None
-
-
-def _stateless_scope() -> Any:
-    backend: Any = importlib.import_module("keras.src.backend")
-    return backend.get_stateless_scope() if backend.in_stateless_scope() else None

@@ -228,11 +228,33 @@ def test_a_compiled_train_step_raises_and_keeps_nothing(with_loss: bool) -> None
     model = type("Step", (Own,), {"train_step": tf.function(step)})()
     model.build((None, 1))
     model.compile(keras.optimizers.SGD(0.0), mse, run_eagerly=with_loss)
-    with pytest.raises(RuntimeError, match=r"^`PenaltySplit` needs.*function `\w+` inside it"):
+    cause = r"function `\w+` inside it" if with_loss else "does not call it, or in the tf.function"
+    with pytest.raises(RuntimeError, match=rf"^`PenaltySplit` needs.*{cause}"):
         fit(model, (ONE, ZERO), [PenaltySplit()])
     assert set(fit(model, (ONE, ZERO))) == {"loss", "own"}
     with pytest.raises(RuntimeError, match=r"in the tf.function train_step, traced before"):
         fit(model, (ONE, ZERO), [PenaltySplit()])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function is TensorFlow's")
+@pytest.mark.parametrize("name", ["compute_metrics", "get_metrics_result"])
+@pytest.mark.parametrize("traced_before", [True, False])
+def test_a_compiled_function_that_reads_the_metrics_is_fine(name: str, traced_before: bool) -> None:
+    """Its trace has no part, so that a later fit logs none; this one logs them all the same."""
+    import tensorflow as tf
+
+    model = type("Reads", (Own,), {name: tf.function(getattr(keras.Model, name))})()
+    model.build((None, 1))
+    model.compile(keras.optimizers.SGD(0.0), mse)
+    data = ONE, ZERO
+    if traced_before:
+        fit(model, data)
+    logs = fit(model, data, [PenaltySplit()], epochs=2, validation_data=data)
+    for prefix in ("", "val_"):
+        assert logs[f"{prefix}loss"] == [1.25] * 2
+        assert logs[f"{prefix}data_loss"] == [1.0] * 2
+        assert logs[f"{prefix}penalty"] == [0.25] * 2
+    assert set(fit(model, data)) == {"loss", "own"}
 
 
 def test_compile_in_mid_fit_is_followed() -> None:
