@@ -51,7 +51,7 @@ def _decays_of(model: Any, callback: Any) -> dict[int, CallbackDecay]:
     known = callback.optimizer is not None or getattr(model, "optimizer", None) is not None
     optimizer = callback._optimizer_of(model) if known else None
     members = [] if optimizer is None else optimizers.inner_optimizers(optimizer)
-    step = int(members[0].iterations) if members else 0
+    step = optimizers.updates_done(members[0]) if members else 0
     rate = max(map(optimizers.current_learning_rate, members)) if members else None
     # Anchors and tables are state of the callback, which a report is not to create.
     rule = replace(callback._rule_in_force(model, optimizer), anchors=None, tables=None)

@@ -44,6 +44,11 @@ def inner_optimizers(optimizer: Any) -> list[Any]:
     return [optimizer]
 
 
+def updates_done(optimizer: Any) -> int:
+    """How many updates the optimizer has made; `int` takes no variable of several replicas."""
+    return int(keras.ops.convert_to_numpy(optimizer.iterations + 0))
+
+
 def has_schedule(optimizer: Any) -> bool:
     """Whether its learning rate follows a schedule, so that nobody may set it."""
     return isinstance(optimizer._learning_rate, schedules.LearningRateSchedule)
@@ -93,7 +98,7 @@ def must_have_updated(optimizer: Any) -> bool:
     """False where an epoch may pass without an update: steps skipped, or still accumulating."""
     if inner_optimizers(optimizer)[0] is not optimizer:
         return False
-    return not optimizer.gradient_accumulation_steps or int(optimizer.iterations) > 0
+    return not optimizer.gradient_accumulation_steps or updates_done(optimizer) > 0
 
 
 def check_supported(optimizer: Any, coupling: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import keras
 
+from l2keras._keras.optimizers import updates_done
+
 _CACHE = "_exclude_from_weight_decay_cache"
 
 
@@ -116,7 +118,7 @@ def excluded_too_late(optimizer: Any) -> bool:
     Keras remembers every answer that the traced step got; setting exclusions forgets them.
     """
     asked = vars(optimizer).get(_CACHE)
-    return has_exclusions(optimizer) and not asked and int(optimizer.iterations) > 0
+    return has_exclusions(optimizer) and not asked and updates_done(optimizer) > 0
 
 
 def decay_set_too_late(optimizer: Any) -> bool:
@@ -125,7 +127,7 @@ def decay_set_too_late(optimizer: Any) -> bool:
     A step that decays asks about every variable, and Keras remembers the answers.
     """
     asked = vars(optimizer).get(_CACHE) or has_exclusions(optimizer)
-    return any(coefficients(optimizer)) and not asked and int(optimizer.iterations) > 0
+    return any(coefficients(optimizer)) and not asked and updates_done(optimizer) > 0
 
 
 def decay_may_go_on(optimizer: Any) -> bool:

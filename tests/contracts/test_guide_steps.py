@@ -124,7 +124,7 @@ def test_the_parts_are_averaged_as_the_loss_is(regularized: bool) -> None:
     """Over the two batches: (1 + 4) / 2, and not over the six samples: (4 * 1 + 2 * 4) / 6."""
     model = guide(0.0, regularized=regularized)
     data, penalty = (X, Y), 0.25 * regularized
-    validation = {"validation_data": data, "validation_batch_size": 4}
+    validation: dict[str, Any] = {"validation_data": data, "validation_batch_size": 4}
     logs = fit(model, data, [PenaltySplit()], epochs=2, **validation)
     expected = {"loss": 2.5 + penalty, "data_loss": 2.5, "penalty": penalty, "mae": 4 / 3}
     for name, value in expected.items():
