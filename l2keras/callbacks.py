@@ -110,16 +110,19 @@ class WeightDecay(keras.callbacks.Callback):
             False. Without effect on JAX, which compiles the whole step, and on torch.
 
     What changes in mid-fit counts from the next step on: an argument that is set on the callback
-    (`decay.lam = 0.1`), another `model.optimizer`, `compile` followed by `make_train_function`.
-    A changed argument traces the step anew; a schedule does not.
+    (`decay.lam = 0.1`), another `model.optimizer`, another optimizer where the model held the one
+    that was passed, another schedule of the learning rate or an attribute of a schedule of Keras,
+    `compile` followed by `make_train_function`. Each such change traces the step anew; the course
+    of a schedule does not.
 
     Raises:
         TypeError, ValueError: at construction for a bad argument and for forms that do not go
             together; when `fit` begins for an optimizer that decays already or cannot take the
             form, a pattern that matches nothing, and groups that overlap; in `fit` for a learning
             rate above the peak that was taken from its beginning.
-        ValueError: at the end of an epoch for a callable `lam` that reads more than the step and
-            whose changed value the compiled step does not follow.
+        ValueError: in `fit` for a `weight_decay` that the optimizer gets meanwhile, and for a
+            callable `lam` that cannot be traced; at the end of an epoch for one that reads more
+            than the step and whose changed value the compiled step does not follow.
         RuntimeError: after the first step (in eager mode: the first epoch) for a variable that
             should decay and that the optimizer does not update; on TensorFlow for an update in
             a tf.function that the train_step calls, as it would decay in later fits.

@@ -76,7 +76,7 @@ def _trainer(optimizer: Any, decays: bool, prefix: str) -> Trainer:
     line = f"{prefix}{type(optimizer).__name__}, learning rate {rate:.7g}"
     schedule = optimizers.learning_rate_source(optimizer)
     if isinstance(schedule, LearningRateSchedule):
-        line += f" ({type(schedule).__name__} at step {int(optimizer.iterations)})"
+        line += f" ({type(schedule).__name__} at step {optimizers.updates_done(optimizer)})"
     gain = None
     if isinstance(optimizer, keras.optimizers.SGD):
         gain = 1 / (1 - optimizer.momentum)

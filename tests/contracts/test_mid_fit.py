@@ -156,7 +156,7 @@ LATE: dict[str, tuple[Callable[[Any, Any], None], float]] = {
 
 
 @pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 2])
 @pytest.mark.parametrize("what", LATE)
 def test_what_is_set_right_before_a_step_counts_in_it(what: str, number: int, first: bool) -> None:
     """In `on_train_batch_begin`, of a callback before or after, in the middle of an epoch too."""
@@ -169,7 +169,8 @@ def test_what_is_set_right_before_a_step_counts_in_it(what: str, number: int, fi
     expected = before * FACTOR**number * later ** (3 - number)
     assert relative_distance(kernel(model), expected) < 1e-6  # Keras keeps the rate in float32
     assert logs["decay_per_step"] == pytest.approx([1 - later], rel=1e-6)
-    assert int(to_numpy(model.optimizer.iterations)) in {3, 3 - number}
+    updates = 3 - number if what == "optimizer" else 3
+    assert int(to_numpy(model.optimizer.iterations)) == updates
 
 
 def test_a_schedule_of_the_learning_rate_that_is_set_or_changed_counts() -> None:
