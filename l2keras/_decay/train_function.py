@@ -142,7 +142,8 @@ class DecayedTrainFunction:
         """
         if not self._is_checked:
             self._is_checked = True
-            retrace.sync_state(self._model)
+            if any(group.optimizer.gradient_accumulation_steps for group in self.groups):
+                retrace.sync_state(self._model)  # the count of updates is asked for
             self.check_updates(is_complete=retrace.is_traced(self._model))
 
     def check_updates(self, *, is_complete: bool = True) -> None:
