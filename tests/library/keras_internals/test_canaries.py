@@ -37,14 +37,19 @@ PRIVATE = {
         "_build_shapes_dict",
     },
     "graph": {"_keras_history", "_inbound_nodes"},
-    "losses": {"_metrics"},
+    "losses": {
+        "_metrics",
+        "_value",  # of a Keras variable: None while JAX has taken it out
+    },
     "shares": {"_losses_override"},
+    "state": {"_get_jax_state", "_jax_state", "_jax_state_synced"},
     "tensorflow_rules": {"_pfor_converter_registry", "_create_op"},
     "torch_vmap": {"_maybe_convert_to_channels_last"},
 }
 # Private names that are not Keras': Python's, and our own that another module reads.
 OURS = {
     "__call__",
+    "__get__",
     "__name__",
     "__new__",
     "__module__",
@@ -54,8 +59,8 @@ OURS = {
     "_fields",
     "_compiled",
     # Of WeightDecay, and of the step's function.
-    *("_arguments", "_check_arguments", "_make_rule", "_optimizer_of", "_reporter", "_rule_for"),
-    *("_lams", "_rule_in_force", "_updated_by"),
+    *("_arguments", "_check_arguments", "_make_rule", "_optimizer_named"),
+    *("_lams", "_optimizer_of", "_reporter", "_rule_for", "_rule_in_force", "_updated_by"),
 }
 MODULES = sorted(Path(l2keras.__file__).parent.rglob("*.py"))
 
@@ -361,3 +366,25 @@ def test_decay_adds_no_trace(lam: Any, jit: bool) -> None:
     model.optimizer.build(model.trainable_variables)
     fit_zeros(model, 3, [l2keras.WeightDecay(lam)], epochs=3)
     assert len(traces) == 1
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only Keras on JAX takes the values out of variables")
+def test_fit_on_jax_holds_the_values_in_one_state_between_steps() -> None:
+    """They are in `_jax_state` by these names until `jax_state_sync`; `_get_jax_state` purges."""
+    model = dense_model()
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    seen: list[Any] = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            seen.append(set(self.model._jax_state))
+            self.model.jax_state_sync()
+            seen.append(self.model._jax_state_synced)
+            self.model._get_jax_state(trainable_variables=True, purge_model_variables=True)
+            seen.append(self.model.trainable_variables[0]._value)
+            self.model._jax_state_synced = False
+            self.model.jax_state_sync()
+
+    fit_zeros(model, 1, [Look()])
+    names = {"trainable_variables", "non_trainable_variables", "optimizer_variables"}
+    assert seen == [{*names, "metrics_variables"}, True, None]
