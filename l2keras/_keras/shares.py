@@ -27,8 +27,8 @@ def loss_and_penalty(
         earlier: On JAX, the penalties that the step evaluated before. Elsewhere unused.
 
     Returns:
-        The loss, and the scalar penalty in it; None where that is unknown, or where the loss is
-        not linear.
+        The loss, and the scalar penalty in it; None where that is unknown, and nan where the
+        loss is not linear on JAX.
     """
     backend = keras.backend.backend()
     if backend == "jax":
@@ -121,31 +121,30 @@ def _on_jax(compute_loss: Callable[[], Any], model: Any, earlier: Sequence[Any])
         loss, penalty, state, attributes = _differentiated(
             compute_loss, model, scope, override, penalties
         )
-        is_known = penalty is not None
     except Exception:  # not differentiable in this way; an error of the user's own comes again
-        loss, penalty, is_known = None, None, None
+        loss = penalty = None
     finally:
         scope.state_mapping.clear()
         scope.state_mapping.update(state)
         vars(model).update(attributes)
         vars(model)["_losses_override"] = override
-    return (compute_loss() if is_known is None else loss), penalty
+    return (compute_loss() if penalty is None else loss), penalty
 
 
 def _differentiated(
     compute_loss: Callable[[], Any], model: Any, scope: Any, override: Any, penalties: set[int]
 ) -> tuple[Any, Any, dict[int, Any], dict[str, Any]]:
-    """The loss, the penalty in it, and the state and attributes that `compute_loss` has set.
-
-    The penalty is None where it depends on the penalties in another way than by a factor.
-    """
+    """The loss, the penalty in it, and the state and attributes that `compute_loss` has set."""
     import jax
-    from jax.extend.core import jaxpr_as_fun
+
+    multiplied: list[Any] = []
 
     def scaled(values: Sequence[Any], one: Any) -> list[Any]:
+        multiplied.extend(values)
         return [value * one.astype(value.dtype) for value in values]
 
     def loss_at(one: Any) -> tuple[Any, Any]:
+        multiplied.clear()
         vars(model)["_losses_override"] = [
             scaled([value], one)[0] if id(value) in penalties else value for value in override
         ]
@@ -155,49 +154,17 @@ def _differentiated(
             raise TypeError
         # Values that depend on `one` must leave this function through its end.
         traced = {k: v for k, v in vars(model).items() if isinstance(v, jax.core.Tracer)}
-        return loss, (dict(scope.state_mapping), traced)
+        lowest = jax.numpy.stack([jax.numpy.min(value) for value in multiplied] or [0.0]).min()
+        return loss, (dict(scope.state_mapping), traced, lowest)
 
-    def slope_at(one: Any) -> tuple[Any, Any, Any]:
+    def slope_at(one: Any) -> tuple[tuple[Any, Any], Any]:
         loss, slope, state = jax.jvp(loss_at, (one,), (jax.numpy.ones(()),), has_aux=True)
-        return slope, loss, state
+        return (loss, slope), state
 
     one = jax.numpy.ones(())
-    closed, shapes = jax.make_jaxpr(slope_at, return_shape=True)(one)
-    slope, loss, (state, traced) = jax.tree.unflatten(
-        jax.tree.structure(shapes), jaxpr_as_fun(closed)(one)
-    )
-    bends = _depend(closed.jaxpr, [True])[0]
-    return loss, None if bends else jax.lax.stop_gradient(slope), state, traced
-
-
-# What switches a slope and is no bend, as on the other backends: a guard against nan, a maximum.
-# The slope of an absolute value or of a ReLU comes from "ge" or "gt".
-_MASKS = {"eq", "ne", "is_finite"}
-
-
-def _depend(jaxpr: Any, inputs: Sequence[bool]) -> list[bool]:
-    """Which outputs depend on the inputs that are marked, other than by a mask."""
-    marked = {var for var, is_marked in zip(jaxpr.invars, inputs, strict=True) if is_marked}
-    for equation in jaxpr.eqns:
-        flags = [_is_in(one, marked) for one in equation.invars]
-        if any(flags) and equation.primitive.name not in _MASKS:
-            inner = _inner(equation)
-            outputs = [True] * len(equation.outvars) if inner is None else _depend(inner, flags)
-            marked |= {var for var, flag in zip(equation.outvars, outputs, strict=True) if flag}
-    return [_is_in(one, marked) for one in jaxpr.outvars]
-
-
-def _is_in(variable: Any, marked: set[Any]) -> bool:
-    return not hasattr(variable, "val") and variable in marked  # literals have a value
-
-
-def _inner(equation: Any) -> Any:
-    """The program of a call, such as that of a function under jax.jit; else None."""
-    for name in ("jaxpr", "call_jaxpr"):
-        program = equation.params.get(name)
-        program = getattr(program, "jaxpr", program)
-        sizes = len(equation.invars), len(equation.outvars)
-        if program is not None and sizes == (len(program.invars), len(program.outvars)):
-            is_loop = equation.primitive.name in ("scan", "while")
-            return None if is_loop else program
-    return None
+    primal, (_, bend), (state, traced, lowest) = jax.jvp(slope_at, (one,), (one,), has_aux=True)
+    loss, slope = primal
+    # An absolute value has no second derivative, but turns the sign of the penalties.
+    is_linear = (bend == 0) & ((slope >= 0) | (lowest < 0))
+    slope = jax.numpy.where(is_linear, slope, jax.numpy.nan)
+    return loss, jax.lax.stop_gradient(slope), state, traced

@@ -140,8 +140,9 @@ NOT_LINEAR: dict[str, Callable[[Any], Any]] = {
     "logarithm": ops.log,
     "square": ops.square,
     "flooded": lambda loss: ops.abs(loss - 50.0) + 50.0,  # linear on each side
-    "relu": lambda loss: ops.relu(loss - 50.0) + 50.0,
 }
+if BACKEND != "jax":  # where the loss is constant, its parts are a constant and 0
+    NOT_LINEAR["relu"] = lambda loss: ops.relu(loss - 50.0) + 50.0
 
 
 @pytest.mark.parametrize("name", NOT_LINEAR)
@@ -152,6 +153,46 @@ def test_a_loss_that_is_not_linear_in_the_penalty_raises(name: str) -> None:
     with pytest.raises(RuntimeError, match="linear in the penalties"):
         fit(model, (ONE, ZERO), [PenaltySplit()])
     assert set(fit(model, (ONE, ZERO))) == {"loss", "own"}
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the others see what makes up the loss, not its slope")
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda loss: ops.where(loss > 1e4, 0.0, loss),
+        lambda loss: ops.mean(ops.top_k(ops.stack([loss, 0.5 * loss]), 1)[0]),
+    ],
+)
+def test_a_loss_that_selects_is_linear_in_what_it_selects(select: Callable[[Any], Any]) -> None:
+    """A guard against outliers, and the hardest examples: penalty .25, and the rest."""
+    model = made(lambda model, loss, x: select(loss()))
+    logs = fit(model, (ONE, ZERO), [PenaltySplit()])
+    assert logs["penalty"] == [0.25]
+    assert logs["loss"][0] == pytest.approx(logs["data_loss"][0] + 0.25)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX forbids values to leave a trace")
+def test_what_compute_loss_keeps_may_be_read_in_the_same_step() -> None:
+    """A value without penalties, in a list that no one sees; the step reads it afterwards."""
+
+    def kept(model: Any, loss: Any, x: Any) -> Any:
+        model.parts.append(ops.mean(x))
+        return loss()
+
+    class Keeping(list[Any]):
+        """A list that Keras does not track."""
+
+    model = made(kept)
+    object.__setattr__(model, "parts", Keeping())
+    step = model.compute_loss_and_updates
+
+    def reading(*arguments: Any, **options: Any) -> Any:
+        loss, rest = step(*arguments, **options)
+        return loss + 0.0 * model.parts[-1], rest
+
+    object.__setattr__(model, "compute_loss_and_updates", reading)
+    logs = fit(model, (ONE, ZERO), [PenaltySplit()])
+    assert logs["penalty"] == [0.25]
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the step is TensorFlow's")
