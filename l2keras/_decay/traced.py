@@ -12,6 +12,7 @@ A schedule of Keras is not among these: another setting of it traces the step an
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -23,7 +24,8 @@ from l2keras._keras import retrace
 from l2keras._keras.optimizers import settings_of_schedule
 
 _IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
-_TOLERANCE = 1e-5  # a compiled function rounds otherwise
+_TOLERANCE = 1e-4  # of the largest value; a compiled function rounds otherwise
+_AHEAD = (0, 10, 100, 1_000, 10_000)  # steps from now at which the largest value is looked for
 
 
 def traced_lams(rules: list[Any], members: list[Any], model: Any) -> list[TracedLam]:
@@ -58,19 +60,26 @@ class TracedLam:
         except Exception as problem:  # of the callable
             raise ValueError(not_traceable(lam, problem)) from problem
         self._difference = (0.0, 0.0)
+        ahead = [float(self._compiled(_plain(step + later))) for later in _AHEAD]
+        self._largest = max((abs(value) for value in ahead if math.isfinite(value)), default=0.0)
 
     def is_stale(self) -> bool:
-        """Whether the callable has another value now than the compiled step, at the next step.
+        """Whether the callable has another value now than the compiled step has, at the next step.
 
-        The value where it was traced is the scale: a cosine that ends at 0 is all rounding there.
+        The largest value is the scale: a cosine that ends at 0 is all rounding there, and so is a
+        warm-up where it begins. A value that jumps may do so a step earlier or later, by rounding:
+        the step before has to differ, too.
         """
-        step = _plain(self._optimizer.iterations + 0)
-        now, traced = float(lam_at(self._lam, step)), float(self._compiled(step))
-        self._difference = now, traced
-        scale = max(abs(now), abs(traced), abs(float(self._compiled(self._step))))
-        if abs(now - traced) <= _TOLERANCE * scale:
+        step = self._optimizer.iterations
+        if not (self._differs(_plain(step - 1)) and self._differs(_plain(step + 0))):
             return False
         return _IS_TENSORFLOW or not self._reads_the_optimizer()
+
+    def _differs(self, step: Any) -> bool:
+        now, traced = float(lam_at(self._lam, step)), float(self._compiled(step))
+        self._difference = now, traced
+        self._largest = max(self._largest, abs(now), abs(traced))
+        return not abs(now - traced) <= _TOLERANCE * self._largest
 
     def check(self) -> None:
         """Raises ValueError where the step decays by another lam than the callable has now."""

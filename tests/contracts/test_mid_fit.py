@@ -385,6 +385,20 @@ def test_a_rate_above_the_peak_of_independent_decay_is_an_error(first: bool) -> 
     assert relative_distance(kernel(model), expected) < 1e-6  # Keras keeps the rate in float32
 
 
+@pytest.mark.parametrize(
+    "lam",
+    [
+        lambda step: 0.1 - keras.optimizers.schedules.CosineDecay(0.1, 777)(step),
+        lambda step: 0.1 - keras.optimizers.schedules.ExponentialDecay(0.1, 777, 0.9)(step),
+        lambda step: 0.01 * (step / 7.0 - keras.ops.floor(step / 7.0)),
+    ],
+    ids=["cosine", "exponential", "saw-tooth"],
+)
+def test_what_rounding_does_to_a_function_of_the_step_is_no_change(lam: Any) -> None:
+    """Where a warm-up begins and where a saw-tooth jumps, a compiled step rounds otherwise."""
+    fit_zeros(compiled(), 1, [WeightDecay(lam)], epochs=23)
+
+
 def test_a_block_for_a_part_acts_in_the_steps_of_the_whole() -> None:
     """in_step of a submodel decays where the model around it was compiled, and nowhere later."""
     part = keras.Sequential([keras.Input((3,)), dense_model().get_layer("dense")], name="part")
