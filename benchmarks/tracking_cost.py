@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 from benchmarks.kit import command
 from benchmarks.kit.result import Result, Rows, Section, section_of
 from benchmarks.kit.timing import Timings, Turn, again, once, paired, timed
-from experiments import cli, paths
-from experiments.schema import Config
+from l2keras_experiments.commands import command_line, validation
+from l2keras_experiments.config import paths
+from l2keras_experiments.config.schema import Config
 
 SHORT = ["training.epochs=10", "training.progress=false"]
 METHODS = ("half_l2", "decoupled")
@@ -29,12 +30,13 @@ TRAINED, SAVED, TRACKED = "training alone", "with checkpoints and model file", "
 
 def builds(folder: Path) -> dict[str, Callable[[], Turn]]:
     """Returns the variants; each has its own sequence of runs, which is the same for all."""
-    from experiments import device, train
-    from experiments.data import load_data
-    from experiments.trial import TrialResult, run_trial
+    from l2keras_experiments.data.datasets import load_data
+    from l2keras_experiments.runtime import device
+    from l2keras_experiments.sweeps import job
+    from l2keras_experiments.training.trial import TrialResult, run_trial
 
     def trained(node: DictConfig, checkpoint_path: Path | None = None) -> TrialResult:
-        config = cli.typed(node)
+        config = validation.typed(node)
         device.set_up(config)
         data = load_data(config.data, config.seed, config.training.dtype.value)
         return run_trial(config, data, checkpoint_path=checkpoint_path)
@@ -49,7 +51,7 @@ def builds(folder: Path) -> dict[str, Callable[[], Turn]]:
         return once(lambda: function(config_of(next(numbers), folder)))
 
     functions: dict[str, Callable[[DictConfig], object]]
-    functions = {TRAINED: trained, SAVED: saved, TRACKED: train.train}
+    functions = {TRAINED: trained, SAVED: saved, TRACKED: job.train}
     return {name: partial(turn, function) for name, function in functions.items()}
 
 
@@ -82,10 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     runs = asked.runs or asked.rounds
     origin = command.origin("tracking_cost", arguments)
-    cli.register("train", Config, "experiments.train")
+    command_line.register("train", Config, "experiments.train")
 
-    from experiments import report
-    from experiments.tracking import Store
+    from l2keras_experiments.reports import report
+    from l2keras_experiments.tracking.store import Store
 
     with (
         tempfile.TemporaryDirectory() as name,

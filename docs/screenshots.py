@@ -17,8 +17,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize
 
-from experiments import paths, records, report, views
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.reports import records, report, views
+from l2keras_experiments.tracking.store import Store
 from tests.support import browser, servers
 
 FOLDER = paths.PROJECT / "docs"

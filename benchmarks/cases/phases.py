@@ -35,35 +35,31 @@ def phases() -> list[Watched]:
     """Returns the functions of a run that the clock watches."""
     import keras
 
-    from experiments import (
-        checkpoint,
-        cli,
-        data,
-        database,
-        device,
-        ledger,
-        provenance,
-        tracking,
-        trial,
-        upload,
-    )
-    from experiments.run import Run
+    from l2keras_experiments.commands import command_line, validation
+    from l2keras_experiments.config import flattening
+    from l2keras_experiments.data import datasets
+    from l2keras_experiments.runtime import device
+    from l2keras_experiments.sweeps import completed
+    from l2keras_experiments.tracking import database, provenance, upload
+    from l2keras_experiments.tracking.run import Run
+    from l2keras_experiments.tracking.store import Store
+    from l2keras_experiments.training import checkpoint, trial
 
     logged = ("log_params", "log_metrics", "log_text", "set_tags", "log_decay")
     return [
-        (cli, "check_overrides", "checking the config"),
-        (cli, "typed", "checking the config"),
-        (cli, "flatten", "checking the config"),
-        (cli, "task", REST),
+        (command_line, "check_overrides", "checking the config"),
+        (validation, "typed", "checking the config"),
+        (flattening, "flatten", "checking the config"),
+        (command_line, "task", REST),
         (device, "set_up", "choosing the device"),
         (database, "create", CREATING),
-        (tracking.Store, "__init__", OPENING),
+        (Store, "__init__", OPENING),
         (upload, "send_pending", ASKING),
-        (ledger, "find", ASKING),
+        (completed, "find", ASKING),
         (provenance, "tags", STARTING_RUN),
-        (tracking.Store, "_open", STARTING_RUN),
+        (Store, "_open", STARTING_RUN),
         *[(Run, name, LOGGING) for name in logged],
-        (data, "load_data", "loading the data"),
+        (datasets, "load_data", "loading the data"),
         (trial, "compiled_model", "building the model"),
         (trial, "audit", "auditing the model"),
         (keras.Model, "train_step", INSIDE_FIT[0]),  # runs in Python only while it is traced
@@ -73,7 +69,7 @@ def phases() -> list[Watched]:
         (keras.Model, "fit", TRAINING),
         (Run, "log_model", SAVING),
         (Run, "end", WAITING),
-        (tracking.Store, "write", "writing"),  # in the write queue's thread
+        (Store, "write", "writing"),  # in the write queue's thread
     ]
 
 

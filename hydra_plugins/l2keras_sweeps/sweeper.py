@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -20,12 +21,15 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from experiments import boundary, cli, credentials, device, identity, schema, signals
-from experiments.composition import Found
-from experiments.outcome import Outcome
-from experiments.overrides import check_number, check_overrides
-from experiments.schema import Config, ConfigError
-from experiments.sweep import Job, Sweep
+from l2keras_experiments.commands import validation
+from l2keras_experiments.config import credentials, flattening, schema
+from l2keras_experiments.config.composition import Found
+from l2keras_experiments.config.overrides import check_number, check_overrides
+from l2keras_experiments.config.schema import Config, ConfigError
+from l2keras_experiments.runtime import boundary, device, signals
+from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.sweeps import identity
+from l2keras_experiments.sweeps.sweep import Job, Sweep
 
 
 class StudySweeper(BasicSweeper):
@@ -54,7 +58,7 @@ class StudySweeper(BasicSweeper):
             ConfigError: a mistake in the configuration, before anything is launched.
         """
         jobs = self.jobs(arguments)
-        cli.check_environment(jobs[0].config)
+        validation.check_environment(jobs[0].config)
         try:
             failed = self._sweep(jobs, arguments)
         except Exception as error:
@@ -103,8 +107,8 @@ class StudySweeper(BasicSweeper):
         jobs = []
         for point in points:
             node = self._compose(point, composed)
-            told = identity.config_hash(cli.flatten(node))
-            jobs.append(Job(tuple(point), told, cli.typed(node), node))
+            told = identity.config_hash(flattening.flatten(node))
+            jobs.append(Job(tuple(point), told, validation.typed(node), node))
         check_together(jobs)
         return list({job.config_hash: job for job in reversed(jobs)}.values())[::-1]
 
@@ -209,6 +213,8 @@ def _outcome(job: Job, result: JobReturn) -> Outcome:
         outcome: Outcome = result.return_value
     except Exception as error:
         return Outcome.of_error(job.label, job.config_hash, error)
+    if not outcome.config_hash:  # an error outside of the job, in its process
+        return replace(outcome, label=job.label, config_hash=job.config_hash)
     return outcome
 
 

@@ -16,8 +16,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig
 
-from experiments import cli
-from experiments.outcome import Outcome
+from l2keras_experiments.commands import validation
+from l2keras_experiments.config import flattening
+from l2keras_experiments.runtime import device
+from l2keras_experiments.runtime.outcome import Outcome
 
 
 class VectorizedLauncher(BasicLauncher):
@@ -49,12 +51,13 @@ class VectorizedLauncher(BasicLauncher):
         return [results[i] for i in range(len(job_overrides))]
 
     def _at_once(self) -> list[Outcome | None]:
-        from experiments.together import group_key
-        from experiments.vectorized import train_at_once
+        with device.quiet_imports():  # Keras comes with them
+            from l2keras_experiments.sweeps.vectorized.jobs import train_at_once
+            from l2keras_experiments.sweeps.vectorized.trainer import group_key
 
         groups: dict[Hashable, list[int]] = {}
         for i, node in enumerate(self.composed):
-            key = group_key(cli.typed(node), cli.flatten(node))
+            key = group_key(validation.typed(node), flattening.flatten(node))
             if key is not None:
                 groups.setdefault(key, []).append(i)
         outcomes: list[Outcome | None] = [None] * len(self.composed)

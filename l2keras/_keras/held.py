@@ -72,17 +72,16 @@ class Place:
 
 
 def place_of(model: Any, optimizer: Any) -> Place | None:
-    """Returns where `model` or a layer holds `optimizer`, or what wraps it.
-
-    A public attribute is preferred to one with a leading underscore.
+    """Where `model` or a layer of it holds `optimizer`, or what wraps it; attributes with a
+    leading underscore last.
     """
-    places = [
-        place
-        for place, value in _places(model)
-        if value is optimizer or any(one is optimizer for one in inner_optimizers(value))
-    ]
-    public = [place for place in places if not place.attribute.startswith("_")]
-    return next(iter(public or places[::-1]), None)
+    found = None
+    for place, value in _places(model):
+        if value is optimizer or any(one is optimizer for one in inner_optimizers(value)):
+            found = place
+            if not place.attribute.startswith("_"):
+                break
+    return found
 
 
 def _places(model: Any) -> Iterator[tuple[Place, Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from experiments.records import Record
-from experiments.tracking import Store
+from l2keras_experiments.reports.records import Record
+from l2keras_experiments.tracking.store import Store
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import durable, outbox, run, upload
-from experiments.schema import ConfigError
-from experiments.tracking import Store
+from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.runtime import durable
+from l2keras_experiments.tracking import outbox, run, upload
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 from tests.support.servers import TrackingServer
 
@@ -18,7 +19,7 @@ from tests.support.servers import TrackingServer
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(outbox, "FLUSH_SECONDS", 0.1)
-    monkeypatch.setattr("experiments.tracking.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("l2keras_experiments.tracking.store.RUNS", tmp_path / "runs")
 
 
 def test_an_outage_loses_nothing(

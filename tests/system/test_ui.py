@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
-from experiments import paths, views
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.reports import views
+from l2keras_experiments.tracking.store import Store
 from tests.support import browser, servers
 from tests.support.runs import SMALL, runs_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from experiments import paths
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.tracking.store import Store
 from tests.support.groups import SMALL, trials
 from tests.support.runs import runs_of
 

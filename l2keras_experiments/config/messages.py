@@ -1,0 +1,29 @@
+"""Messages on stderr: one printable line without passwords. And the exit statuses."""
+
+from __future__ import annotations
+
+from l2keras_experiments.config import credentials
+
+LONGEST_WORD, LONGEST_LINE = 160, 1500  # characters
+MISTAKE, UNEXPECTED = 2, 1  # exit statuses
+SHOW_TRACEBACKS = "HYDRA_FULL_ERROR"  # Hydra's variable, for every command
+
+
+def line(text: str) -> str:
+    """The text in one line of printable characters without passwords, its long words shortened."""
+    words = (_short(word) for word in credentials.masked(text).split())
+    shown = " ".join(words)
+    if len(shown) > LONGEST_LINE:
+        shown = f"{shown[: LONGEST_LINE // 2]} ... {shown[-LONGEST_LINE // 2 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
+def _short(word: str) -> str:
+    if len(word) <= LONGEST_WORD:
+        return word
+    return f"{word[:80]}...{word[-40:]}"
+
+
+def named(error: BaseException, text: str) -> str:
+    """A message behind the type of its error."""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,1 @@
+"""From recorded runs to statistics, findings, figures and pages."""

@@ -1,0 +1,176 @@
+"""The main job: trains every arm of a comparison, records it and writes its page.
+
+Every arm is trained by a `fit` of its own, not at once with others: arms are compared to the last
+bit, and stacked weights are equal to those of `fit` to rounding only.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from l2keras_experiments.commands import validation
+from l2keras_experiments.config import credentials, flattening, nodes, program
+from l2keras_experiments.config.paths import RUNS
+from l2keras_experiments.config.schema import CompareConfig
+from l2keras_experiments.reports import views
+from l2keras_experiments.reports.comparison import arms
+from l2keras_experiments.reports.comparison.arms import REFERENCE, Arm, ArmResult
+from l2keras_experiments.runtime.naming import component
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from l2keras_experiments.tracking.run import Run
+    from l2keras_experiments.tracking.store import Store
+
+
+# Columns of the UI beside method, lambda and accuracy.
+BESIDE = ("tags.verdict", "metrics.distance", "metrics.penalty", "metrics.weight_norm")
+
+
+def compare(node: DictConfig) -> None:
+    """Trains every arm, records it, and leaves the table, the figures and the page."""
+    config: CompareConfig = validation.typed(node)
+    arms.check_comparison(config)
+    print("loading the backend ...", file=sys.stderr)
+
+    from l2keras_experiments.reports.comparison import page
+    from l2keras_experiments.runtime import device
+    from l2keras_experiments.tracking.store import Store, ui_command
+
+    device_name = device.set_up(config)
+    store = Store(config.tracking.uri, config.tracking.study)
+    name = f"compare {page.describe(config)}"
+    with store.run(name, tags={"kind": "comparison"}) as parent:
+        shown = flattening.recorded(node)
+        parent.log_params(flattening.flatten(shown))
+        parent.log_text(OmegaConf.to_yaml(shown, resolve=True), "config.yaml")
+        results = train_arms(store, parent, node, config, device_name)
+        path = record_summary(parent, config, results, device_name)
+        metric = "val_accuracy" if "val_accuracy" in results[0].history else "val_data_loss"
+        views.save(store, parent.id, views.of_runs(parent.id, name, metric, BESIDE))
+    show(config, results)
+    print(f"page: {path}")
+    print(f"MLflow UI: {ui_command(store.uri)}  (study {config.tracking.study!r} of {store.uri})")
+    views.show(store, parent.id)
+
+
+def train_arms(
+    store: Store, parent: Run, node: DictConfig, config: CompareConfig, device_name: str
+) -> list[ArmResult]:
+    """Every arm of the plan, each a child run of `parent`."""
+    from l2keras_experiments.data.datasets import load_data
+    from l2keras_experiments.runtime import progress
+    from l2keras_experiments.tracking.recording import record_trial
+
+    data = load_data(config.data, config.seed, config.training.dtype.value)
+    planned = arms.plan(config)
+    references: dict[float, np.ndarray] = {}
+    results: list[ArmResult] = []
+    total = len(planned) * config.training.epochs
+    with progress.bar(total, "comparing", config.training.progress) as advance:
+        for arm in planned:
+            arm_config = arms.configure(config, arm)
+            arm_node = node.copy()
+            arm_node.regularization = nodes.group_node(arm_config.regularization)
+            with store.run(
+                arm.run_name, parent=parent.id, tags={"arm": arm.name, "label": arm.label}
+            ) as run:
+                shown = functools.partial(advance, label=arm.label)
+                trial = record_trial(
+                    run, arm_node, arm_config, data, device_name, shown, keep_trajectory=True
+                )
+                result = judge(arm, config, trial, references)
+                run.set_tags({"verdict": result.verdict})
+                if result.distances is not None:
+                    for epoch, distance in enumerate(result.distances[1:]):
+                        run.log_metrics({"distance": distance}, step=epoch)
+            results.append(result)
+            if not sys.stderr.isatty():  # no bar there: a line for each arm
+                summary = progress.summary(trial.history)
+                print(f"{len(results)}/{len(planned)} {arm.label}: {summary}", file=sys.stderr)
+    return results
+
+
+def judge(
+    arm: Arm, config: CompareConfig, trial: Any, references: dict[float, np.ndarray]
+) -> ArmResult:
+    """Measures an arm against HalfL2; HalfL2's own trajectory joins `references`."""
+    if arm.name == REFERENCE:
+        references[arm.lam] = trial.trajectory
+    distances = None
+    to_doubled = None
+    if arm.name != "none":
+        distances = arms.distances(trial.trajectory, references[arm.lam])
+        if 2 * arm.lam in references:
+            doubled = arms.distances(trial.trajectory, references[2 * arm.lam])
+            to_doubled = float(doubled.max())
+    largest = float(distances.max()) if distances is not None else 0.0
+    return ArmResult(
+        arm=arm,
+        effective_lam=trial.effective_lam,
+        history=trial.history,
+        test=trial.test,
+        seconds=trial.seconds,
+        steps_per_epoch=trial.steps_per_epoch,
+        distances=distances,
+        verdict=arms.verdict(arm, config, largest, to_doubled),
+    )
+
+
+def record_summary(
+    parent: Run, config: CompareConfig, results: list[ArmResult], device_name: str
+) -> Path:
+    """Table, figures and page into the parent run; the page also into runs/. Returns its path."""
+    from l2keras_experiments.reports.comparison import page
+    from l2keras_experiments.tracking.provenance import versions
+
+    figures = page.figures(results, config)
+    provenance = {**versions(), "device": device_name, "MLflow run": parent.id}
+    words = credentials.masked_words(sys.argv[1:])
+    command = program.command("compare", *words)
+    html = page.page(results, config, figures, command, provenance)
+    rows = [arms.row(r) for r in arms.table_order(results, arms.grid(config))]
+    parent.log_table(arms.COLUMNS, rows, "comparison.json")
+    parent.log_metrics(dict(summary_metrics(config, results)))
+    for figure in figures:
+        parent.log_text(figure.svg, f"{figure.name}.svg")
+    parent.log_text(html, "comparison.html")
+    path = RUNS / "report" / component(config.tracking.study) / f"comparison-{parent.id[:8]}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator[tuple[str, float]]:
+    """For each method its best score, the lambda of it, and its largest distance from HalfL2."""
+    for name in arms.NAMES:
+        chosen = [r for r in results if r.arm.name == name and r.arm.lam in (0, *arms.grid(config))]
+        if not chosen:
+            continue
+        lam, score = arms.best([r.arm.lam for r in chosen], [r.score for r in chosen])
+        yield f"{name}.best_score", score
+        yield f"{name}.best_lambda", lam
+        if name not in ("none", REFERENCE):
+            yield f"{name}.largest_distance", max(r.distance for r in chosen)
+
+
+def show(config: CompareConfig, results: list[ArmResult]) -> None:
+    """The table and the findings, in the terminal."""
+    from l2keras_experiments.reports.comparison import page
+    from l2keras_experiments.runtime import progress
+
+    ordered = arms.table_order(results, arms.grid(config))
+    title = f"{page.describe(config)}: methods at the same lambda"
+    groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda r: r.arm.lam)]
+    rows = [[arms.row(result) for result in group] for group in groups]
+    progress.print_table(title, arms.COLUMNS, rows, arms.IMPORTANT)
+    for sentence in page.findings(results, config):
+        print(f"- {sentence}")

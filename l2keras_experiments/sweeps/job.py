@@ -1,0 +1,106 @@
+"""One job: a training run, alone or of a sweep, unless the store has it already."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from l2keras_experiments.commands import validation
+from l2keras_experiments.config import credentials, flattening, loading
+from l2keras_experiments.config.schema import Config, run_label, run_name
+from l2keras_experiments.runtime import progress, signals
+from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.sweeps import identity
+from l2keras_experiments.tracking.recording import DivergedError, record_trial, run_tags
+
+if TYPE_CHECKING:
+    from l2keras_experiments.tracking.store import Store
+
+
+def train(node: DictConfig) -> Outcome:
+    """Trains as configured and records the run, unless that has been done already.
+
+    Goes on with a run of the same config that was interrupted or failed.
+
+    Raises:
+        DivergedError: the loss is nan or infinite after an epoch.
+    """
+    config: Config = validation.typed(node)
+    from l2keras_experiments.runtime import device
+    from l2keras_experiments.sweeps import completed
+    from l2keras_experiments.tracking import upload
+    from l2keras_experiments.tracking.store import check_parent, load_client, opened
+
+    in_sweep = config.tracking.parent is not None
+    if config.tracking.parent is not None:
+        check_parent(config.tracking.uri, config.tracking.parent)
+    device_name = device.set_up(config)
+    load_client()
+    with device.spare_collector():  # MLflow's migrations make much to collect, and load more
+        store = opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
+    if not in_sweep:  # a sweep has done so
+        upload.send_pending(store)
+    told, label = identity.config_hash(flattening.flatten(node)), run_label(config)
+    try:
+        with identity.claim(store.folder, completed.claim_name(store, told)) as died:
+            entries = completed.find(store, [told])[told]
+            done = completed.settled(entries, config.rerun, label, claimed=died)
+            resume = completed.resumable(entries, config.rerun)
+            return done or _train(store, node, config, device_name, told, resume)
+    except identity.Busy:
+        done = completed.settled(completed.find(store, [told])[told], config.rerun, label)
+        busy = Outcome(label, told, "RUNNING", failure="another process is at work on it")
+        return done or busy
+
+
+def _train(
+    store: Store, node: DictConfig, config: Config, device_name: str, told: str, resume: str | None
+) -> Outcome:
+    from l2keras_experiments.data.datasets import load_data
+    from l2keras_experiments.training import checkpoint
+
+    label = run_label(config)
+    tags = run_tags(config, told)
+    shown = config.training.progress
+    with (
+        store.run(run_name(config), parent=config.tracking.parent, tags=tags, resume=resume) as run,
+        progress.fit(config.training.epochs, label, shown) as advance,
+    ):
+        kept = checkpoint.path_of(store.folder, run.id)
+        data = load_data(config.data, config.seed, config.training.dtype.value)
+
+        def on_metrics(metrics: dict[str, float]) -> None:
+            advance(metrics)
+            if not math.isfinite(metrics["loss"]):
+                raise DivergedError(f"the loss is {metrics['loss']} after an epoch")
+
+        result = record_trial(
+            run, node, config, data, device_name, on_metrics, checkpoint_path=kept
+        )
+    checkpoint.remove(store.folder, run.id)
+    last = {key: values[-1] for key, values in result.history.items()} | result.test
+    return Outcome(label, told, "FINISHED", run_id=run.id, metrics=last, seconds=result.seconds)
+
+
+def job(node: DictConfig) -> Outcome:
+    """One job of Hydra's. In a sweep its failure is an outcome like any other."""
+    from l2keras_experiments.tracking.store import store_uri, ui_command
+
+    signals.check()
+    credentials.mask_output()  # in the processes of launchers, too
+    loading.enter(HydraConfig.get().runtime)
+    if HydraConfig.get().mode == RunMode.RUN:
+        outcome = train(node)
+        print(f"study {node.tracking.study!r}: {ui_command(store_uri(node.tracking.uri))}")
+    else:
+        try:
+            outcome = train(node)
+        except (Exception, SystemExit) as error:
+            told = identity.config_hash(flattening.flatten(node))
+            outcome = Outcome.of_error(run_label(validation.typed(node)), told, error)
+    progress.show(outcome)
+    return outcome

@@ -1,0 +1,248 @@
+"""One training run: config in, numbers and weights out. Knows neither Hydra nor MLflow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from l2keras import AuditReport, audit, penalties
+from l2keras_experiments.config.schema import Config
+from l2keras_experiments.data import batches
+from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.library import inner_optimizers, last_learning_rate
+from l2keras_experiments.runtime import device, signals
+from l2keras_experiments.training import checkpoint
+from l2keras_experiments.training.models import build_model
+from l2keras_experiments.training.objectives import (
+    callbacks_of,
+    data_loss_metric,
+    loss_of,
+    metrics_of,
+)
+from l2keras_experiments.training.optimizers import build_optimizer
+from l2keras_experiments.training.regularization import Method, build_method
+from l2keras_experiments.training.stopping import EarlyStopping, validated_epochs
+
+EVALUATION_BATCH = 2048
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+OnReport = Callable[[AuditReport], None]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a run leaves behind.
+
+    Attributes:
+        history: For each metric its values, one an epoch.
+        seconds: Wall time of `fit`, compilation included.
+        steps_per_epoch: Batches in an epoch.
+        test: Metrics on the test examples, measured once, after training.
+        effective_lam: lambda in the half convention.
+        model: The trained Keras model.
+        report: What was decayed, by what, as audited before the first step.
+        trajectory: All weights as one vector, before training and after every epoch;
+            shape (epochs + 1, number of weights); None unless asked for.
+    """
+
+    history: dict[str, list[float]]
+    seconds: float
+    steps_per_epoch: int
+    test: dict[str, float]
+    effective_lam: float
+    model: Any
+    report: AuditReport
+    trajectory: np.ndarray | None
+
+
+def run_trial(
+    config: Config,
+    data: Dataset,
+    *,
+    on_epoch: OnEpoch | None = None,
+    on_report: OnReport | None = None,
+    keep_trajectory: bool = False,
+    checkpoint_path: Path | None = None,
+) -> TrialResult:
+    """Trains one model on `data` as `config` says.
+
+    The initial weights, the batches and any dropout depend on `config.seed` alone, so that
+    runs that differ in their regularization differ in nothing else.
+
+    Args:
+        config: Of the run.
+        data: What `config.data` names.
+        on_epoch: Called with every epoch and its metrics, those of the checkpoint included.
+        on_report: Called with what is decayed, before the first step.
+        keep_trajectory: Whether to keep the weights of every epoch.
+        checkpoint_path: Where the state after the last epoch is kept. What is there is gone on
+            with, to the same weights as without the interruption: to the last bit on a CPU.
+    """
+    training = config.training
+    steps = batches.steps_per_epoch(data.num_train, training.batch_size)
+    method = build_method(config, training.epochs * steps)
+    keras.utils.clear_session(free_memory=False)
+    batch_size = min(training.batch_size, data.num_train)
+    with device.distribution_scope(config, batch_size):
+        model = compiled_model(config, data, method, num_steps=training.epochs * steps)
+    report = audit(model, method.callbacks)
+    if on_report is not None:
+        on_report(report)
+    keras.utils.set_random_seed(config.seed)  # dropout
+    done = checkpoint.load(checkpoint_path, model) if checkpoint_path else None
+    stopping = None
+    if training.early_stopping.patience is not None:
+        best = checkpoint.best_path(checkpoint_path) if checkpoint_path else None
+        stopping = EarlyStopping(training.early_stopping, best)
+    recorder = EpochRecorder(method, on_epoch, keep_trajectory, checkpoint_path, done, stopping)
+    epochs = range(recorder.first_epoch, training.epochs)
+    if epochs and not (stopping is not None and stopping.is_over(recorder.history)):
+        model.fit(
+            batches.training_batches(data, training.batch_size, config.seed, epochs),
+            steps_per_epoch=steps,
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
+            validation_data=batches.validation_data(data),
+            validation_batch_size=EVALUATION_BATCH,
+            validation_freq=validated_epochs(training.epochs, training.validation_freq),
+            class_weight=training.class_weight,
+            shuffle=False,  # the order is in the batches
+            callbacks=[*method.callbacks, *callbacks_of(training), recorder],
+            verbose=0,
+        )
+    recorder.restore_best(model)
+    seconds = recorder.seconds
+    return TrialResult(
+        history=recorder.history,
+        seconds=seconds,
+        steps_per_epoch=steps,
+        test=test_metrics(model, data),
+        effective_lam=method.effective_lam,
+        model=model,
+        report=report,
+        trajectory=np.stack(recorder.trajectory) if keep_trajectory else None,
+    )
+
+
+def compiled_model(config: Config, data: Dataset, method: Method, num_steps: int) -> Any:
+    """The model of a run, built from its seed and compiled."""
+    model = build_model(config.model, data, method, config.seed)
+    optimizer = build_optimizer(
+        config.optimizer,
+        num_steps,
+        weight_decay=method.optimizer_weight_decay,
+        gradient_accumulation_steps=config.training.gradient_accumulation_steps,
+        model=model,
+        decayed=method.selected(model),
+    )
+    # JAX without jit runs operation by operation; its own default is to compile.
+    otherwise = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(
+        optimizer,
+        loss=loss_of(config.training, data.task),
+        metrics=[
+            *metrics_of(config.training, data.task),
+            data_loss_metric(config.training, data.task),
+        ],
+        jit_compile=config.training.jit or otherwise,
+        steps_per_execution=config.training.steps_per_execution,
+    )
+    return model
+
+
+def test_metrics(model: Any, data: Dataset) -> dict[str, float]:
+    """The metrics of a compiled model on the test examples, as `test_...`; none without any.
+
+    The loss with the penalty is not among them.
+    """
+    if data.y_test is None:
+        return {}
+    found = model.evaluate(
+        data.x_test, data.y_test, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
+    )
+    return {f"test_{key}": float(value) for key, value in found.items() if key != "loss"}
+
+
+class EpochRecorder(keras.callbacks.Callback):
+    """Collects the metrics of every epoch, keeps its state, and its weights if asked to."""
+
+    def __init__(
+        self,
+        method: Method,
+        on_epoch: OnEpoch | None,
+        keep_trajectory: bool,
+        checkpoint_path: Path | None,
+        done: checkpoint.Progress | None,
+        stopping: EarlyStopping | None = None,
+    ) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = done.history if done else {}
+        self.first_epoch = done.epochs if done else 0
+        self.trajectory: list[np.ndarray] = []
+        self._began = time.perf_counter() - (done.seconds if done else 0.0)
+        self._method = method
+        self._on_epoch = on_epoch
+        self._keep_trajectory = keep_trajectory
+        self._checkpoint_path = checkpoint_path
+        self._stopping = stopping
+        self._decayed: list[Any] = []
+        for epoch in range(self.first_epoch):
+            self._tell(epoch, {key: values[epoch] for key, values in self.history.items()})
+
+    def restore_best(self, model: Any) -> None:
+        """After early stopping: the weights of the best epoch, whose metrics are told once more."""
+        if self._stopping is not None:
+            epochs = max(map(len, self.history.values()), default=0)
+            metrics = self._stopping.restore(model, self.history)
+            if metrics is not None:
+                self._tell(epochs, metrics)
+
+    @property
+    def seconds(self) -> float:
+        """Since training began, what a checkpoint has counted included."""
+        return time.perf_counter() - self._began
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._decayed = self._method.selected(self.model)
+        self._keep_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        metrics = {key: float(value) for key, value in (logs or {}).items()}
+        metrics.update(self._weight_metrics())
+        rate = last_learning_rate(inner_optimizers(self.model.optimizer)[0])
+        metrics["learning_rate"] = rate
+        metrics.setdefault("decay_per_step", rate * self._method.effective_lam)
+        for key in {**self.history, **metrics}:  # where there is no validation, nan
+            self.history.setdefault(key, [math.nan] * epoch).append(metrics.get(key, math.nan))
+        self._keep_weights()
+        self._tell(epoch, metrics)
+        if self._stopping is not None:
+            self._stopping.keep(self.model, self.history)
+            self.model.stop_training |= self._stopping.is_over(self.history)
+        if self._checkpoint_path is not None:
+            progress = checkpoint.Progress(self.history, self.seconds)
+            checkpoint.save(self._checkpoint_path, self.model, progress)
+        signals.check()
+
+    def _tell(self, epoch: int, metrics: dict[str, float]) -> None:
+        if self._on_epoch is not None:
+            missing = [k for k, v in metrics.items() if k.startswith("val_") and math.isnan(v)]
+            self._on_epoch(epoch, {k: v for k, v in metrics.items() if k not in missing})
+
+    def _weight_metrics(self) -> dict[str, float]:
+        """`weight_norm` of the decayed variables, and the penalty that lambda puts on them."""
+        norms = [penalties.half_squared_norm(variable) for variable in self._decayed]
+        half = sum(float(keras.ops.convert_to_numpy(norm)) for norm in norms)
+        return {"weight_norm": (2 * half) ** 0.5, "penalty": self._method.effective_lam * half}
+
+    def _keep_weights(self) -> None:
+        if self._keep_trajectory:
+            weights = [np.ravel(weight) for weight in self.model.get_weights()]
+            self.trajectory.append(np.concatenate(weights))

@@ -1,0 +1,61 @@
+"""How messages call the commands, in a checkout and in an installed package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from l2keras_experiments.config import paths, program
+from l2keras_experiments.tracking import provenance
+from l2keras_experiments.tracking.store import ui_command
+from l2keras_experiments.tuning import presets
+
+
+@pytest.fixture(autouse=True)
+def _from_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(program._VARIABLE, raising=False)
+
+
+def test_a_checkout_runs_modules() -> None:
+    """There the commands are modules of `experiments`; arguments are quoted."""
+    assert not paths.INSTALLED
+    assert program.command("train", "seed=range(2)") == (
+        "python -m experiments.train 'seed=range(2)'"
+    )
+    assert program.install("cluster") == "pip install --editable '.[cluster]'"
+
+
+def test_the_console_command_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process that `l2keras` started, and in its children, messages say `l2keras`."""
+    monkeypatch.setenv(program._VARIABLE, "1")
+    assert program.command("check_grad") == "l2keras check-grad"
+    assert ui_command("sqlite:////x/y.db") == "MLFLOW_TRACKING_URI=sqlite:////x/y.db l2keras ui"
+
+
+def test_an_installed_package_has_the_console_command_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Presets go to conf/ of the working directory, where the printed command finds them."""
+    monkeypatch.setattr(paths, "INSTALLED", True)
+    monkeypatch.setattr(paths, "WORK", tmp_path)
+    monkeypatch.setattr(presets, "_own_folders", list)
+    assert program.command("train") == "l2keras train"
+    assert program.install("cluster") == "pip install 'l2keras[cluster]'"
+    assert presets.folder() == tmp_path / "conf" / "experiment"
+
+
+@pytest.mark.parametrize(
+    ("started", "typed"),
+    [
+        (["python3", "-m", "experiments.train", "seed=1"], "python -m experiments.train seed=1"),
+        (["python3", "/a/bin/l2keras", "train", "seed=1"], "l2keras train seed=1"),
+    ],
+)
+def test_a_run_keeps_the_command_that_was_typed(
+    started: list[str], typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter and the path of the console command are left out."""
+    monkeypatch.setattr(sys, "orig_argv", started)
+    assert provenance.command() == typed
