@@ -203,8 +203,8 @@ class Split:
 
     def _tracker(self) -> Any:
         """The metric that averages the loss in the logs; None where there is none."""
-        found = (metric for metric in self._model.metrics if metric.name == "loss")
-        return next((one for one in found if isinstance(one, keras.metrics.Mean)), None)
+        trackers = (metric for metric in self._model.metrics if metric.name == "loss")
+        return next((one for one in trackers if isinstance(one, keras.metrics.Mean)), None)
 
     def _end_step(self, kind: str, step: _Step, result: Any) -> Any:
         """Checks a step of the model, and puts the parts into what it returns if it could not."""

@@ -72,16 +72,17 @@ class Place:
 
 
 def place_of(model: Any, optimizer: Any) -> Place | None:
-    """Where `model` or a layer of it holds `optimizer`, or what wraps it; attributes with a
-    leading underscore last.
+    """Returns where `model` or a layer holds `optimizer`, or what wraps it.
+
+    A public attribute is preferred to one with a leading underscore.
     """
-    found = None
-    for place, value in _places(model):
-        if value is optimizer or any(one is optimizer for one in inner_optimizers(value)):
-            found = place
-            if not place.attribute.startswith("_"):
-                break
-    return found
+    places = [
+        place
+        for place, value in _places(model)
+        if value is optimizer or any(one is optimizer for one in inner_optimizers(value))
+    ]
+    public = [place for place in places if not place.attribute.startswith("_")]
+    return next(iter(public or places[::-1]), None)
 
 
 def _places(model: Any) -> Iterator[tuple[Place, Any]]:

@@ -111,11 +111,12 @@ def _parts(path: tuple[Any, ...], node: Any, config: Any) -> Iterator[tuple[Any,
         for dots, name in _REFERENCE.findall(node):
             target = path[: len(path) - len(dots)] if dots else ()
             target += tuple(part for part in re.split(r"[.\[\]]+", name) if part)
-            found = config
+            referenced = config
             with suppress(KeyError, IndexError, TypeError, ValueError):  # it is not there
                 for key in target:
-                    found = found[int(key)] if isinstance(found, list) else found[key]
-                yield from _leaves(target, found)
+                    is_list = isinstance(referenced, list)
+                    referenced = referenced[int(key)] if is_list else referenced[key]
+                yield from _leaves(target, referenced)
 
 
 def _leaves(path: tuple[Any, ...], node: Any) -> Iterator[tuple[Any, Any]]:

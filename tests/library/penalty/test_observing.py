@@ -87,7 +87,7 @@ def added(model: Any, keras_loss: Any, x: Any) -> Any:
 
 
 def _guarded(loss: Any) -> Any:
-    """0 in the place of nan, in a function of its own that is compiled on JAX."""
+    """Replaces nan by 0, on JAX in a compiled function."""
     if BACKEND != "jax":
         return ops.where(ops.isfinite(loss), loss, 0.0)
     import jax
