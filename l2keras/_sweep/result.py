@@ -98,6 +98,7 @@ class SweepResult:
             )
         return int(np.nanargmax(np.where(np.isfinite(last), last, np.nan)))
 
+    @_calls.explained("plot")
     def plot(self, metric: str | None = None, ax: Any = None) -> Any:
         """Draws the last value of a metric over lam, a line for each learning rate.
 
@@ -113,10 +114,19 @@ class SweepResult:
 
         Raises:
             ImportError: matplotlib is not installed.
+            TypeError: `ax` does not draw.
             ValueError: no such metric.
         """
         name = self._metric(metric)
         last = self._last(name)
+        if ax is not None and not hasattr(type(ax), "set_xscale"):
+            raise TypeError(
+                _validation.error(
+                    "`ax` must be an Axes of matplotlib.",
+                    f"ax={_validation.shown(ax)}",
+                    "Leave it out for a new one.",
+                )
+            )
         if ax is None:
             try:
                 from matplotlib import pyplot
@@ -145,8 +155,9 @@ class SweepResult:
 
     def _metric(self, metric: str | None) -> str:
         names = [metric] if metric is not None else ["val_data_loss", "data_loss", "loss"]
-        found = next((name for name in names if name in self.history), None)
-        if found is None:
+        present = (name for name in names if isinstance(name, str) and name in self.history)
+        matched = next(present, None)
+        if matched is None:
             raise ValueError(
                 _validation.error(
                     f"`metric` must be one of {', '.join(self.history)}.",
@@ -154,7 +165,7 @@ class SweepResult:
                     "Pass one of them.",
                 )
             )
-        return found
+        return matched
 
     def _last(self, name: str) -> np.ndarray:
         """The value of each member in its last epoch; nan for one without any."""
@@ -220,7 +231,7 @@ _LARGER = ("accuracy", "auc", "precision", "recall")
 
 def _grows(metric: str, mode: str | None) -> bool:
     """Whether a metric is better the larger it is."""
-    if mode in ("min", "max"):
+    if isinstance(mode, str) and mode in ("min", "max"):
         return mode == "max"
     if mode is None and metric.lower().endswith(_SMALLER):
         return False

@@ -16,7 +16,6 @@ from l2keras_experiments.config import credentials, program
 from l2keras_experiments.runtime import signals
 from l2keras_experiments.tracking import outbox, provenance
 from l2keras_experiments.tracking.outbox import Outbox
-from l2keras_experiments.training import saving
 
 if TYPE_CHECKING:
     from l2keras import AuditReport
@@ -72,6 +71,8 @@ class Run:
             model: A built model.
             x: Examples that it was trained on, for the types and shapes of its inputs.
         """
+        from l2keras_experiments.training import saving
+
         name = self._spooled(MODEL_FILE)
         saving.save(model, self._spool / name)
         about = {

@@ -33,7 +33,7 @@ ORDER = (
 )
 # What may be imported where. A module or a package that is not named imports none of these.
 ALLOWED = {
-    "mlflow": {"tracking.store", "tracking.training_ui"},
+    "mlflow": {"tracking.models", "tracking.store", "tracking.training_ui"},
     "hydra": {
         "commands.command_line",
         "config.composition",
@@ -48,6 +48,7 @@ ALLOWED = {
         "console.train",
         "console.tune",
         "sweeps.job",
+        "tracking.provenance",
         "tuning.presets",
     },
     "optuna": {"tuning.batches", "tuning.launch", "tuning.search"},
@@ -58,6 +59,7 @@ ALLOWED = {
         "reports.figures.maps",
         "reports.figures.results",
         "reports.figures.timescales",
+        "reports.study_page",
         "tuning.figures",
     },
     "rich": {"runtime.progress"},
