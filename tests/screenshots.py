@@ -1,4 +1,4 @@
-"""The README's pictures of a sweep: `python -m docs.screenshots [--store FOLDER] [overrides]`.
+"""The README's pictures of a sweep: `python -m tests.screenshots [--store FOLDER] [overrides]`.
 
 Makes a sweep, opens it in a real MLflow UI and in its own page, and writes docs/mlflow_runs.png,
 docs/mlflow_charts.png and docs/report.png. Needs Chromium.
@@ -33,7 +33,7 @@ NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m docs.screenshots", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
     parser.add_argument(
         "--store", type=Path, help="folder with the mlflow.db of a finished sweep; default: a new"
     )
