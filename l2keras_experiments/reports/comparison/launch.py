@@ -17,12 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, flattening, nodes, program
-from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import CompareConfig
 from l2keras_experiments.reports import views
 from l2keras_experiments.reports.comparison import arms
 from l2keras_experiments.reports.comparison.arms import REFERENCE, Arm, ArmResult
-from l2keras_experiments.runtime.naming import component
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +126,11 @@ def judge(
 def record_summary(
     parent: Run, config: CompareConfig, results: list[ArmResult], device_name: str
 ) -> Path:
-    """Table, figures and page into the parent run; the page also into runs/. Returns its path."""
+    """Writes table, figures and page into the parent run, the page also beside the store.
+
+    Returns the path of that page.
+    """
+    from l2keras_experiments.reports import report
     from l2keras_experiments.reports.comparison import page
     from l2keras_experiments.tracking.provenance import versions
 
@@ -143,7 +145,7 @@ def record_summary(
     for figure in figures:
         parent.log_text(figure.svg, f"{figure.name}.svg")
     parent.log_text(html, "comparison.html")
-    path = RUNS / "report" / component(config.tracking.study) / f"comparison-{parent.id[:8]}.html"
+    path = report.default_folder(parent.store) / f"comparison-{parent.id[:8]}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
     return path

@@ -43,30 +43,24 @@ class Compared:
         return Path(client.download_artifacts(self.parent.info.run_id, name)).read_text()
 
 
-def run_compare(composed: Compose, uri: str, folder: Path, *overrides: str) -> Compared:
+def run_compare(composed: Compose, uri: str, *overrides: str) -> Compared:
     printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(launch, "RUNS", folder)
+    with contextlib.redirect_stdout(printed):
         node = composed("compare", f"tracking.uri={uri}", *SMALL_GRID, *overrides)
         launch.compare(node)
     store = Store(uri, "l2keras")
     [parent] = [r for r in runs_of(store) if r.data.tags.get("kind") == "comparison"]
     children = {r.data.tags["label"]: r for r in runs_of(store, parent)}
-    [file] = folder.glob("report/l2keras/comparison-*.html")  # none overwrites another's
+    beside = store.folder.parent
+    [file] = beside.glob("report/l2keras/comparison-*.html")  # none overwrites another's
     assert file.stem == f"comparison-{parent.info.run_id[:8]}"
     page = file.read_text(encoding="utf-8")
     return Compared(store, parent, children, printed.getvalue(), page)
 
 
 @pytest.fixture(scope="module")
-def sgd(
-    composed: Compose,
-    eager_steps: None,
-    shared_uri: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Compared:
-    folder = tmp_path_factory.mktemp("sgd")
-    return run_compare(composed, shared_uri, folder, *SGD)
+def sgd(composed: Compose, eager_steps: None, shared_uri: str) -> Compared:
+    return run_compare(composed, shared_uri, *SGD)
 
 
 def test_under_sgd_everything_coincides(sgd: Compared) -> None:
@@ -157,16 +151,14 @@ def test_the_terminal_shows_table_page_and_ui(sgd: Compared) -> None:
 
 
 @pytest.mark.parametrize("preset", ["momentum", "adam"])
-def test_under_momentum_and_adam_decoupled_parts(
-    composed: Compose, uri: str, tmp_path: Path, preset: str
-) -> None:
+def test_under_momentum_and_adam_decoupled_parts(composed: Compose, uri: str, preset: str) -> None:
     """With momentum and Adam coupled still equals HalfL2; decoupled and Keras' own part.
 
     Every arm has its model.
     """
     arms = "compare.arms=[builtin_l2,builtin_half,decoupled,coupled,optimizer_weight_decay]"
     same = [arms, "data.num_train=64", "compare.lams=[0.1]"]
-    found = run_compare(composed, uri, tmp_path, f"experiment={preset}", *same)
+    found = run_compare(composed, uri, f"experiment={preset}", *same)
     assert found.verdict("WeightDecay coupled 0.1").startswith("equal ")
     assert found.verdict("keras L2 halved 0.05").startswith("equal ")
     assert found.verdict("keras L2 0.1").startswith("equal to lambda = 0.2")
@@ -185,10 +177,9 @@ def test_under_momentum_and_adam_decoupled_parts(
 
 
 def test_an_arm_that_fails_is_recorded(
-    composed: Compose, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: Compose, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An arm that raises is FAILED with its traceback, and so is the comparison; none is lost."""
-    monkeypatch.setattr(launch, "RUNS", tmp_path)
     monkeypatch.setattr(launch, "judge", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         launch.compare(composed("compare", f"tracking.uri={uri}", *SMALL_GRID))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from l2keras_experiments.reports import drawing
@@ -22,3 +24,13 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path: Path) -> None:
         assert f"<!-- {kind} {name} -->" in element
     assert "10^{-3}" in element  # a formula of matplotlib's own
     assert (tmp_path / "dollar.png").exists()
+
+
+def test_a_new_machine_says_nothing_of_fonts() -> None:
+    """The warning of matplotlib that it makes its list of fonts, without which it imports."""
+    program = (
+        "from l2keras_experiments.reports import drawing; import matplotlib.font_manager as fonts; "
+        "fonts._log.warning('building the font cache'); print('imported')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("imported\n", "")
