@@ -132,6 +132,9 @@ class DataConfig(TargetGroup):
     task: str | None = _key(
         None, "classification, regression or multilabel; null: as the targets show"
     )
+    num_outputs: int | None = _key(
+        None, "classes, where the data come in batches; null: as the targets show"
+    )
     standardize: bool = _key(
         False, "give each input the mean 0 and deviation 1 of the training examples"
     )

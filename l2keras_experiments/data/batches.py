@@ -13,7 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from l2keras_experiments.config.schema import TrainingConfig
 from l2keras_experiments.data.datasets import Dataset, map_arrays, rows
+from l2keras_experiments.data.streams import StreamDataset
+
+EVALUATION_BATCH = 2048
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -27,6 +31,42 @@ def epoch_order(num_examples: int, batch_size: int, seed: int, epoch: int) -> np
     steps = num_examples // batch_size
     order = np.random.default_rng([seed, epoch]).permutation(num_examples)
     return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+
+
+def sizes(data: Dataset | StreamDataset, training: TrainingConfig) -> tuple[int, int]:
+    """Returns the steps in an epoch and the examples in a step.
+
+    Raises:
+        ConfigError: the data come in batches of another size.
+    """
+    if isinstance(data, StreamDataset):
+        data.check_training(training)
+        return data.num_batches["train"], data.batch_size
+    batch_size = min(training.batch_size, data.num_train)
+    return steps_per_epoch(data.num_train, batch_size), batch_size
+
+
+def fit_arguments(
+    data: Dataset | StreamDataset, batch_size: int, seed: int, epochs: range
+) -> dict[str, Any]:
+    """Returns what `fit` takes for `epochs`: batches to train on, and the validation data."""
+    if isinstance(data, StreamDataset):
+        return {"x": data.streams["train"], "validation_data": data.streams["validation"]}
+    return {
+        "x": training_batches(data, batch_size, seed, epochs),
+        "steps_per_epoch": steps_per_epoch(data.num_train, batch_size),
+        "validation_data": validation_data(data),
+        "validation_batch_size": EVALUATION_BATCH,
+    }
+
+
+def test_arguments(data: Dataset | StreamDataset) -> dict[str, Any] | None:
+    """Returns what `evaluate` takes for the test part; None without one."""
+    if isinstance(data, StreamDataset):
+        return {"x": data.streams["test"]} if "test" in data.streams else None
+    if data.y_test is None:
+        return None
+    return {"x": data.x_test, "y": data.y_test, "batch_size": EVALUATION_BATCH}
 
 
 def training_batches(data: Dataset, batch_size: int, seed: int, epochs: range) -> Any:
@@ -65,7 +105,7 @@ def _tensorflow_batches(data: Dataset, batch_size: int, seed: int, epochs: range
     return numbers.flat_map(order).map(gather).prefetch(4).with_options(_options())
 
 
-def validation_data(data: Dataset, batch_size: int = 2048) -> Any:
+def validation_data(data: Dataset, batch_size: int = EVALUATION_BATCH) -> Any:
     """What `fit(validation_data=...)` takes: the validation examples in large batches."""
     if keras.backend.backend() != "tensorflow":
         return data.x_val, data.y_val

@@ -61,6 +61,11 @@ class Dataset:
         return map_arrays(lambda array: tuple(array.shape[1:]), self.x_train)
 
     @property
+    def sample_inputs(self) -> Any:
+        """Inputs to train on."""
+        return self.x_train
+
+    @property
     def parts(self) -> dict[str, tuple[Any, Array]]:
         """The examples and targets of each part that there is, by its name in PARTS."""
         parts = {"train": (self.x_train, self.y_train), "validation": (self.x_val, self.y_val)}
@@ -133,6 +138,11 @@ def check_data_config(config: DataConfig) -> None:
                 f"`data.{key}` must be a fraction from 0 to {most:g}. "
                 f"Received: data.{key}={fraction}."
             )
+    if config.num_outputs is not None and config.num_outputs < 1:
+        raise ConfigError(
+            "`data.num_outputs` must be at least 1. "
+            f"Received: data.num_outputs={config.num_outputs}. For what the targets show pass null."
+        )
     if config.num_train is not None and config.num_train < 1:
         raise ConfigError(
             "`data.num_train` must be at least 1. "
@@ -211,13 +221,43 @@ def load_data(config: DataConfig, seed: int, dtype: str) -> Dataset:
         dtype: Of floats: "float32" or "float64".
 
     Raises:
-        ConfigError: data that cannot be what `config` says.
+        ConfigError: data that cannot be what `config` says, or that come in batches.
         TargetError: the target raised.
     """
+    returned = returned_by(config, seed, dtype)
+    if any(map(is_stream, parts_of(returned).values())):
+        raise ConfigError(
+            "Runs that share their batches need arrays. Received: a tf.data.Dataset or PyDataset "
+            f"from {config.target}. Return arrays, or train each run alone."
+        )
+    return of_arrays(returned, config, seed, dtype)
+
+
+def returned_by(config: DataConfig, seed: int, dtype: str) -> Any:
+    """What the target of a checked config returns."""
     check_data_config(config)
-    found = targets.instantiate("data", config.node, seed=seed, dtype=dtype)
-    parts = _parts(found, config)
+    return targets.instantiate("data", config.node, seed=seed, dtype=dtype)
+
+
+def is_stream(value: Any) -> bool:
+    """Whether a value is a `tf.data.Dataset` or a `PyDataset`; imports neither."""
+    return hasattr(value, "element_spec") or hasattr(value, "on_epoch_end")
+
+
+def parts_of(returned: Any) -> dict[Any, Any]:
+    """What a target returned, by part; a single value is that to train on."""
+    if isinstance(returned, Mapping):
+        return dict(returned)
+    if isinstance(returned, list | tuple):
+        return dict(zip(PARTS, returned, strict=False))
+    return {"train": returned}
+
+
+def of_arrays(returned: Any, config: DataConfig, seed: int, dtype: str) -> Dataset:
+    """The dataset of what a target returned, as `load_data`."""
+    parts = _parts(returned, config)
     task, num_outputs = _with_outputs(parts, config, dtype)
+    check_num_outputs(num_outputs, config)
     _split(parts, config, task)
     _keep(parts, config, task)
     if config.label_noise:
@@ -255,7 +295,7 @@ def _parts(found: Any, config: DataConfig) -> dict[str, tuple[Any, Any]]:
         )
     parts = {}
     for part, (x, y) in pairs.items():
-        parts[part] = _as_arrays(x, config), _as_arrays(y, config)
+        parts[part] = as_arrays(x, config), as_arrays(y, config)
         leaves = _leaves(parts[part][0])
         if not isinstance(parts[part][1], np.ndarray) or any(_are_texts(a) for a in leaves):
             raise ConfigError(
@@ -280,15 +320,15 @@ def _by_position(found: Any) -> dict[str, Any] | None:
     return {"train": tuple(found)} if len(found) == 2 else None
 
 
-def _as_arrays(structure: Any, config: DataConfig) -> Any:
+def as_arrays(structure: Any, config: DataConfig) -> Any:
     """NumPy arrays in the place of tables, series, lists of numbers and tensors."""
     if isinstance(structure, Mapping) and not hasattr(structure, "to_numpy"):
-        return {key: _as_arrays(value, config) for key, value in structure.items()}
+        return {key: as_arrays(value, config) for key, value in structure.items()}
     nested = isinstance(structure, tuple | list) and any(
         hasattr(one, "shape") or isinstance(one, Mapping) for one in structure
     )
     if nested and getattr(structure[0], "shape", None) != ():
-        return type(structure)([_as_arrays(value, config) for value in structure])
+        return type(structure)([as_arrays(value, config) for value in structure])
     try:
         array = structure.to_numpy() if hasattr(structure, "to_numpy") else np.asarray(structure)
     except ValueError as error:  # lists of different lengths
@@ -490,6 +530,15 @@ def _check_finite(array: Array, where: str, config: DataConfig) -> None:
         raise ConfigError(
             f"Data must be finite. Received: nan or infinite values in {where} of {config.name}. "
             "Fill them, or leave these examples out."
+        )
+
+
+def check_num_outputs(num_outputs: int, config: DataConfig) -> None:
+    """Raises ConfigError where `config` says another number than the data."""
+    if config.num_outputs not in (None, num_outputs):
+        raise ConfigError(
+            f"`data.num_outputs` must be {num_outputs}, as the targets show. "
+            f"Received: data.num_outputs={config.num_outputs} with {config.name}. Pass null."
         )
 
 

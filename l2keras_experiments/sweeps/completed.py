@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from l2keras_experiments.config.schema import Rerun
+from l2keras_experiments.runtime import durable
 from l2keras_experiments.runtime.outcome import Outcome
 from l2keras_experiments.sweeps import identity
-from l2keras_experiments.tracking.recording import HASH_TAG
+from l2keras_experiments.tracking.recording import HASH_TAG, RESUMABLE_TAG
 from l2keras_experiments.tracking.store import FAILURE_TAG, Store, launch_tag, patiently
 
 _LAUNCH = launch_tag("")
@@ -25,6 +26,7 @@ class Entry:
         ended: Unix time in ms; None while it runs.
         launches: The ids of the parents whose launches it is part of.
         elsewhere: Whether a living process is at work on it, or one on other disks may be.
+        resumable: Whether a later launch can go on with it.
     """
 
     run_id: str
@@ -37,6 +39,7 @@ class Entry:
     launches: frozenset[str]
     failure: str | None
     metrics: Mapping[str, float]
+    resumable: bool = True
 
 
 Entries = Sequence[Entry]  # of one config, newest first
@@ -89,6 +92,7 @@ def _entry(store: Store, told: str, run: Any) -> Entry:
         launches=frozenset(key.removeprefix(_LAUNCH) for key in tags if key.startswith(_LAUNCH)),
         failure=tags.get(FAILURE_TAG),
         metrics=run.data.metrics,
+        resumable=tags.get(RESUMABLE_TAG) != "false",
     )
 
 
@@ -114,10 +118,28 @@ def settled(entries: Entries, rerun: Rerun, label: str, *, claimed: bool = False
 
 
 def resumable(entries: Entries, rerun: Rerun) -> str | None:
-    """The run to go on with: the newest one that did not finish."""
+    """The run to go on with: the newest one that did not finish and can be resumed."""
     if rerun is Rerun.all:
         return None
-    return next((entry.run_id for entry in entries if entry.status != "FINISHED"), None)
+    return next((e.run_id for e in entries if e.status != "FINISHED" and e.resumable), None)
+
+
+def replace_interrupted(store: Store, entries: Entries, rerun: Rerun, label: str) -> None:
+    """Ends the runs that a new one replaces, since none can go on with them; says so in a line.
+
+    To be called by the process that has claimed their config.
+    """
+    if rerun is Rerun.all:
+        return
+    interrupted = [e for e in entries if e.status != "FINISHED" and not e.resumable]
+    for entry in interrupted:
+        if entry.status == "RUNNING":
+            _buried(store, entry, _DEAD)
+    if interrupted:
+        durable.warn(
+            f"{label} begins anew: its data come in batches, whose order cannot be resumed. "
+            f"{interrupted[0].run_id} holds the epochs before."
+        )
 
 
 def bury(store: Store, entries: Entries, cause: str | None) -> list[Entry]:

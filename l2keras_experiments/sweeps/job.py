@@ -49,8 +49,12 @@ def train(node: DictConfig) -> Outcome:
         with identity.claim(store.folder, completed.claim_name(store, told)) as died:
             entries = completed.find(store, [told])[told]
             done = completed.settled(entries, config.rerun, label, claimed=died)
+            if done:
+                return done
             resume = completed.resumable(entries, config.rerun)
-            return done or _train(store, node, config, device_name, told, resume)
+            if resume is None:
+                completed.replace_interrupted(store, entries, config.rerun, label)
+            return _train(store, node, config, device_name, told, resume)
     except identity.Busy:
         done = completed.settled(completed.find(store, [told])[told], config.rerun, label)
         busy = Outcome(label, told, "RUNNING", failure="another process is at work on it")
@@ -60,7 +64,7 @@ def train(node: DictConfig) -> Outcome:
 def _train(
     store: Store, node: DictConfig, config: Config, device_name: str, told: str, resume: str | None
 ) -> Outcome:
-    from l2keras_experiments.data.datasets import load_data
+    from l2keras_experiments.data.streams import load_any
     from l2keras_experiments.training import checkpoint
 
     label = run_label(config)
@@ -71,7 +75,7 @@ def _train(
         progress.fit(config.training.epochs, label, shown) as advance,
     ):
         kept = checkpoint.path_of(store.folder, run.id)
-        data = load_data(config.data, config.seed, config.training.dtype.value)
+        data = load_any(config.data, config.seed, config.training.dtype.value)
 
         def on_metrics(metrics: dict[str, float]) -> None:
             advance(metrics)

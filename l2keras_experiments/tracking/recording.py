@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from l2keras_experiments.config import flattening
 from l2keras_experiments.config.schema import Config, open_groups, run_label
 from l2keras_experiments.data.description import describe
+from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.tracking import provenance
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 METHOD_TAG = "method"
 HASH_TAG = "config_hash"
+RESUMABLE_TAG = "resumable"  # "false": after an interruption a new run takes its place
 # Metrics that are tags, too: MLflow shows a metric with all its digits.
 SHOWN = ("val_accuracy", "test_accuracy", "val_data_loss", "test_data_loss")
 
@@ -42,7 +44,7 @@ def record_trial(
     run: Run,
     node: DictConfig,
     config: Config,
-    data: Dataset,
+    data: Dataset | StreamDataset,
     device_name: str,
     advance: Any,
     **kept: Any,
@@ -72,7 +74,11 @@ def record_trial(
 
 
 def record_start(
-    run: Run, node: DictConfig, config: Config, device_name: str, data: Dataset
+    run: Run,
+    node: DictConfig,
+    config: Config,
+    device_name: str,
+    data: Dataset | StreamDataset,
 ) -> None:
     """What is known of a run before it trains."""
     node = flattening.recorded(node)
@@ -82,6 +88,8 @@ def record_start(
     )
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
     run.set_tags({METHOD_TAG: config.regularization.name})
+    if isinstance(data, StreamDataset):
+        run.set_tags({RESUMABLE_TAG: "false"})
     run.log_inputs(describe(data, config.data))
 
 
@@ -95,7 +103,7 @@ def record_result(
     last: Mapping[str, float],
     test: Mapping[str, float],
     model: Any,
-    data: Dataset,
+    data: Dataset | StreamDataset,
 ) -> None:
     """What is known of a run when it has trained.
 
@@ -115,7 +123,7 @@ def record_result(
     run.log_metrics({**test, "seconds": seconds}, step=config.training.epochs - 1)
     run.set_tags({k: f"{v:.4f}" for k, v in {**last, **test}.items() if k in SHOWN})
     if model is not None:
-        run.log_model(model, data.x_train)
+        run.log_model(model, data.sample_inputs)
 
 
 def lambda_params(lam: float) -> dict[str, float]:

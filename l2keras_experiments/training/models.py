@@ -16,13 +16,16 @@ from l2keras_experiments.config import targets
 from l2keras_experiments.config.compatibility import SUPPLIED, check_inputs
 from l2keras_experiments.config.schema import ConfigError, ModelConfig
 from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.runtime import device
 from l2keras_experiments.training.regularization import Method
 
 HEAD_SIZE = 16  # of attention; a model of width 32 has two heads
 
 
-def build_model(config: ModelConfig, data: Dataset, method: Method, seed: int) -> keras.Model:
+def build_model(
+    config: ModelConfig, data: Dataset | StreamDataset, method: Method, seed: int
+) -> keras.Model:
     """The model that `config` names, for the inputs and outputs of `data`.
 
     Seeds Python, NumPy and the backend, so that the initial weights depend on `seed` only and
@@ -32,7 +35,7 @@ def build_model(config: ModelConfig, data: Dataset, method: Method, seed: int) -
     Args:
         config: A target and its arguments.
         data: Gives the target `input_shape`, `num_outputs` and `vocabulary_size`, where it takes
-            them.
+            them; a StreamDataset does not know the last.
         method: Attaches its regularizer, and takes off or keeps those of the model.
         seed: Of the initial weights and of dropout.
 
@@ -41,7 +44,7 @@ def build_model(config: ModelConfig, data: Dataset, method: Method, seed: int) -
         TargetError: the target raised.
     """
     keras.utils.set_random_seed(seed)
-    about = {name: getattr(data, name) for name in SUPPLIED}
+    about = {name: getattr(data, name) for name in SUPPLIED if hasattr(data, name)}
     model = targets.instantiate("model", config.node, **about)
     if not isinstance(model, keras.Model):
         raise ConfigError(

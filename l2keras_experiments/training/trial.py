@@ -16,6 +16,7 @@ from l2keras import AuditReport, audit, penalties
 from l2keras_experiments.config.schema import Config
 from l2keras_experiments.data import batches
 from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.training import checkpoint
@@ -29,8 +30,6 @@ from l2keras_experiments.training.objectives import (
 from l2keras_experiments.training.optimizers import build_optimizer
 from l2keras_experiments.training.regularization import Method, build_method
 from l2keras_experiments.training.stopping import EarlyStopping, validated_epochs
-
-EVALUATION_BATCH = 2048
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 OnReport = Callable[[AuditReport], None]
@@ -64,7 +63,7 @@ class TrialResult:
 
 def run_trial(
     config: Config,
-    data: Dataset,
+    data: Dataset | StreamDataset,
     *,
     on_epoch: OnEpoch | None = None,
     on_report: OnReport | None = None,
@@ -84,12 +83,14 @@ def run_trial(
         keep_trajectory: Whether to keep the weights of every epoch.
         checkpoint_path: Where the state after the last epoch is kept. What is there is gone on
             with, to the same weights as without the interruption: to the last bit on a CPU.
+            Unused for a StreamDataset, which cannot repeat an order from its middle.
     """
     training = config.training
-    steps = batches.steps_per_epoch(data.num_train, training.batch_size)
+    steps, batch_size = batches.sizes(data, training)
+    if isinstance(data, StreamDataset):
+        checkpoint_path = None
     method = build_method(config, training.epochs * steps)
     keras.utils.clear_session(free_memory=False)
-    batch_size = min(training.batch_size, data.num_train)
     with device.distribution_scope(config, batch_size):
         model = compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
@@ -105,15 +106,12 @@ def run_trial(
     epochs = range(recorder.first_epoch, training.epochs)
     if epochs and not (stopping is not None and stopping.is_over(recorder.history)):
         model.fit(
-            batches.training_batches(data, training.batch_size, config.seed, epochs),
-            steps_per_epoch=steps,
+            **batches.fit_arguments(data, batch_size, config.seed, epochs),
             initial_epoch=epochs.start,
             epochs=epochs.stop,
-            validation_data=batches.validation_data(data),
-            validation_batch_size=EVALUATION_BATCH,
             validation_freq=validated_epochs(training.epochs, training.validation_freq),
             class_weight=training.class_weight,
-            shuffle=False,  # the order is in the batches
+            shuffle=False,  # the order is that of the batches
             callbacks=[*method.callbacks, *callbacks_of(training), recorder],
             verbose=0,
         )
@@ -131,7 +129,9 @@ def run_trial(
     )
 
 
-def compiled_model(config: Config, data: Dataset, method: Method, num_steps: int) -> Any:
+def compiled_model(
+    config: Config, data: Dataset | StreamDataset, method: Method, num_steps: int
+) -> Any:
     """The model of a run, built from its seed and compiled."""
     model = build_model(config.model, data, method, config.seed)
     optimizer = build_optimizer(
@@ -157,16 +157,15 @@ def compiled_model(config: Config, data: Dataset, method: Method, num_steps: int
     return model
 
 
-def test_metrics(model: Any, data: Dataset) -> dict[str, float]:
+def test_metrics(model: Any, data: Dataset | StreamDataset) -> dict[str, float]:
     """The metrics of a compiled model on the test examples, as `test_...`; none without any.
 
     The loss with the penalty is not among them.
     """
-    if data.y_test is None:
+    arguments = batches.test_arguments(data)
+    if arguments is None:
         return {}
-    found = model.evaluate(
-        data.x_test, data.y_test, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
-    )
+    found = model.evaluate(**arguments, verbose=0, return_dict=True)
     return {f"test_{key}": float(value) for key, value in found.items() if key != "loss"}
 
 

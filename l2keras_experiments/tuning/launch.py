@@ -157,11 +157,11 @@ class Trainer:
 
     def _run(self, trial: optuna.trial.Trial, seed: int) -> TrialResult | None:
         """Trains one run; None if it was pruned. That is no failure: FINISHED."""
-        from l2keras_experiments.data.datasets import load_data
+        from l2keras_experiments.data.streams import load_any
         from l2keras_experiments.tracking.recording import record_trial
 
         config = space.run_config(self.config, trial.params, seed)
-        data = load_data(config.data, seed, config.training.dtype.value)
+        data = load_any(config.data, seed, config.training.dtype.value)
         epochs = itertools.count()
 
         def on_epoch(metrics: dict[str, float], **_: object) -> None:
