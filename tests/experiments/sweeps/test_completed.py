@@ -24,6 +24,7 @@ def entry(run_id: str, status: str, **changes: Any) -> Entry:
 FINISHED, FAILED, KILLED = (entry(s.lower(), s) for s in ("FINISHED", "FAILED", "KILLED"))
 RUNNING = entry("running", "RUNNING")
 DEAD = entry("dead", "RUNNING", elsewhere=False)
+LOST = entry("lost", "KILLED", resumable=False)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +63,10 @@ def test_a_claimed_config_is_trained() -> None:
         ([FAILED, KILLED], "failed", "failed"),
         ([FINISHED, KILLED], "failed", "killed"),
         ([FAILED], "all", None),
+        ([LOST], "failed", None),
+        ([LOST, KILLED], "failed", "killed"),
     ],
 )
 def test_the_run_to_go_on_with(entries: list[Entry], rerun: str, expected: str | None) -> None:
-    """The newest that did not finish; under rerun=all a new one."""
+    """The newest that did not finish and can be resumed; under rerun=all a new one."""
     assert completed.resumable(entries, Rerun(rerun)) == expected
