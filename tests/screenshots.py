@@ -1,21 +1,19 @@
-"""The README's pictures of a sweep: `python -m tests.screenshots [--store FOLDER] [overrides]`.
+"""The README's pictures: `python -m tests.screenshots`.
 
-Makes a sweep, opens it in a real MLflow UI and in its own page, and writes docs/mlflow_runs.png,
-docs/mlflow_charts.png and docs/report.png. Needs Chromium.
+Runs a sweep, the comparison of `make run` and a preset on a store of their own, opens their pages
+and the MLflow UI in a real browser, and writes every PNG of docs/. Needs Chromium.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Page, ViewportSize
 
 from l2keras_experiments.config import paths
 from l2keras_experiments.reports import records, report, views
@@ -23,48 +21,55 @@ from l2keras_experiments.tracking.store import Store
 from tests.support import browser, servers
 
 FOLDER = paths.PROJECT / "docs"
-WINDOW: ViewportSize = {"width": 1400, "height": 800}
+WINDOW: ViewportSize = {"width": 1440, "height": 800}
 PAGE: ViewportSize = {"width": 1200, "height": 1150}  # down to the end of the first figure
 SWEEP = ["optimizer=adam", "regularization=half_l2,decoupled", "seed=0,1,2",
          "regularization.lam=0.001,0.01,0.1,1", "training.epochs=10"]  # fmt: skip
+PRESET = "learning_rate_and_lambda"
 COLORS = 256  # enough for a page without photographs
-# MLflow opens its assistant over a third of the window on the first visit.
-NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
-    parser.add_argument(
-        "--store", type=Path, help="folder with the mlflow.db of a finished sweep; default: a new"
-    )
-    parser.add_argument("overrides", nargs="*", default=SWEEP, help=f"default: {' '.join(SWEEP)}")
-    options = parser.parse_args(arguments)
+def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = options.store.absolute() if options.store else Path(name)
-        if not options.store:
-            sweep(folder, options.overrides)
-        store = records.open_study(f"sqlite:///{folder / 'mlflow.db'}", None)
+        folder = Path(name)
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        run(folder, "train", "-m", "tracking.study=sweep", *SWEEP)
+        run(folder, "train", f"experiment={PRESET}")
+        run(folder, "compare")
         with servers.tracking_server(folder) as server, browser.chromium() as chromium:
-            shoot(chromium, store, server.uri)
+            context = chromium.new_context(viewport=WINDOW, locale="en-GB")
+            page = context.new_page()
+            page.set_default_timeout(120_000)
+            shoot_ui(page, records.open_study(uri, "sweep"), server.uri)
+            page.set_viewport_size(PAGE)
+            page.goto(newest_page(records.open_study(uri, "sweep"), f"*/{report.PAGE}"))
+            save(page, "report")
+            page.goto(newest_page(records.open_study(uri, "l2keras"), "comparison-*.html"))
+            save(page, "comparison")
+            page.goto(newest_page(records.open_study(uri, PRESET), f"*/{report.PAGE}"))
+            save(page, PRESET, ".wide[aria-describedby=about-heat_map]")
+            context.close()
 
 
-def sweep(folder: Path, overrides: Sequence[str]) -> None:
-    """Runs a sweep by the command, on a store in `folder`."""
-    command = [
-        sys.executable, "-m", "experiments.train", "-m", "tracking.log_model=false",
-        f"tracking.uri=sqlite:///{folder / 'mlflow.db'}", f"hydra.sweep.dir={folder / 'hydra'}",
-        *overrides,
+def run(folder: Path, command: str, *arguments: str) -> None:
+    """Runs a command of the experiments on a store in `folder`."""
+    line = [
+        sys.executable, "-m", f"experiments.{command}", *arguments,
+        f"tracking.uri=sqlite:///{folder / 'mlflow.db'}",
+        f"hydra.sweep.dir={folder / 'hydra'}", f"hydra.run.dir={folder / 'hydra'}",
     ]  # fmt: skip
-    subprocess.run(command, cwd=paths.PROJECT, check=True)
+    subprocess.run(line, cwd=paths.PROJECT, check=True)
 
 
-def shoot(chromium: Browser, store: Store, ui: str) -> None:
-    """Takes the three pictures of the newest sweep of the study."""
+def newest_page(store: Store, pattern: str) -> str:
+    """Returns the address of the newest page of a study."""
+    pages = report.default_folder(store).glob(pattern)
+    return max(pages, key=lambda path: path.stat().st_mtime).as_uri()
+
+
+def shoot_ui(page: Page, store: Store, ui: str) -> None:
+    """Takes the pictures of the newest sweep's table and charts in the MLflow UI."""
     parent = records.sweeps(store)[0]
-    context = chromium.new_context(viewport=WINDOW, locale="en-GB")
-    context.add_init_script(NO_ASSISTANT)
-    page = context.new_page()
-    page.set_default_timeout(120_000)
     page.goto(views.address(ui, store.experiment_id, parent, views.RUNS))
     page.wait_for_selector(".ag-row .ag-cell[col-id='params.`lambda`']")
     save(page, "mlflow_runs")
@@ -72,16 +77,13 @@ def shoot(chromium: Browser, store: Store, ui: str) -> None:
     page.wait_for_selector(".js-plotly-plot path.point")
     page.wait_for_selector(".js-plotly-plot path.js-line")
     save(page, "mlflow_charts")
-    page.set_viewport_size(PAGE)
-    page.goto((report.default_folder(store) / report.PAGE).as_uri())
-    save(page, "report")
-    context.close()
 
 
-def save(page: Page, name: str) -> None:
-    """Writes what is in the window as a PNG of few colours."""
+def save(page: Page, name: str, element: str | None = None) -> None:
+    """Writes what is in the window, or one element, as a PNG of few colours."""
     page.wait_for_timeout(3000)  # what moves in comes to rest
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    shot = page.locator(element).first.screenshot() if element else page.screenshot()
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
     path = FOLDER / f"{name}.png"
     picture.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size // 1024} KB")
