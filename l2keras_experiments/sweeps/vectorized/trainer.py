@@ -40,6 +40,7 @@ from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import loss_of, metrics_of
 from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
 from l2keras_experiments.training.regularization import build_method, is_plain
+from l2keras_experiments.training.stopping import validated_epochs
 from l2keras_experiments.training.trial import compiled_model
 
 # How each method acts on the stacked weights. Keras' own L2 and weight_decay are not among them:
@@ -65,8 +66,6 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
         config.training.jit,
         config.training.class_weight is not None,
         config.training.callbacks != [],
-        config.training.early_stopping.patience is not None,
-        config.training.validation_freq != 1,
         config.training.mixed_precision is MixedPrecision.float16,
         config.distribute is Distribute.mirrored,
     )
@@ -75,7 +74,7 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     return tuple(sorted((key, str(value)) for key, value in flat.items() if key not in _FREE))
 
 
-OnEpoch = Callable[[int, int, dict[str, float]], None]  # (runner, epoch, metrics)
+OnEpoch = Callable[[int, int, dict[str, float]], object]  # (runner, epoch, metrics)
 _Ended = tuple[Runner, Callable[[], State]]  # an epoch of a run
 
 
@@ -192,13 +191,22 @@ class Together:
         batch_size = self._config.training.batch_size
         return self._datasets.training_feed(batch_size), self._datasets.validation_feed(batch_size)
 
-    def fit(self, numbers: Sequence[int], on_epoch: OnEpoch) -> None:
+    def fit(
+        self,
+        numbers: Sequence[int],
+        on_epoch: OnEpoch,
+        on_restored: OnEpoch = lambda *_: None,
+        after_epoch: Callable[[], None] = lambda: None,
+    ) -> None:
         """Trains the runs of a chunk; each counts its share of the wall time, compiling included.
 
         Args:
             numbers: Of the runs.
             on_epoch: Called with the number of the run, the epoch and its metrics; with the
                 epochs of a checkpoint first.
+            on_restored: Called with the number of the run, the number of its epochs and the
+                metrics of the best one, where early stopping restores its weights.
+            after_epoch: Called when `on_epoch` has been called for all runs that train.
 
         Raises:
             KeyboardInterrupt: Ctrl-C. Whatever is raised, `Runner.keep` has a whole epoch to keep.
@@ -217,23 +225,14 @@ class Together:
             for runner in runners:
                 runner.seconds = runner.earlier + seconds
 
-        plan = self._plan(on_epoch, share)
-        alike = [
-            [one.trained for one in runners if one.epochs == epochs]
-            for epochs in sorted({runner.epochs for runner in runners})
-        ]
-        stopped = any(train(members, plan) for members in alike)
-        if stopped:
+        plan = self._plan(on_epoch, after_epoch, share)
+        if any(train(members, replace(plan, epochs=last)) for members, last in _alike(runners)):
             share()
             raise KeyboardInterrupt
-        self._measure_test([one for one in runners if one.trained.status == "finished"])
+        ended = [runner for runner in runners if runner.has_result]
+        _restore_best(ended, on_restored)
+        self._measure_test(ended)
         share()
-
-    def stop(self, number: int) -> None:
-        """Ends a run after the epoch of which `on_epoch` tells; its weights are lost."""
-        trained = self.runners[number].trained
-        if trained.status == "running":
-            trained.status = "stopped"
 
     def _measure_test(self, runners: Sequence[Runner]) -> None:
         """Gives each run its metrics on the test examples."""
@@ -256,7 +255,9 @@ class Together:
                     if name not in ("loss", "penalty")
                 }
 
-    def _plan(self, on_epoch: OnEpoch, share: Callable[[], None]) -> Plan:
+    def _plan(
+        self, on_epoch: OnEpoch, after_epoch: Callable[[], None], share: Callable[[], None]
+    ) -> Plan:
         ended: list[_Ended] = []
 
         def tell(trained: Trained, state: Callable[[], State]) -> None:
@@ -266,16 +267,20 @@ class Together:
             share()
             with signals.held():  # so that all runs have come as far as one another
                 self._end_epoch(ended, on_epoch)
+                after_epoch()
             ended.clear()
             signals.check()
 
         train, validation = self._feeds()
+        training = self._config.training
+        validated = validated_epochs(training.epochs, training.validation_freq)
         return Plan(
             self._make_group,
             self.size,
-            self._config.training.epochs,
+            training.epochs,
             train=train,
             test=validation,
+            validates=lambda epoch: isinstance(validated, int) or epoch + 1 in validated,
             on_epoch=tell,
             on_group_epoch=tell_all,
         )
@@ -283,15 +288,15 @@ class Together:
     def _end_epoch(self, ended: Sequence[_Ended], on_epoch: OnEpoch) -> None:
         """Takes down an epoch of all runs of a group, then tells of it."""
         for runner, state in ended:
-            for key, value in self._metrics(runner, state()).items():
-                runner.history.setdefault(key, []).append(value)
-            runner.whole = state()
+            runner.end_epoch(self._metrics(runner, state()), state())
         for runner, _ in ended:
             epoch = runner.epochs - 1
             on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
-        if time.monotonic() - self._kept_at >= CHECKPOINT_SECONDS:
+        is_due = time.monotonic() - self._kept_at >= CHECKPOINT_SECONDS
+        if is_due:
             self._kept_at = time.monotonic()
-            for runner, _ in ended:
+        for runner, _ in ended:
+            if is_due or runner.is_over:  # one that is over ends no further epoch
                 runner.keep()
 
     def _make_group(self, size: int) -> Group:
@@ -339,6 +344,21 @@ class Together:
             now = rate if isinstance(rate, float) else rate(last)
             self._rates[key] = float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(now)))
         return self._rates[key]
+
+
+def _alike(runners: Sequence[Runner]) -> list[tuple[list[Trained], int]]:
+    """Members that have come equally far, and the number of epochs that they train to."""
+    ends: dict[tuple[int, int], list[Trained]] = {}
+    for runner in runners:
+        last = runner.epochs if runner.is_over else runner.config.training.epochs
+        ends.setdefault((runner.epochs, last), []).append(runner.trained)
+    return [(members, last) for (_, last), members in sorted(ends.items(), key=lambda one: one[0])]
+
+
+def _restore_best(runners: Sequence[Runner], on_restored: OnEpoch) -> None:
+    for runner in runners:
+        if runner.restore_best():
+            on_restored(runner.trained.number, runner.epochs, runner.final)
 
 
 class _SeededTemplate(Template):
