@@ -341,8 +341,11 @@ class Together:
             accumulated = self._config.training.gradient_accumulation_steps
             updates = key[1] * self.steps_per_epoch // accumulated
             last = max(updates * accumulated - 1, 0)  # as `optimizers.last_learning_rate`
-            now = rate if isinstance(rate, float) else rate(last)
-            self._rates[key] = float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(now)))
+            if isinstance(rate, float):  # as the variable of an optimizer holds it
+                self._rates[key] = float(np.asarray(rate, keras.config.floatx()))
+            else:
+                scheduled = keras.ops.convert_to_tensor(rate(last))
+                self._rates[key] = float(keras.ops.convert_to_numpy(scheduled))
         return self._rates[key]
 
 
