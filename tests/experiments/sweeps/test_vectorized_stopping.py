@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -94,16 +95,16 @@ def test_each_stops_where_it_does_alone(
     assert loaded == sizes
     for number, config in enumerate(all_configs):
         runner, alone = together.runners[number], train_alone(config)
-        close = {"rel": tolerance, "abs": tolerance}
+        close = functools.partial(pytest.approx, rel=tolerance, abs=tolerance)
         final = {key: values[-1] for key, values in alone.history.items()}
-        assert runner.final == pytest.approx(final, **close)
-        assert runner.test == pytest.approx(alone.test, **close)
+        assert runner.final == close(final)
+        assert runner.test == close(alone.test)
         repeats = len(alone.history["loss"]) - runner.epochs
         assert restored[number] == [runner.epochs] * repeats
         assert repeats == (not overrides and number < 2)
         for key, values in alone.history.items():
             trained = values[: runner.epochs]
-            assert runner.history[key] == pytest.approx(trained, **close), key
+            assert runner.history[key] == close(trained), key
         state = runner.trained.state
         for ours, theirs in zip(
             [*state.trainable, *state.other], alone.model.get_weights(), strict=True
