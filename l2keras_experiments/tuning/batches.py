@@ -86,7 +86,7 @@ class _Trial:
             runner.prune()
 
 
-@dataclass(frozen=True)
+@dataclass
 class BatchTrainer:
     """Trains batches of trials, each run a child run of `parent`."""
 
@@ -94,6 +94,7 @@ class BatchTrainer:
     store: Store
     parent: Run
     device_name: str
+    _together: Together | None = None  # of the batch before, with what it has compiled
 
     def train(self, study: optuna.Study, trials: Sequence[optuna.trial.Trial]) -> list[Tried]:
         """Trains the trials of a batch and tells optuna how they ended.
@@ -103,17 +104,14 @@ class BatchTrainer:
                 running then.
             KeyboardInterrupt, Terminated: the trials are told as failed, and will run again.
         """
-        from l2keras_experiments.sweeps.vectorized.trainer import Together
-
         seeds = range(self.config.seed, self.config.seed + self.config.tune.num_seeds)
         configs = [
             space.run_config(self.config, trial.params, seed) for trial in trials for seed in seeds
         ]
-        together = Together(configs)
+        together = self._prepared(configs)
         at_once = together.size // len(seeds)
         if at_once < min(2, len(trials)):
             raise ValueError(together.note)
-        together.rehearse()  # what cannot be stacked raises here: no run has been opened
         batch = [
             _Trial(trial, together.runners[i * len(seeds) : (i + 1) * len(seeds)])
             for i, trial in enumerate(trials)
@@ -122,6 +120,18 @@ class BatchTrainer:
             self._attempt(study, together, batch[start : start + at_once])
         known = {trial.number: trial for trial in search.tried(study)}
         return [known[trial.number] for trial in trials]
+
+    def _prepared(self, configs: Sequence[Config]) -> Together:
+        """The stack of the batch before where it has room: what it has compiled is of use again."""
+        from l2keras_experiments.sweeps.vectorized.trainer import Together
+
+        if self._together is not None and len(configs) <= len(self._together.runners):
+            self._together.replace_runs(configs)
+            return self._together
+        together = Together(configs)
+        together.rehearse()  # what cannot be stacked raises here: no run has been opened
+        self._together = together
+        return together
 
     def _attempt(self, study: optuna.Study, together: Together, batch: list[_Trial]) -> None:
         """Trains as many trials as one stack takes and tells optuna how they ended."""
@@ -137,7 +147,7 @@ class BatchTrainer:
             raise
         else:
             for one in batch:
-                _tell(study, one)
+                _tell(study, one, rungs(self.config))
 
     def _train(self, together: Together, batch: list[_Trial]) -> None:
         with ExitStack() as opened:
@@ -176,10 +186,12 @@ class BatchTrainer:
             recording.end(run, runner.config, runner, together.steps_per_epoch, data)
 
 
-def _tell(study: optuna.Study, one: _Trial) -> None:
-    for epoch, value in enumerate(one.values):
-        if math.isfinite(value):
-            one.trial.report(value, epoch)
+def _tell(study: optuna.Study, one: _Trial, at: Collection[int]) -> None:
+    """Tells optuna how a trial has ended and its objective where the worse half ended."""
+    for epochs, value in enumerate(one.values, start=1):
+        looked_at = epochs in at or epochs == len(one.values)  # to report takes a transaction
+        if looked_at and math.isfinite(value):
+            one.trial.report(value, epochs - 1)
     if not math.isfinite(one.value):
         study.tell(one.trial, math.inf)
     elif one.is_pruned:

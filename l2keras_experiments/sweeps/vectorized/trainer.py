@@ -103,20 +103,25 @@ class Together:
         check_model(self._template.model)
         decayed = {id(v) for v in build_method(first).selected(self._template.model)}
         self._decayed = [id(variable) in decayed for variable in self._template.trainable]
-        initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
+        self._initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
         self._schedules: dict[str, Any] = {}
-        self.runners = [
-            self._runner(number, config, State(*initial[config.seed]))
-            for number, config in enumerate(configs)
-        ]
+        self.runners = [self._runner(*numbered) for numbered in enumerate(configs)]
         self.size, self.note = self._group_size()
-        self._reports: dict[str, AuditReport] = {}
-        self._groups: dict[int, Group] = {}
+        self._reports: dict[tuple[str, str], AuditReport] = {}
+        self._audited: tuple[tuple[str, str], Any] | None = None  # method and optimizer; a model
+        self._groups: dict[Hashable, Group] = {}
         self._rates: dict[tuple[float, int], float] = {}
         self._kept_at = time.monotonic()
         self._rehearsed = 0.0  # seconds that the first chunk counts as its own
 
-    def _runner(self, number: int, config: Config, state: State) -> Runner:
+    def replace_runs(self, configs: Sequence[Config]) -> None:
+        """Takes other runs, of the same `group_key` and seeds and no more of them.
+
+        What has been compiled stays, unless their couplings or schedules are others.
+        """
+        self.runners = [self._runner(*numbered) for numbered in enumerate(configs)]
+
+    def _runner(self, number: int, config: Config) -> Runner:
         method = build_method(config, self._num_steps)
         name, peak = config.regularization.name, config.optimizer.learning_rate
         independent = name == "independent"
@@ -130,7 +135,9 @@ class Together:
             coupling=_COUPLINGS[name],
             peak=peak if independent else 1.0,
         )
-        return Runner(config, method, Trained(number, member, state), {})
+        return Runner(
+            config, method, Trained(number, member, State(*self._initial[config.seed])), {}
+        )
 
     def _group_size(self) -> tuple[int, str]:
         batch_size = self._config.training.batch_size
@@ -145,11 +152,21 @@ class Together:
         )
 
     def audit(self, runner: Runner) -> AuditReport:
-        """What is decayed in a run, as audited on a model of its own; the seed decides nothing."""
-        key = repr((runner.config.regularization, runner.config.optimizer))
+        """What is decayed in a run, as audited on a model like its own; the seed decides nothing.
+
+        Runs that differ in lambda share that model: an audit reads the regularizers of variables.
+        """
+        chosen, optimizer = runner.config.regularization, repr(runner.config.optimizer)
+        key = repr(chosen), optimizer
         if key not in self._reports:
-            model = self.model(runner, trained=False)
-            self._reports[key] = audit(model, runner.method.callbacks)
+            kind = chosen.name, optimizer
+            if self._audited is None or self._audited[0] != kind:
+                self._audited = kind, self.model(runner, trained=False)
+            method, model = runner.method, self._audited[1]
+            if method.regularizer is not None:
+                for variable in method.selected(model):
+                    variable.regularizer = method.regularizer
+            self._reports[key] = audit(model, method.callbacks)
         return self._reports[key]
 
     def data(self, runner: Runner) -> Dataset:
@@ -301,18 +318,22 @@ class Together:
 
     def _make_group(self, size: int) -> Group:
         """Compiled once for each size, however many chunks there are."""
-        if size not in self._groups:
-            self._groups[size] = Group(
+        members = [runner.trained.member for runner in self.runners]
+        couplings = frozenset(member.coupling for member in members if member.lam)
+        schedules = {id(m.learning_rate) for m in members if not isinstance(m.learning_rate, float)}
+        key = size, couplings, frozenset(schedules)
+        if key not in self._groups:
+            self._groups[key] = Group(
                 self._template,
                 self._optimizer(),
-                [runner.trained.member for runner in self.runners],
+                members,
                 size=size,
                 decayed=self._decayed,
                 train=self._datasets.train,
                 test=self._datasets.evaluation,
                 clusters=self._clusters(size),
             )
-        return self._groups[size]
+        return self._groups[key]
 
     def _clusters(self, size: int) -> list[int]:
         """The batch size, if a step is better compiled as a whole: there is no remainder."""
