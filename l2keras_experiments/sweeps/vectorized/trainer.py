@@ -108,7 +108,7 @@ class Together:
         self.runners = [self._runner(*numbered) for numbered in enumerate(configs)]
         self.size, self.note = self._group_size()
         self._reports: dict[tuple[str, str], AuditReport] = {}
-        self._audited: tuple[tuple[str, str], Any] | None = None  # method and optimizer; a model
+        self._audited: tuple[tuple[str, str], Any, Any] | None = None  # kind, model, regularizer
         self._groups: dict[Hashable, Group] = {}
         self._rates: dict[tuple[float, int], float] = {}
         self._kept_at = time.monotonic()
@@ -154,18 +154,19 @@ class Together:
     def audit(self, runner: Runner) -> AuditReport:
         """What is decayed in a run, as audited on a model like its own; the seed decides nothing.
 
-        Runs that differ in lambda share that model: an audit reads the regularizers of variables.
+        Runs that differ in lambda share that model, and the HalfL2 on it: to build it takes longer.
         """
-        chosen, optimizer = runner.config.regularization, repr(runner.config.optimizer)
-        key = repr(chosen), optimizer
+        config, method = runner.config, runner.method
+        key = repr(config.regularization), repr(config.optimizer)
         if key not in self._reports:
-            kind = chosen.name, optimizer
+            kind = config.regularization.name, key[1]
             if self._audited is None or self._audited[0] != kind:
-                self._audited = kind, self.model(runner, trained=False)
-            method, model = runner.method, self._audited[1]
-            if method.regularizer is not None:
-                for variable in method.selected(model):
-                    variable.regularizer = method.regularizer
+                own = build_method(config, self._num_steps)
+                model = compiled_model(config, self.data(runner), own, self._num_steps)
+                self._audited = kind, model, own.regularizer
+            _, model, regularizer = self._audited
+            if regularizer is not None:
+                regularizer.lam = method.regularizer.lam
             self._reports[key] = audit(model, method.callbacks)
         return self._reports[key]
 
@@ -173,12 +174,11 @@ class Together:
         """The examples of a run."""
         return self._datasets.of(runner.config)
 
-    def model(self, runner: Runner, *, trained: bool = True) -> Any:
-        """The model of a run, compiled as it is when it is trained alone."""
+    def model(self, runner: Runner) -> Any:
+        """The model of a run that has trained, compiled as it is when it is trained alone."""
         data = self.data(runner)
         model = compiled_model(runner.config, data, runner.method, self._num_steps)
-        if trained:
-            runner.give(model)
+        runner.give(model)
         return model
 
     def chunks(self) -> list[list[int]]:
