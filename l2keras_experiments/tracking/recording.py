@@ -58,7 +58,17 @@ def record_trial(
         run.log_metrics(metrics, step=epoch)
         advance(metrics)
 
-    result = run_trial(config, data, on_epoch=on_epoch, on_report=run.log_decay, **kept)
+    def on_restored(epochs: int, metrics: dict[str, float]) -> None:
+        run.log_metrics(metrics, step=epochs)
+
+    result = run_trial(
+        config,
+        data,
+        on_epoch=on_epoch,
+        on_restored=on_restored,
+        on_report=run.log_decay,
+        **kept,
+    )
     record_result(
         run,
         config,

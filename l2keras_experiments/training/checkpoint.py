@@ -18,6 +18,7 @@ import numpy as np
 
 from l2keras_experiments.runtime import durable
 from l2keras_experiments.runtime.naming import component
+from l2keras_experiments.training.history import History, num_epochs
 
 # The endings of the files of a run that is trained alone, and at once with others.
 ALONE, TOGETHER = "state", "together.state"
@@ -32,12 +33,12 @@ class Progress:
         seconds: Wall time of `fit` so far, of all launches; in a group its share.
     """
 
-    history: dict[str, list[float]]
+    history: History
     seconds: float
 
     @property
     def epochs(self) -> int:
-        return max((len(values) for values in self.history.values()), default=0)
+        return num_epochs(self.history)
 
 
 def path_of(folder: Path, run_id: str, ending: str = ALONE) -> Path:

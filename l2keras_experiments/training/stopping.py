@@ -1,34 +1,32 @@
-"""Early stopping that a killed run resumes: which epoch is best is read off the history."""
+"""Early stopping that a killed run resumes: the best epoch follows from the history."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from l2keras_experiments.config.schema import ConfigError, EarlyStoppingConfig
 from l2keras_experiments.training import checkpoint
+from l2keras_experiments.training.history import num_epochs
 from l2keras_experiments.training.objectives import is_better_if_higher
-
-History = Mapping[str, Sequence[float]]
 
 
 class EarlyStopping:
-    """Ends a training `patience` epochs after the best one, and keeps that one's weights.
+    """Ends a training `patience` epochs after the best one, and restores that one's weights.
 
-    Args:
-        config: With a patience.
-        path: Of a file for the weights of the best epoch, or None.
+    Without a patience it ends no training and restores nothing.
     """
 
-    def __init__(self, config: EarlyStoppingConfig, path: Path | None) -> None:
-        self._config, self._path = config, path
+    def __init__(self, config: EarlyStoppingConfig) -> None:
+        self._config = config
         self._sign = 1.0 if is_better_if_higher(config.monitor, config.mode) else -1.0
+        self._restores = config.patience is not None and config.restore_best
         self._weights: list[np.ndarray] | None = None
+        self._is_saved = False
 
-    def best_epoch(self, history: History) -> int:
+    def best_epoch(self, history: Mapping[str, Sequence[float]]) -> int:
         """The first epoch that no later one improves by more than `min_delta`.
 
         Raises:
@@ -45,43 +43,48 @@ class EarlyStopping:
                 best, value = epoch, self._sign * raw
         return best
 
-    def is_over(self, history: History) -> bool:
+    def is_over(self, history: Mapping[str, Sequence[float]]) -> bool:
         """Whether the training has stopped."""
-        if not history:
+        patience, epochs = self._config.patience, num_epochs(history)
+        if patience is None or not epochs:
             return False
-        patience = self._config.patience
-        epochs = len(history.get(self._config.monitor, ()))
-        return patience is not None and epochs - 1 - self.best_epoch(history) >= patience
+        return epochs - 1 - self.best_epoch(history) >= patience
 
-    def keep(self, model: Any, history: History) -> None:
-        """Keeps the weights of an epoch just ended if it is the best; to be called before the
-        checkpoint of that epoch is written, so that a kill leaves no checkpoint without them."""
-        epochs = len(history[self._config.monitor]) if self._config.monitor in history else 0
-        if self.best_epoch(history) == epochs - 1 and self._config.restore_best:
-            self._weights = [np.array(weight) for weight in model.get_weights()]
-            if self._path is not None:
-                checkpoint.write(self._path, self._weights, checkpoint.Progress({}, 0.0))
+    def final_epoch(self, history: Mapping[str, Sequence[float]]) -> int:
+        """The epoch whose weights a run has that ends with the last one."""
+        last = num_epochs(history) - 1
+        return last if self._weights is None else self.best_epoch(history)
 
-    def restore(self, model: Any, history: dict[str, list[float]]) -> dict[str, float] | None:
-        """Gives a trained model the weights of the best epoch; returns its metrics.
+    def observe(
+        self,
+        history: Mapping[str, Sequence[float]],
+        weights: Callable[[], Sequence[np.ndarray]],
+    ) -> None:
+        """Copies the weights of the epoch that has just ended, if it is the best."""
+        if self._restores and self.best_epoch(history) == num_epochs(history) - 1:
+            self._weights = [np.array(weight) for weight in weights()]
+            self._is_saved = False
 
-        They are appended to the history, so that its last values belong to the weights. None
-        where the last epoch is the best one.
+    def save(self, path: Path) -> None:
+        """Writes the best weights.
+
+        Call it before the checkpoint of an epoch is written: a kill then leaves no checkpoint
+        without them.
         """
-        epochs = len(history.get(self._config.monitor, ()))
-        best = self.best_epoch(history) if epochs else 0
-        if not epochs or not self._config.restore_best or best == epochs - 1:
-            return None
-        if self._weights is None and self._path is not None:
-            found = checkpoint.read(self._path)
-            self._weights = found[0] if found else None
-        if self._weights is None:  # its file is damaged, as has been said
-            return None
-        model.set_weights(self._weights)
-        metrics = {key: values[best] for key, values in history.items()}
-        for key, value in metrics.items():
-            history[key].append(value)
-        return metrics
+        if self._weights is not None and not self._is_saved:
+            checkpoint.write(path, self._weights, checkpoint.Progress({}, 0.0))
+            self._is_saved = True
+
+    def load(self, path: Path) -> None:
+        """Reads what `save` has written; nothing, with a warning, where the file is damaged."""
+        found = checkpoint.read(path) if self._restores else None
+        if found is not None:
+            self._weights, self._is_saved = found[0], True
+
+    def best_weights(self, history: Mapping[str, Sequence[float]]) -> list[np.ndarray] | None:
+        """The weights to restore after training; None where those of the last epoch stay."""
+        is_last = self.final_epoch(history) == num_epochs(history) - 1
+        return None if is_last else self._weights
 
 
 def validated_epochs(epochs: int, frequency: int) -> int | list[int]:

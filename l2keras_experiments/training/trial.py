@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.training import checkpoint
+from l2keras_experiments.training import history as histories
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import (
     callbacks_of,
@@ -40,7 +40,8 @@ class TrialResult:
     """What a run leaves behind.
 
     Attributes:
-        history: For each metric its values, one an epoch.
+        history: For each metric its values, one an epoch; where the weights of the best epoch
+            were restored, then its values again.
         seconds: Wall time of `fit`, compilation included.
         steps_per_epoch: Batches in an epoch.
         test: Metrics on the test examples, measured once, after training.
@@ -66,6 +67,7 @@ def run_trial(
     data: Dataset | StreamDataset,
     *,
     on_epoch: OnEpoch | None = None,
+    on_restored: OnEpoch | None = None,
     on_report: OnReport | None = None,
     keep_trajectory: bool = False,
     checkpoint_path: Path | None = None,
@@ -79,6 +81,8 @@ def run_trial(
         config: Of the run.
         data: What `config.data` names.
         on_epoch: Called with every epoch and its metrics, those of the checkpoint included.
+        on_restored: Called with the number of epochs and the metrics of the best one, where
+            early stopping restores its weights.
         on_report: Called with what is decayed, before the first step.
         keep_trajectory: Whether to keep the weights of every epoch.
         checkpoint_path: Where the state after the last epoch is kept. What is there is gone on
@@ -98,13 +102,12 @@ def run_trial(
         on_report(report)
     keras.utils.set_random_seed(config.seed)  # dropout
     done = checkpoint.load(checkpoint_path, model) if checkpoint_path else None
-    stopping = None
-    if training.early_stopping.patience is not None:
-        best = checkpoint.best_path(checkpoint_path) if checkpoint_path else None
-        stopping = EarlyStopping(training.early_stopping, best)
+    stopping = EarlyStopping(training.early_stopping)
+    if checkpoint_path is not None and done is not None:
+        stopping.load(checkpoint.best_path(checkpoint_path))
     recorder = EpochRecorder(method, on_epoch, keep_trajectory, checkpoint_path, done, stopping)
     epochs = range(recorder.first_epoch, training.epochs)
-    if epochs and not (stopping is not None and stopping.is_over(recorder.history)):
+    if epochs and not stopping.is_over(recorder.history):
         model.fit(
             **batches.fit_arguments(data, batch_size, config.seed, epochs),
             initial_epoch=epochs.start,
@@ -115,7 +118,10 @@ def run_trial(
             callbacks=[*method.callbacks, *callbacks_of(training), recorder],
             verbose=0,
         )
-    recorder.restore_best(model)
+    weights = stopping.best_weights(recorder.history)
+    if weights is not None:
+        model.set_weights(weights)
+        recorder.repeat(stopping.final_epoch(recorder.history), on_restored)
     seconds = recorder.seconds
     return TrialResult(
         history=recorder.history,
@@ -179,7 +185,7 @@ class EpochRecorder(keras.callbacks.Callback):
         keep_trajectory: bool,
         checkpoint_path: Path | None,
         done: checkpoint.Progress | None,
-        stopping: EarlyStopping | None = None,
+        stopping: EarlyStopping,
     ) -> None:
         super().__init__()
         self.history: dict[str, list[float]] = done.history if done else {}
@@ -193,15 +199,7 @@ class EpochRecorder(keras.callbacks.Callback):
         self._stopping = stopping
         self._decayed: list[Any] = []
         for epoch in range(self.first_epoch):
-            self._tell(epoch, {key: values[epoch] for key, values in self.history.items()})
-
-    def restore_best(self, model: Any) -> None:
-        """After early stopping: the weights of the best epoch, whose metrics are told once more."""
-        if self._stopping is not None:
-            epochs = max(map(len, self.history.values()), default=0)
-            metrics = self._stopping.restore(model, self.history)
-            if metrics is not None:
-                self._tell(epochs, metrics)
+            self._report(epoch)
 
     @property
     def seconds(self) -> float:
@@ -218,22 +216,27 @@ class EpochRecorder(keras.callbacks.Callback):
         rate = last_learning_rate(inner_optimizers(self.model.optimizer)[0])
         metrics["learning_rate"] = rate
         metrics.setdefault("decay_per_step", rate * self._method.effective_lam)
-        for key in {**self.history, **metrics}:  # where there is no validation, nan
-            self.history.setdefault(key, [math.nan] * epoch).append(metrics.get(key, math.nan))
+        histories.append(self.history, metrics)
         self._keep_weights()
-        self._tell(epoch, metrics)
-        if self._stopping is not None:
-            self._stopping.keep(self.model, self.history)
-            self.model.stop_training |= self._stopping.is_over(self.history)
+        self._report(epoch)
+        self._stopping.observe(self.history, self.model.get_weights)
+        self.model.stop_training |= self._stopping.is_over(self.history)
         if self._checkpoint_path is not None:
+            self._stopping.save(checkpoint.best_path(self._checkpoint_path))
             progress = checkpoint.Progress(self.history, self.seconds)
             checkpoint.save(self._checkpoint_path, self.model, progress)
         signals.check()
 
-    def _tell(self, epoch: int, metrics: dict[str, float]) -> None:
+    def repeat(self, epoch: int, on_restored: OnEpoch | None) -> None:
+        """Ends the history with the metrics of `epoch`, whose weights have been restored."""
+        epochs, metrics = histories.num_epochs(self.history), histories.row(self.history, epoch)
+        histories.append(self.history, metrics)
+        if on_restored is not None:
+            on_restored(epochs, metrics)
+
+    def _report(self, epoch: int) -> None:
         if self._on_epoch is not None:
-            missing = [k for k, v in metrics.items() if k.startswith("val_") and math.isnan(v)]
-            self._on_epoch(epoch, {k: v for k, v in metrics.items() if k not in missing})
+            self._on_epoch(epoch, histories.measured(self.history, epoch))
 
     def _weight_metrics(self) -> dict[str, float]:
         """`weight_norm` of the decayed variables, and the penalty that lambda puts on them."""

@@ -1,8 +1,9 @@
 """Trials of a search that are trained at once, in one stack of weights, with successive halving.
 
 optuna proposes a batch of lambdas and one stack trains them. After `tune.warmup_epochs`, and after
-twice as many each time, the worse half of the trials ends. Each trial is told to optuna and
-recorded as if it had been trained alone.
+twice as many each time, the worse half of the trials ends. A trial that has stopped early counts
+with the value that it has stopped with. Each trial is told to optuna and recorded as if it had
+been trained alone.
 
 Source of successive halving: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and
 Hyperparameter Optimization", AISTATS 2016.
@@ -11,7 +12,7 @@ Hyperparameter Optimization", AISTATS 2016.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, OBJECTIVE
 
 if TYPE_CHECKING:
+    from l2keras_experiments.sweeps.vectorized.member import Runner
     from l2keras_experiments.sweeps.vectorized.trainer import Together
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.tracking.store import Store
@@ -55,18 +57,36 @@ class _Trial:
     """A trial of a batch: its runs, and how far they have come.
 
     Attributes:
-        numbers: Of its runs in the stack, one for each seed.
-        values: The mean objective of the runs, one an epoch; inf where one has diverged.
-        is_over: Whether it was pruned or has diverged.
+        runners: Its runs in the stack, one for each seed.
+        values: The mean objective of the runs, one an epoch; inf or nan where one has diverged.
+        is_pruned: Whether it ended at a rung, or has diverged.
     """
 
     trial: optuna.trial.Trial
-    numbers: list[int]
+    runners: Sequence[Runner]
     values: list[float] = field(default_factory=list)
-    is_over: bool = False
+    is_pruned: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has epochs left."""
+        return any(runner.trained.status == "running" for runner in self.runners)
+
+    @property
+    def value(self) -> float:
+        """The objective now; that of a run that has ended belongs to the weights it ends with."""
+        if self.is_pruned:
+            return self.values[-1]
+        last = [one.final if one.has_result else one.metrics(-1) for one in self.runners]
+        return sum(metrics.get(OBJECTIVE, math.nan) for metrics in last) / len(last)
+
+    def prune(self) -> None:
+        self.is_pruned = True
+        for runner in self.runners:
+            runner.prune()
 
 
-@dataclass(frozen=True)
+@dataclass
 class BatchTrainer:
     """Trains batches of trials, each run a child run of `parent`."""
 
@@ -74,6 +94,7 @@ class BatchTrainer:
     store: Store
     parent: Run
     device_name: str
+    _together: Together | None = None  # of the batch before, with what it has compiled
 
     def train(self, study: optuna.Study, trials: Sequence[optuna.trial.Trial]) -> list[Tried]:
         """Trains the trials of a batch and tells optuna how they ended.
@@ -83,20 +104,39 @@ class BatchTrainer:
                 running then.
             KeyboardInterrupt, Terminated: the trials are told as failed, and will run again.
         """
-        from l2keras_experiments.sweeps.vectorized.trainer import Together
-
         seeds = range(self.config.seed, self.config.seed + self.config.tune.num_seeds)
         configs = [
             space.run_config(self.config, trial.params, seed) for trial in trials for seed in seeds
         ]
-        together = Together(configs)
-        together.rehearse()  # what cannot be stacked raises here: no run has been opened
+        together = self._prepared(configs)
+        at_once = together.size // len(seeds)
+        if at_once < min(2, len(trials)):
+            raise ValueError(together.note)
         batch = [
-            _Trial(trial, list(range(i * len(seeds), (i + 1) * len(seeds))))
+            _Trial(trial, together.runners[i * len(seeds) : (i + 1) * len(seeds)])
             for i, trial in enumerate(trials)
         ]
+        for start in range(0, len(batch), at_once):
+            self._attempt(study, together, batch[start : start + at_once])
+        known = {trial.number: trial for trial in search.tried(study)}
+        return [known[trial.number] for trial in trials]
+
+    def _prepared(self, configs: Sequence[Config]) -> Together:
+        """The stack of the batch before where it has room: what it has compiled is of use again."""
+        from l2keras_experiments.sweeps.vectorized.trainer import Together
+
+        if self._together is not None and len(configs) <= len(self._together.runners):
+            self._together.replace_runs(configs)
+            return self._together
+        together = Together(configs)
+        together.rehearse()  # what cannot be stacked raises here: no run has been opened
+        self._together = together
+        return together
+
+    def _attempt(self, study: optuna.Study, together: Together, batch: list[_Trial]) -> None:
+        """Trains as many trials as one stack takes and tells optuna how they ended."""
         try:
-            self._train(together, configs, batch)
+            self._train(together, batch)
         except Exception as error:
             for one in batch:
                 one.trial.set_user_attr(search.ERROR, describe(error)[:200])
@@ -107,101 +147,75 @@ class BatchTrainer:
             raise
         else:
             for one in batch:
-                self._tell(study, one, together)
-        known = {trial.number: trial for trial in search.tried(study)}
-        return [known[trial.number] for trial in trials]
+                _tell(study, one, rungs(self.config))
 
-    def _train(self, together: Together, configs: Sequence[Config], batch: list[_Trial]) -> None:
+    def _train(self, together: Together, batch: list[_Trial]) -> None:
         with ExitStack() as opened:
-            runs = [
-                opened.enter_context(self._open(one, configs[number]))
+            runs = {
+                runner.trained.number: opened.enter_context(self._open(one, runner.config))
                 for one in batch
-                for number in one.numbers
-            ]
-            for number, run in enumerate(runs):
-                data = together.data(together.runners[number])
-                recording.begin(run, configs[number], self.device_name, data)
-                run.log_decay(together.audit(together.runners[number]))
-            halving = _Halving(batch, rungs(self.config), together)
-            chunk = list(range(len(configs)))
+                for runner in one.runners
+            }
+            for number, run in runs.items():
+                runner = together.runners[number]
+                recording.begin(run, runner.config, self.device_name, together.data(runner))
+                run.log_decay(together.audit(runner))
 
-            def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-                if not halving.is_over(number):
-                    runs[number].log_metrics(metrics, step=epoch)
-                    halving.observe(number, metrics[OBJECTIVE])
+            def log(number: int, epoch: int, metrics: dict[str, float]) -> None:
+                runs[number].log_metrics(metrics, step=epoch)
 
-            together.fit(chunk, on_epoch)
+            at = rungs(self.config)
+            together.fit(list(runs), log, log, after_epoch=lambda: halve(batch, at))
             for one in batch:
-                for number in one.numbers:
-                    self._record(
-                        runs[number], configs[number], together, number, one.is_over, one.values[-1]
-                    )
+                for runner in one.runners:
+                    self._record(runs[runner.trained.number], together, runner, one)
 
     def _open(self, one: _Trial, config: Config) -> Any:
         trial = one.trial
         label = f"trial {trial.number} lam={trial.params[LAM]:.4g} seed={config.seed}"
         return self.store.run(label, parent=self.parent.id, tags={"trial": str(trial.number)})
 
-    def _record(
-        self,
-        run: Run,
-        config: Config,
-        together: Together,
-        number: int,
-        is_over: bool,
-        value: float,
-    ) -> None:
-        if is_over and not math.isfinite(value):
+    def _record(self, run: Run, together: Together, runner: Runner, one: _Trial) -> None:
+        if not math.isfinite(one.value):
             run.final_status = "FAILED"
-            run.set_tags({FAILURE_TAG: f"Diverged: {OBJECTIVE} is {value}"})
-        elif is_over:
-            recording.record_pruned(run, config)
+            run.set_tags({FAILURE_TAG: f"Diverged: {OBJECTIVE} is {one.value}"})
+        elif one.is_pruned:
+            recording.record_pruned(run, runner.config)
         else:
-            runner = together.runners[number]
-            recording.end(run, config, runner, together.steps_per_epoch, together.data(runner))
-
-    def _tell(self, study: optuna.Study, one: _Trial, together: Together) -> None:
-        trial, last = one.trial, one.values[-1]
-        for epoch, value in enumerate(one.values):
-            if math.isfinite(value):
-                trial.report(value, epoch)
-        if one.is_over and math.isfinite(last):
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            return
-        if math.isfinite(last):
-            search.keep_test(trial, [together.runners[number].test for number in one.numbers])
-        study.tell(trial, last if math.isfinite(last) else math.inf)
+            data = together.data(runner)
+            recording.end(run, runner.config, runner, together.steps_per_epoch, data)
 
 
-class _Halving:
-    """Ends the worse half of the trials at each rung, once all have come so far."""
+def _tell(study: optuna.Study, one: _Trial, at: Collection[int]) -> None:
+    """Tells optuna how a trial has ended and its objective where the worse half ended."""
+    for epochs, value in enumerate(one.values, start=1):
+        looked_at = epochs in at or epochs == len(one.values)  # to report takes a transaction
+        if looked_at and math.isfinite(value):
+            one.trial.report(value, epochs - 1)
+    if not math.isfinite(one.value):
+        study.tell(one.trial, math.inf)
+    elif one.is_pruned:
+        study.tell(one.trial, state=optuna.trial.TrialState.PRUNED)
+    else:
+        search.keep_test(one.trial, [runner.test for runner in one.runners])
+        study.tell(one.trial, one.value)
 
-    def __init__(self, batch: Sequence[_Trial], at: Sequence[int], together: Together) -> None:
-        self._batch, self._at, self._together = batch, set(at), together
-        self._of = {number: one for one in batch for number in one.numbers}
-        self._seen: dict[int, float] = {}  # the values of the present epoch, by run
 
-    def is_over(self, number: int) -> bool:
-        return self._of[number].is_over
+def halve(batch: Sequence[_Trial], at: Collection[int]) -> None:
+    """Takes down an epoch; ends what has diverged and, after so many epochs, the worse half.
 
-    def observe(self, number: int, value: float) -> None:
-        """Takes the objective of a run after an epoch; after the last run's, ends trials."""
-        self._seen[number] = value
-        active = [one for one in self._batch if not one.is_over]
-        if any(other not in self._seen for one in active for other in one.numbers):
-            return
-        for one in active:
-            one.values.append(sum(self._seen[other] for other in one.numbers) / len(one.numbers))
-            if not math.isfinite(one.values[-1]):
-                self._end(one)
-        self._seen.clear()
-        left = [one for one in active if not one.is_over]
-        if left and len(left[0].values) in self._at:
-            ranked = sorted(left, key=lambda one: one.values[-1])
-            for one in ranked[math.ceil(len(ranked) / 2) :]:
-                self._end(one)
-
-    def _end(self, one: _Trial) -> None:
-        one.is_over = True
-        for number in one.numbers:
-            self._together.stop(number)
+    Args:
+        batch: Trials that train at once.
+        at: The numbers of epochs after which the worse half of those not pruned ends.
+    """
+    for one in batch:
+        if len(one.values) < max(runner.epochs for runner in one.runners):
+            one.values.append(one.value)
+            if not math.isfinite(one.value):
+                one.prune()
+    if max(len(one.values) for one in batch) not in at:
+        return
+    ranked = sorted((one for one in batch if not one.is_pruned), key=lambda one: one.value)
+    for one in ranked[math.ceil(len(ranked) / 2) :]:
+        if one.trains:
+            one.prune()

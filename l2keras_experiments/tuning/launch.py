@@ -124,7 +124,7 @@ def _trainer(
             ]
             try:
                 return stacked.train(study, asked)
-            except ValueError as error:  # the model has no stacked form
+            except ValueError as error:  # no stacked form, or none that fits
                 stacked = None
                 print(f"trials are trained one by one: {describe(error)}", file=sys.stderr)
         return [search.attempt(study, trial, alone.train) for trial in asked]

@@ -219,7 +219,7 @@ def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
         params=dict(trial.params),
         value=value,
         state=states.get(trial.state, "running"),
-        epochs=len(trial.intermediate_values),
+        epochs=max(trial.intermediate_values, default=-1) + 1,
         seconds=trial.duration.total_seconds() if trial.duration else math.nan,
         error=str(trial.user_attrs.get(ERROR, "")),
         test=dict(trial.user_attrs.get(_TEST, {})),

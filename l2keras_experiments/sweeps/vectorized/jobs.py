@@ -72,6 +72,17 @@ class _Seat:
         else:
             self.close(error)
 
+    def log(self, epoch: int, metrics: dict[str, float]) -> bool:
+        """Writes metrics into the run, if it is open; where the store rejects them, it fails."""
+        if self.run is None:
+            return False
+        try:
+            self.run.log_metrics(metrics, step=epoch)
+        except Rejected as error:  # what the store has against this run is none of the others'
+            self.fail(error)
+            return False
+        return True
+
     def fail(self, error: Exception, metrics: Mapping[str, float] | None = None) -> None:
         """Ends the run as FAILED; the next launch goes on with it."""
         assert self.run is not None
@@ -208,7 +219,11 @@ def _train(
             suppress(_NoneLeftError),
             progress.fit(config.training.epochs, label, config.training.progress) as advance,
         ):
-            together.fit(numbers, _recorder(seats, advance))
+            together.fit(
+                numbers,
+                _recorder(seats, advance),
+                on_restored=lambda number, epochs, best: seats[number].log(epochs, best),
+            )
         for number in numbers:
             _finish(seats[number], together.runners[number], together)
     except BaseException:
@@ -259,11 +274,7 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
         seat = seats[number]
         if seat.run is None:
             return
-        try:
-            seat.run.log_metrics(metrics, step=epoch)
-        except Rejected as error:  # what the store has against this run is none of the others'
-            seat.fail(error)
-        else:
+        if seat.log(epoch, metrics):
             if epoch not in shown:
                 shown.add(epoch)
                 advance(metrics)
@@ -291,8 +302,8 @@ def _finish(seat: _Seat, runner: Runner, together: Together) -> None:
         seat.fail(error)
         return
     checkpoint.remove(run.store.folder, run.id)
-    last = {key: values[-1] for key, values in runner.history.items()} | runner.test
-    done = Outcome(seat.label, seat.config_hash, "FINISHED", run.id, last, runner.seconds)
+    metrics = runner.final | runner.test
+    done = Outcome(seat.label, seat.config_hash, "FINISHED", run.id, metrics, runner.seconds)
     seat.settle(done)
 
 
@@ -303,7 +314,7 @@ def _record(run: Run, config: Config, runner: Runner, together: Together) -> Non
         lam=runner.method.effective_lam,
         updates=together.steps_per_epoch / config.training.gradient_accumulation_steps,
         seconds=runner.seconds,
-        last={key: values[-1] for key, values in runner.history.items()},
+        last=runner.final,
         test=runner.test,
         model=together.model(runner) if config.tracking.log_model else None,
         data=together.data(runner),

@@ -9,7 +9,10 @@ from typing import Any
 from l2keras_experiments.config.schema import Config
 from l2keras_experiments.library import State, Trained
 from l2keras_experiments.training import checkpoint
+from l2keras_experiments.training import history as histories
+from l2keras_experiments.training.history import History
 from l2keras_experiments.training.regularization import Method
+from l2keras_experiments.training.stopping import EarlyStopping
 
 
 @dataclass
@@ -23,25 +26,68 @@ class Runner:
         earlier: Seconds of wall time that launches before this one have spent on it.
         seconds: All that was spent on it: of a chunk, the share of each run.
         test: Metrics on the test examples, once it has trained.
+        is_pruned: Whether it was stopped from outside: its weights are not used.
     """
 
     config: Config
     method: Method
     trained: Trained
-    history: dict[str, list[float]]
+    history: History
     checkpoint_path: Path | None = None
     whole: State | None = None
     earlier: float = 0.0
     seconds: float = 0.0
     test: dict[str, float] = field(default_factory=dict)
+    is_pruned: bool = False
+
+    def __post_init__(self) -> None:
+        self._stopping = EarlyStopping(self.config.training.early_stopping)
 
     @property
     def epochs(self) -> int:
         return len(self.trained.history)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether early stopping has ended it."""
+        return self._stopping.is_over(self.history)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether it has trained to its end, that of early stopping included."""
+        return self.trained.status in ("finished", "stopped") and not self.is_pruned
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The metrics of the epoch whose weights it ends with, if it ends now."""
+        return histories.row(self.history, self._stopping.final_epoch(self.history))
+
     def metrics(self, epoch: int) -> dict[str, float]:
-        """Those of an epoch that is done."""
-        return {key: values[epoch] for key, values in self.history.items()}
+        """Those measured in an epoch that is done."""
+        return histories.measured(self.history, epoch)
+
+    def end_epoch(self, metrics: dict[str, float], state: State) -> None:
+        """Takes up what an epoch has led to, and stops after it where that is due."""
+        histories.append(self.history, metrics)
+        self.whole = state
+        self._stopping.observe(self.history, lambda: [*state.trainable, *state.other])
+        if self.is_over and self.trained.status == "running":
+            self.trained.status = "stopped"
+
+    def prune(self) -> None:
+        """Ends it after this epoch."""
+        self.is_pruned = True
+        if self.trained.status == "running":
+            self.trained.status = "stopped"
+
+    def restore_best(self) -> bool:
+        """Gives a run that has trained the weights of its best epoch; False where it has them."""
+        weights = self._stopping.best_weights(self.history)
+        if weights is None:
+            return False
+        number = len(self.trained.state.trainable)
+        self.trained.state = State(weights[:number], weights[number:], self.trained.state.optimizer)
+        return True
 
     def resume(self) -> None:
         """Takes up the state that is kept, if there is one."""
@@ -58,6 +104,7 @@ class Runner:
         self.history = progress.history
         self.earlier = self.seconds = progress.seconds
         self.trained.history = [{} for _ in range(progress.epochs)]
+        self._stopping.load(checkpoint.best_path(self.checkpoint_path))
 
     def keep(self) -> None:
         """Writes the state after the last whole epoch; what has diverged is not gone on with."""
@@ -65,6 +112,7 @@ class Runner:
         if self.checkpoint_path is not None and state is not None and not diverged:
             arrays = [*state.trainable, *state.other, *state.optimizer]
             progress = checkpoint.Progress(self.history, self.seconds)
+            self._stopping.save(checkpoint.best_path(self.checkpoint_path))
             checkpoint.write(self.checkpoint_path, arrays, progress)
 
     def give(self, model: Any) -> None:

@@ -40,6 +40,7 @@ from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import loss_of, metrics_of
 from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
 from l2keras_experiments.training.regularization import build_method, is_plain
+from l2keras_experiments.training.stopping import validated_epochs
 from l2keras_experiments.training.trial import compiled_model
 
 # How each method acts on the stacked weights. Keras' own L2 and weight_decay are not among them:
@@ -65,8 +66,6 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
         config.training.jit,
         config.training.class_weight is not None,
         config.training.callbacks != [],
-        config.training.early_stopping.patience is not None,
-        config.training.validation_freq != 1,
         config.training.mixed_precision is MixedPrecision.float16,
         config.distribute is Distribute.mirrored,
     )
@@ -75,7 +74,7 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     return tuple(sorted((key, str(value)) for key, value in flat.items() if key not in _FREE))
 
 
-OnEpoch = Callable[[int, int, dict[str, float]], None]  # (runner, epoch, metrics)
+OnEpoch = Callable[[int, int, dict[str, float]], object]  # (runner, epoch, metrics)
 _Ended = tuple[Runner, Callable[[], State]]  # an epoch of a run
 
 
@@ -104,20 +103,25 @@ class Together:
         check_model(self._template.model)
         decayed = {id(v) for v in build_method(first).selected(self._template.model)}
         self._decayed = [id(variable) in decayed for variable in self._template.trainable]
-        initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
+        self._initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
         self._schedules: dict[str, Any] = {}
-        self.runners = [
-            self._runner(number, config, State(*initial[config.seed]))
-            for number, config in enumerate(configs)
-        ]
+        self.runners = [self._runner(*numbered) for numbered in enumerate(configs)]
         self.size, self.note = self._group_size()
-        self._reports: dict[str, AuditReport] = {}
-        self._groups: dict[int, Group] = {}
+        self._reports: dict[tuple[str, str], AuditReport] = {}
+        self._audited: tuple[tuple[str, str], Any, Any] | None = None  # kind, model, regularizer
+        self._groups: dict[Hashable, Group] = {}
         self._rates: dict[tuple[float, int], float] = {}
         self._kept_at = time.monotonic()
         self._rehearsed = 0.0  # seconds that the first chunk counts as its own
 
-    def _runner(self, number: int, config: Config, state: State) -> Runner:
+    def replace_runs(self, configs: Sequence[Config]) -> None:
+        """Takes other runs, of the same `group_key` and seeds and no more of them.
+
+        What has been compiled stays, unless their couplings or schedules are others.
+        """
+        self.runners = [self._runner(*numbered) for numbered in enumerate(configs)]
+
+    def _runner(self, number: int, config: Config) -> Runner:
         method = build_method(config, self._num_steps)
         name, peak = config.regularization.name, config.optimizer.learning_rate
         independent = name == "independent"
@@ -131,7 +135,9 @@ class Together:
             coupling=_COUPLINGS[name],
             peak=peak if independent else 1.0,
         )
-        return Runner(config, method, Trained(number, member, state), {})
+        return Runner(
+            config, method, Trained(number, member, State(*self._initial[config.seed])), {}
+        )
 
     def _group_size(self) -> tuple[int, str]:
         batch_size = self._config.training.batch_size
@@ -146,23 +152,33 @@ class Together:
         )
 
     def audit(self, runner: Runner) -> AuditReport:
-        """What is decayed in a run, as audited on a model of its own; the seed decides nothing."""
-        key = repr((runner.config.regularization, runner.config.optimizer))
+        """What is decayed in a run, as audited on a model like its own; the seed decides nothing.
+
+        Runs that differ in lambda share that model, and the HalfL2 on it: to build it takes longer.
+        """
+        config, method = runner.config, runner.method
+        key = repr(config.regularization), repr(config.optimizer)
         if key not in self._reports:
-            model = self.model(runner, trained=False)
-            self._reports[key] = audit(model, runner.method.callbacks)
+            kind = config.regularization.name, key[1]
+            if self._audited is None or self._audited[0] != kind:
+                own = build_method(config, self._num_steps)
+                model = compiled_model(config, self.data(runner), own, self._num_steps)
+                self._audited = kind, model, own.regularizer
+            _, model, regularizer = self._audited
+            if regularizer is not None:
+                regularizer.lam = method.regularizer.lam
+            self._reports[key] = audit(model, method.callbacks)
         return self._reports[key]
 
     def data(self, runner: Runner) -> Dataset:
         """The examples of a run."""
         return self._datasets.of(runner.config)
 
-    def model(self, runner: Runner, *, trained: bool = True) -> Any:
-        """The model of a run, compiled as it is when it is trained alone."""
+    def model(self, runner: Runner) -> Any:
+        """The model of a run that has trained, compiled as it is when it is trained alone."""
         data = self.data(runner)
         model = compiled_model(runner.config, data, runner.method, self._num_steps)
-        if trained:
-            runner.give(model)
+        runner.give(model)
         return model
 
     def chunks(self) -> list[list[int]]:
@@ -192,13 +208,22 @@ class Together:
         batch_size = self._config.training.batch_size
         return self._datasets.training_feed(batch_size), self._datasets.validation_feed(batch_size)
 
-    def fit(self, numbers: Sequence[int], on_epoch: OnEpoch) -> None:
+    def fit(
+        self,
+        numbers: Sequence[int],
+        on_epoch: OnEpoch,
+        on_restored: OnEpoch = lambda *_: None,
+        after_epoch: Callable[[], None] = lambda: None,
+    ) -> None:
         """Trains the runs of a chunk; each counts its share of the wall time, compiling included.
 
         Args:
             numbers: Of the runs.
             on_epoch: Called with the number of the run, the epoch and its metrics; with the
                 epochs of a checkpoint first.
+            on_restored: Called with the number of the run, the number of its epochs and the
+                metrics of the best one, where early stopping restores its weights.
+            after_epoch: Called when `on_epoch` has been called for all runs that train.
 
         Raises:
             KeyboardInterrupt: Ctrl-C. Whatever is raised, `Runner.keep` has a whole epoch to keep.
@@ -217,23 +242,14 @@ class Together:
             for runner in runners:
                 runner.seconds = runner.earlier + seconds
 
-        plan = self._plan(on_epoch, share)
-        alike = [
-            [one.trained for one in runners if one.epochs == epochs]
-            for epochs in sorted({runner.epochs for runner in runners})
-        ]
-        stopped = any(train(members, plan) for members in alike)
-        if stopped:
+        plan = self._plan(on_epoch, after_epoch, share)
+        if any(train(members, replace(plan, epochs=last)) for members, last in _alike(runners)):
             share()
             raise KeyboardInterrupt
-        self._measure_test([one for one in runners if one.trained.status == "finished"])
+        ended = [runner for runner in runners if runner.has_result]
+        _restore_best(ended, on_restored)
+        self._measure_test(ended)
         share()
-
-    def stop(self, number: int) -> None:
-        """Ends a run after the epoch of which `on_epoch` tells; its weights are lost."""
-        trained = self.runners[number].trained
-        if trained.status == "running":
-            trained.status = "stopped"
 
     def _measure_test(self, runners: Sequence[Runner]) -> None:
         """Gives each run its metrics on the test examples."""
@@ -256,7 +272,9 @@ class Together:
                     if name not in ("loss", "penalty")
                 }
 
-    def _plan(self, on_epoch: OnEpoch, share: Callable[[], None]) -> Plan:
+    def _plan(
+        self, on_epoch: OnEpoch, after_epoch: Callable[[], None], share: Callable[[], None]
+    ) -> Plan:
         ended: list[_Ended] = []
 
         def tell(trained: Trained, state: Callable[[], State]) -> None:
@@ -266,16 +284,20 @@ class Together:
             share()
             with signals.held():  # so that all runs have come as far as one another
                 self._end_epoch(ended, on_epoch)
+                after_epoch()
             ended.clear()
             signals.check()
 
         train, validation = self._feeds()
+        training = self._config.training
+        validated = validated_epochs(training.epochs, training.validation_freq)
         return Plan(
             self._make_group,
             self.size,
-            self._config.training.epochs,
+            training.epochs,
             train=train,
             test=validation,
+            validates=lambda epoch: isinstance(validated, int) or epoch + 1 in validated,
             on_epoch=tell,
             on_group_epoch=tell_all,
         )
@@ -283,31 +305,35 @@ class Together:
     def _end_epoch(self, ended: Sequence[_Ended], on_epoch: OnEpoch) -> None:
         """Takes down an epoch of all runs of a group, then tells of it."""
         for runner, state in ended:
-            for key, value in self._metrics(runner, state()).items():
-                runner.history.setdefault(key, []).append(value)
-            runner.whole = state()
+            runner.end_epoch(self._metrics(runner, state()), state())
         for runner, _ in ended:
             epoch = runner.epochs - 1
             on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
-        if time.monotonic() - self._kept_at >= CHECKPOINT_SECONDS:
+        is_due = time.monotonic() - self._kept_at >= CHECKPOINT_SECONDS
+        if is_due:
             self._kept_at = time.monotonic()
-            for runner, _ in ended:
+        for runner, _ in ended:
+            if is_due or runner.is_over:  # one that is over ends no further epoch
                 runner.keep()
 
     def _make_group(self, size: int) -> Group:
         """Compiled once for each size, however many chunks there are."""
-        if size not in self._groups:
-            self._groups[size] = Group(
+        members = [runner.trained.member for runner in self.runners]
+        couplings = frozenset(member.coupling for member in members if member.lam)
+        schedules = {id(m.learning_rate) for m in members if not isinstance(m.learning_rate, float)}
+        key = size, couplings, frozenset(schedules)
+        if key not in self._groups:
+            self._groups[key] = Group(
                 self._template,
                 self._optimizer(),
-                [runner.trained.member for runner in self.runners],
+                members,
                 size=size,
                 decayed=self._decayed,
                 train=self._datasets.train,
                 test=self._datasets.evaluation,
                 clusters=self._clusters(size),
             )
-        return self._groups[size]
+        return self._groups[key]
 
     def _clusters(self, size: int) -> list[int]:
         """The batch size, if a step is better compiled as a whole: there is no remainder."""
@@ -336,9 +362,27 @@ class Together:
             accumulated = self._config.training.gradient_accumulation_steps
             updates = key[1] * self.steps_per_epoch // accumulated
             last = max(updates * accumulated - 1, 0)  # as `optimizers.last_learning_rate`
-            now = rate if isinstance(rate, float) else rate(last)
-            self._rates[key] = float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(now)))
+            if isinstance(rate, float):  # as the variable of an optimizer holds it
+                self._rates[key] = float(np.asarray(rate, keras.config.floatx()))
+            else:
+                scheduled = keras.ops.convert_to_tensor(rate(last))
+                self._rates[key] = float(keras.ops.convert_to_numpy(scheduled))
         return self._rates[key]
+
+
+def _alike(runners: Sequence[Runner]) -> list[tuple[list[Trained], int]]:
+    """Members that have come equally far, and the number of epochs that they train to."""
+    ends: dict[tuple[int, int], list[Trained]] = {}
+    for runner in runners:
+        last = runner.epochs if runner.is_over else runner.config.training.epochs
+        ends.setdefault((runner.epochs, last), []).append(runner.trained)
+    return [(members, last) for (_, last), members in sorted(ends.items(), key=lambda one: one[0])]
+
+
+def _restore_best(runners: Sequence[Runner], on_restored: OnEpoch) -> None:
+    for runner in runners:
+        if runner.restore_best():
+            on_restored(runner.trained.number, runner.epochs, runner.final)
 
 
 class _SeededTemplate(Template):

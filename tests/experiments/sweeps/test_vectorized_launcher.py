@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from l2keras import audit
+from l2keras._sweep.group import Group
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import flattening
+from l2keras_experiments.config.schema import Config
 from l2keras_experiments.sweeps.vectorized import trainer
-from tests.support.groups import SMALL
+from l2keras_experiments.training.trial import compiled_model
+from tests.support.groups import SMALL, TINY
 from tests.support.runs import Compose, mistake
 
 
@@ -44,6 +50,57 @@ def test_runs_of_one_learning_rate_share_a_schedule(composed: Compose) -> None:
     assert schedules[0] is schedules[2]
     assert schedules[1] is schedules[3]
     assert schedules[0] is not schedules[1]
+
+
+def test_other_runs_train_with_what_is_compiled(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer runs of the same kind compile nothing, and end as in a new stack."""
+    made, init = [], Group.__init__
+
+    def noted(self: Group, *args: Any, **options: Any) -> None:
+        made.append(self)
+        init(self, *args, **options)
+
+    monkeypatch.setattr(Group, "__init__", noted)
+
+    def configs(method: str, *lams: float) -> list[Config]:
+        words = [*TINY, f"regularization={method}"]
+        nodes = [composed("config", *words, f"regularization.lam={lam}") for lam in lams]
+        return [validation.typed(node) for node in nodes]
+
+    def train(together: trainer.Together) -> list[list[float]]:
+        together.fit(range(len(together.runners)), lambda *_: None)
+        return [runner.history["val_loss"] for runner in together.runners]
+
+    reused = trainer.Together(configs("half_l2", 0.1, 0.2, 0.3))
+    train(reused)
+    reused.replace_runs(configs("half_l2", 0.4, 0.5))
+    losses = train(reused)
+    assert len(made) == 1
+    assert losses == [
+        pytest.approx(own, rel=1e-6)
+        for own in train(trainer.Together(configs("half_l2", 0.4, 0.5)))
+    ]
+    made.clear()
+    reused.replace_runs(configs("decoupled", 0.4, 0.5))
+    assert train(reused) != losses
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("method", ["half_l2", "decoupled"])
+def test_the_audit_of_a_run_is_that_of_its_own_model(composed: Compose, method: str) -> None:
+    """Runs share an audited model; each report has the lambda of its run."""
+    words = [*TINY, f"regularization={method}"]
+    nodes = [composed("config", *words, f"regularization.lam={lam}") for lam in (0.1, 0.4)]
+    together = trainer.Together([validation.typed(node) for node in nodes])
+    for runner, lam in zip(together.runners, (0.1, 0.4), strict=True):
+        report = together.audit(runner)
+        assert [row.lam for row in report.rows if row.lam] == [pytest.approx(lam)]
+        data, own = together.data(runner), runner.method
+        model = compiled_model(runner.config, data, own, num_steps=100)
+        assert report == audit(model, own.callbacks)
+    assert together.audit(together.runners[0]).rows != together.audit(together.runners[1]).rows
 
 
 def test_a_mistake_is_answered_at_once() -> None:

@@ -17,7 +17,7 @@ from tests.support import configs
 
 
 def stopping(**keys: Any) -> EarlyStopping:
-    return EarlyStopping(EarlyStoppingConfig(**{"patience": 2, **keys}), None)
+    return EarlyStopping(EarlyStoppingConfig(**{"patience": 2, **keys}))
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,20 @@ def test_a_run_that_was_killed_stops_and_ends_as_one_that_was_not(
 ) -> None:
     """Killed after the best epoch: its weights come from the file that was kept of them."""
     config = config_of(restore_best=restore)
-    told: list[tuple[int, float]] = []
-    whole = train(config, on_epoch=lambda epoch, m: told.append((epoch, m["val_data_loss"])))
+    epochs: list[tuple[int, float]] = []
+    restored: list[tuple[int, float]] = []
+    whole = train(
+        config,
+        on_epoch=lambda epoch, m: epochs.append((epoch, m["val_data_loss"])),
+        on_restored=lambda epoch, m: restored.append((epoch, m["val_data_loss"])),
+    )
     losses = whole.history["val_data_loss"]
-    trained = len(losses) - restore  # the best one is told once more
+    trained = len(losses) - restore  # the best one stands there once more
     best = int(np.argmin(losses[:trained]))
     assert trained == best + 3 < 12
-    assert told == list(enumerate(losses))
-    if restore:
-        assert losses[-1] == losses[best]
+    assert epochs == list(enumerate(losses[:trained]))
+    assert restored == ([(trained, losses[best])] if restore else [])
+    assert [*epochs, *restored] == list(enumerate(losses))
 
     def kill(epoch: int, metrics: dict[str, float]) -> None:
         if epoch == best + 2:

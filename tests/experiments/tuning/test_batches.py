@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config.schema import TuneConfig
+from l2keras_experiments.config.schema import Config, EarlyStoppingConfig, TuneConfig
+from l2keras_experiments.library import Member, State, Trained
+from l2keras_experiments.sweeps.vectorized.member import Runner
+from l2keras_experiments.training.regularization import Method
 from l2keras_experiments.tuning import batches
 from tests.support.runs import Compose
 
@@ -38,58 +41,87 @@ def test_the_epochs_after_which_trials_end(
     assert batches.rungs(config_of(warmup, epochs, pruning)) == expected
 
 
-class Stack:
-    """In the place of the stacked training: which runs were ended."""
+def batch_of(trials: int, seeds: int = 1, patience: int | None = None) -> list[batches._Trial]:
+    """Trials whose runs have begun to train."""
+    study, config = optuna.create_study(), Config()
+    config.training.early_stopping = EarlyStoppingConfig(patience=patience)
+    weights = State([np.zeros(1)], [])
 
-    def __init__(self) -> None:
-        self.stopped: list[int] = []
+    def runner(number: int) -> Runner:
+        trained = Trained(number, Member(lam=0.1, seed=0, learning_rate=0.5), weights)
+        trained.status = "running"
+        return Runner(config, Method(0.1), trained, {})
 
-    def stop(self, number: int) -> None:
-        self.stopped.append(number)
-
-
-def halving_of(trials: int, seeds: int, at: list[int]) -> tuple[Any, list[Any], Stack]:
-    study = optuna.create_study()
-    batch = [
-        batches._Trial(study.ask(), list(range(i * seeds, (i + 1) * seeds))) for i in range(trials)
+    return [
+        batches._Trial(study.ask(), [runner(i * seeds + j) for j in range(seeds)])
+        for i in range(trials)
     ]
-    stack = Stack()
-    return batches._Halving(batch, at, stack), batch, stack  # type: ignore[arg-type]  # a Stack
+
+
+def end_epoch(batch: list[batches._Trial], at: list[int], *values: float) -> None:
+    """Gives the runs that train an epoch with these objectives, in order."""
+    left = iter(values)
+    for one in batch:
+        for runner in one.runners:
+            if runner.trained.status == "running":
+                value = next(left)
+                runner.trained.history.append({})
+                runner.end_epoch({"val_data_loss": value}, runner.trained.state)
+    assert next(left, None) is None
+    batches.halve(batch, at)
 
 
 def test_the_worse_half_ends_when_all_have_come_so_far() -> None:
     """Of five trials two end after the first epoch, of three one after the second."""
-    halving, batch, stack = halving_of(5, 1, [1, 2])
-    for number, value in enumerate([0.5, 0.1, 0.4, 0.2]):
-        halving.observe(number, value)
-    assert stack.stopped == []
-    halving.observe(4, 0.3)
-    assert stack.stopped == [2, 0]
-    for number, value in ((1, 0.9), (3, 0.2), (4, 0.1)):
-        halving.observe(number, value)
-    assert stack.stopped == [2, 0, 1]
+    batch = batch_of(5)
+    end_epoch(batch, [1, 2], 0.5, 0.1, 0.4, 0.2, 0.3)
+    assert [one.is_pruned for one in batch] == [True, False, True, False, False]
+    end_epoch(batch, [1, 2], 0.9, 0.2, 0.1)
+    assert [one.trains for one in batch] == [False, False, False, True, True]
     assert [one.values for one in batch] == [[0.5], [0.1, 0.9], [0.4], [0.2, 0.2], [0.3, 0.1]]
-    assert [one.is_over for one in batch] == [True, True, True, False, False]
+    assert not batch[0].runners[0].has_result
 
 
 def test_a_trial_is_judged_by_the_mean_of_its_seeds() -> None:
     """(0 + 1) / 2 is worse than 0.4; both runs of the trial end."""
-    halving, batch, stack = halving_of(2, 2, [1])
-    for number, value in enumerate([0.0, 1.0, 0.4, 0.4]):
-        halving.observe(number, value)
-    assert stack.stopped == [0, 1]
+    batch = batch_of(2, seeds=2)
+    end_epoch(batch, [1], 0.0, 1.0, 0.4, 0.4)
+    assert [[runner.trained.status for runner in one.runners] for one in batch] == [
+        ["stopped"] * 2,
+        ["running"] * 2,
+    ]
     assert [one.values for one in batch] == [[0.5], [0.4]]
 
 
 def test_a_trial_with_a_run_that_diverged_is_over_at_once() -> None:
-    halving, batch, stack = halving_of(2, 2, [])
-    for number, value in enumerate([0.0, math.inf, 0.4, 0.4]):
-        halving.observe(number, value)
-    assert stack.stopped == [0, 1]
+    batch = batch_of(2, seeds=2)
+    end_epoch(batch, [], 0.0, math.inf, 0.4, 0.4)
+    assert [one.trains for one in batch] == [False, True]
     assert batch[0].values == [math.inf]
-    halving.observe(2, 0.3)
-    halving.observe(3, 0.1)
+    end_epoch(batch, [], 0.3, 0.1)
     assert batch[1].values == [0.4, pytest.approx(0.2)]
+
+
+def test_a_trial_that_stops_early_counts_with_its_best_and_is_not_pruned() -> None:
+    """The first stops after 0.3, 0.4; at the rung it is third of four, and ends no later."""
+    batch = batch_of(4, patience=1)
+    end_epoch(batch, [3], 0.3, 0.9, 0.8, 0.7)
+    end_epoch(batch, [3], 0.4, 0.8, 0.7, 0.6)
+    assert [one.trains for one in batch] == [False, True, True, True]
+    assert batch[0].value == 0.3
+    end_epoch(batch, [3], 0.5, 0.2, 0.1)
+    assert [one.is_pruned for one in batch] == [False, True, False, False]
+    assert [len(one.values) for one in batch] == [2, 3, 3, 3]
+    assert batch[0].runners[0].has_result
+
+
+def test_a_seed_that_has_stopped_counts_with_its_best() -> None:
+    """One run stops after 0.2, 0.6; the other has 0.3, then 0.1."""
+    [one] = batch = batch_of(1, seeds=2, patience=1)
+    end_epoch(batch, [], 0.2, 0.4)
+    end_epoch(batch, [], 0.6, 0.3)
+    end_epoch(batch, [], 0.1)
+    assert one.values == pytest.approx([0.3, 0.25, 0.15])
 
 
 @pytest.mark.parametrize(
@@ -100,6 +132,7 @@ def test_a_trial_with_a_run_that_diverged_is_over_at_once() -> None:
         (["regularization=builtin_l2"], False),
         (["optimizer.clipnorm=1"], False),
         (["training.validation_freq=2"], False),
+        (["training.early_stopping.patience=3"], True),
         (["tune.learning_rate=[0.1,1]"], True),
     ],
 )

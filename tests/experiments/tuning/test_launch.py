@@ -16,6 +16,7 @@ from l2keras_experiments.config import paths
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.data.datasets import Dataset, load_data
 from l2keras_experiments.sweeps import job
+from l2keras_experiments.sweeps.vectorized import trainer
 from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.tuning import batches, launch, search, space
 from tests.support.runs import Compose, runs_of
@@ -285,6 +286,55 @@ def test_batches_find_the_lambda_too(
     again = stacked(composed, folder, "batches again")
     settled = [(t.params, t.value, t.state) for t in again.trials if t.state != "killed"]
     assert settled == [(t.params, t.value, t.state) for t in whole.trials]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2], ids=["one by one", "at once"])
+def test_a_trial_that_stops_early_counts_with_its_best(
+    composed: Compose, folder: Path, batch_size: int
+) -> None:
+    """Patience 2 ends each trial after its third or fourth epoch; no epoch is reported twice."""
+    tuned = run_tune(
+        composed, folder, "data=teacher_student", "data.num_train=90", "data.num_features=8",
+        "data.target_noise=2.0", "model=linear", "training.batch_size=45", "training.epochs=8",
+        "optimizer.learning_rate=0.1", "training.early_stopping.patience=2", "tune.lam=[2.0,4.0]",
+        "tune.warmup_epochs=4", "tune.num_trials=2", f"tune.batch_size={batch_size}",
+        f"tracking.study=early{batch_size}",
+    )  # fmt: skip
+    for run, trial in zip(tuned.children, tuned.trials, strict=True):
+        history = tuned.store.client.get_metric_history(run.info.run_id, "val_data_loss")
+        values = [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+        assert trial.state == "complete"
+        assert trial.epochs == len(values) - 1 in (3, 4)
+        assert trial.value == values[-1] == min(values) == values[-4]
+        assert trial.test == {"test_data_loss": run.data.metrics["test_data_loss"]}
+
+
+@pytest.mark.parametrize(
+    ("size", "pruned", "note"), [(2, 2, ""), (1, 0, "one by one: ValueError: of 1 MB each")]
+)
+def test_a_batch_is_trained_in_stacks_that_fit(
+    composed: Compose,
+    folder: Path,
+    size: int,
+    pruned: int,
+    note: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of each two trials one ends after its first epoch; where one fits there is no stack."""
+    monkeypatch.setattr(trainer, "group_size", lambda *_: (size, "of 1 MB each"))
+    words = [word for word in TINY if not word.startswith("tune.batch_size")]
+    tuned = run_tune(
+        composed, folder, *words, "tune.batch_size=4", "tune.num_trials=4", "tune.warmup_epochs=1",
+        f"tracking.study=stacks{size}",
+    )  # fmt: skip
+    states = [(trial.state, trial.epochs) for trial in tuned.trials]
+    assert states.count(("pruned", 1)) == pruned
+    assert states.count(("complete", 2)) == 4 - pruned
+    if pruned:
+        for pair in (states[:2], states[2:]):
+            assert sorted(pair) == [("complete", 2), ("pruned", 1)]
+    assert note in capsys.readouterr().err
 
 
 def test_no_trial_completed(composed: Compose, folder: Path) -> None:
