@@ -62,17 +62,17 @@ def launch_tag(parent: str) -> str:
 
 
 def ui_command(uri: str) -> str:
-    """The command that opens the MLflow UI on the store; whoever types it adds the password."""
-    shown = credentials.masked_address(uri)
+    """The command that opens the MLflow UI on the store; whoever types it adds the password.
+
+    It is `l2keras ui`: the plain `mlflow ui` opens an experiment on a page about traces.
+    """
     if uri.startswith(("http://", "https://")):
         return f"open {credentials.page(uri)}"
     if uri == _DEFAULT and not os.environ.get("MLFLOW_TRACKING_URI"):
         return program.command("ui") if program.in_console() else "make ui"
-    if program.in_console():
-        return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {program.command('ui')}"
-    if shown != uri:  # in the arguments of a process everyone could see it
-        return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {sys.executable} -m experiments.ui"
-    return f"{sys.executable} -m mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    words = [sys.executable, *program.words("ui")[1:]]
+    command = program.command("ui") if program.in_console() else shlex.join(words)
+    return f"MLFLOW_TRACKING_URI={shlex.quote(credentials.masked_address(uri))} {command}"
 
 
 def check_ui_flags(flags: Sequence[str]) -> None:

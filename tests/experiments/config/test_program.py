@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def test_a_checkout_runs_modules() -> None:
         "python -m experiments.train 'seed=range(2)'"
     )
     assert program.install("cluster") == "pip install --editable '.[cluster]'"
+    command = f"MLFLOW_TRACKING_URI='sqlite:////x y.db' {shlex.quote(sys.executable)} -m experiments.ui"
+    assert ui_command("sqlite:////x y.db") == command
 
 
 def test_the_console_command_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def test_the_terminal_shows_table_page_and_ui(sgd: Compared) -> None:
     assert "WeightDecay coupled" in sgd.printed
     assert "equal to HalfL2 at twice the number written" in sgd.printed
     assert f"comparison-{sgd.parent.info.run_id[:8]}.html" in sgd.printed
-    assert "-m mlflow ui --backend-store-uri sqlite:///" in sgd.printed
+    assert re.search("MLFLOW_TRACKING_URI=sqlite:///.* -m experiments.ui", sgd.printed)
     assert str(paths.RUNS / "mlflow.db") not in sgd.printed
 
 
