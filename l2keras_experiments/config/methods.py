@@ -20,6 +20,11 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
+def name(shown: str) -> str:
+    """Returns the name of a method; the inverse of `label`."""
+    return next((name for name, label in LABELS.items() if label == shown), shown)
+
+
 def short(name: str) -> str:
     """Returns the part of the label that differs between methods, for names of 12 letters."""
     found = label(name)

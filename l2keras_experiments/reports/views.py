@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from l2keras_experiments.config import credentials
-from l2keras_experiments.reports.study import LEARNING_RATE, METHOD, Study
+from l2keras_experiments.reports.study import LEARNING_RATE, Study
 from l2keras_experiments.tracking.store import launch_tag
 
 if TYPE_CHECKING:
@@ -164,8 +164,10 @@ def _column(kind: str, key: str) -> str:
 
 def _groups(study: Study) -> dict[str, Any]:
     """Everything but the seed, over which MLflow then takes the mean."""
-    keys = (METHOD, "lambda", *_others(study))
-    grouped = [{"mode": "param", "groupByData": key} for key in keys]
+    grouped = [
+        {"mode": "tag", "groupByData": "method"},
+        *({"mode": "param", "groupByData": key} for key in ("lambda", *_others(study))),
+    ]
     return {"aggregateFunction": "average", "groupByKeys": grouped}
 
 

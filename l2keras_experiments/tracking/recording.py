@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from l2keras_experiments.config import flattening
+from l2keras_experiments.config import flattening, methods
 from l2keras_experiments.config.schema import Config, open_groups, run_label
 from l2keras_experiments.data.description import describe
 from l2keras_experiments.tracking import provenance
@@ -33,7 +33,7 @@ def run_tags(config: Config, config_hash: str) -> dict[str, str]:
     return {
         "kind": "trial",
         "label": run_label(config),
-        METHOD_TAG: config.regularization.name,
+        METHOD_TAG: methods.label(config.regularization.name),
         HASH_TAG: config_hash,
     }
 
@@ -81,7 +81,6 @@ def record_start(
         {**flattening.flatten(node), **names, **provenance.versions(), "device_name": device_name}
     )
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
-    run.set_tags({METHOD_TAG: config.regularization.name})
     run.log_inputs(describe(data, config.data))
 
 

@@ -138,9 +138,7 @@ class BatchTrainer:
                     )
 
     def _open(self, one: _Trial, config: Config) -> Any:
-        trial = one.trial
-        label = f"trial {trial.number} lam={trial.params[LAM]:.4g} seed={config.seed}"
-        return self.store.run(label, parent=self.parent.id, tags={"trial": str(trial.number)})
+        return recording.open_trial(self.store, self.parent, one.trial.number, config)
 
     def _record(
         self,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import credentials, flattening, nodes, program
+from l2keras_experiments.config import credentials, flattening, methods, nodes, program
 from l2keras_experiments.config.schema import CompareConfig
 from l2keras_experiments.reports import views
 from l2keras_experiments.reports.comparison import arms
@@ -66,7 +66,7 @@ def train_arms(
     """Every arm of the plan, each a child run of `parent`."""
     from l2keras_experiments.data.datasets import load_data
     from l2keras_experiments.runtime import progress
-    from l2keras_experiments.tracking.recording import record_trial
+    from l2keras_experiments.tracking.recording import METHOD_TAG, record_trial
 
     data = load_data(config.data, config.seed, config.training.dtype.value)
     planned = arms.plan(config)
@@ -78,9 +78,8 @@ def train_arms(
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
             arm_node.regularization = nodes.group_node(arm_config.regularization)
-            with store.run(
-                arm.run_name, parent=parent.id, tags={"arm": arm.name, "label": arm.label}
-            ) as run:
+            tags = {"arm": arm.name, "label": arm.label, METHOD_TAG: methods.label(arm.name)}
+            with store.run(arm.run_name, parent=parent.id, tags=tags) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
                     run, arm_node, arm_config, data, device_name, shown, keep_trajectory=True
@@ -158,10 +157,11 @@ def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator
         if not chosen:
             continue
         lam, score = arms.best([r.arm.lam for r in chosen], [r.score for r in chosen])
-        yield f"{name}.best_score", score
-        yield f"{name}.best_lambda", lam
+        label = methods.label(name)
+        yield f"{label}.best_score", score
+        yield f"{label}.best_lambda", lam
         if name not in ("none", REFERENCE):
-            yield f"{name}.largest_distance", max(r.distance for r in chosen)
+            yield f"{label}.largest_distance", max(r.distance for r in chosen)
 
 
 def show(config: CompareConfig, results: list[ArmResult]) -> None:

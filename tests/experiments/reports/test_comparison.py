@@ -105,8 +105,8 @@ def test_the_parent_carries_table_figures_and_page(sgd: Compared) -> None:
         "comparison.json", "comparison.html", "config.yaml", "accuracy_over_lambda.svg",
         "distance_over_steps.svg", "norm_over_steps.svg",
     } <= files  # fmt: skip
-    assert sgd.parent.data.metrics["half_l2.best_score"] > 0.2
-    assert sgd.parent.data.metrics["decoupled.largest_distance"] < 1e-12
+    assert sgd.parent.data.metrics["HalfL2.best_score"] > 0.2
+    assert sgd.parent.data.metrics["WeightDecay decoupled.largest_distance"] < 1e-12
     table = json.loads(sgd.artifact("comparison.json"))
     assert table["columns"][0] == "method"
     assert len(table["data"]) == len(sgd.children)

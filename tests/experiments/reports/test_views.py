@@ -63,9 +63,9 @@ def test_curves_are_means_over_the_lambdas_of_all_methods(plain: Study) -> None:
         (f"{section}/log10_lambda", 0): -2.0,
         (f"{section}/log10_lambda", 1): -1.0,
         (f"{section}/log10_lambda", 2): 0.0,
-        (f"{section}/half_l2", 0): 0.625,
-        (f"{section}/half_l2", 1): 0.25,
-        (f"{section}/builtin_l2", 1): 0.75,
+        (f"{section}/HalfL2", 0): 0.625,
+        (f"{section}/HalfL2", 1): 0.25,
+        (f"{section}/keras L2", 1): 0.75,
     })  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_what_else_varies_is_a_column_and_parts_the_groups() -> None:
     ]  # fmt: skip
     grouped = [key["groupByData"] for key in state(found, 1)["groupBy"]["groupByKeys"]]
     assert grouped == [
-        "regularization.name", "lambda", "optimizer.learning_rate", "training.batch_size",
+        "method", "lambda", "optimizer.learning_rate", "training.batch_size",
     ]  # fmt: skip
 
 
