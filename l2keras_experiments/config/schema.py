@@ -347,7 +347,8 @@ def optimizer_name(config: Config) -> str:
 def run_name(config: Config) -> str:
     """A run in the MLflow UI, whose columns show 12 letters: lambda and seed come first."""
     chosen, rate = config.regularization, config.optimizer.learning_rate
-    return f"{chosen.lam:g} s{config.seed} {methods.short(chosen.name)} eta={rate:g}"
+    lam = 0.0 if chosen.name == "none" else chosen.lam
+    return f"{lam:g} s{config.seed} {methods.short(chosen.name)} eta={rate:g}"
 
 
 def run_label(config: Config) -> str:

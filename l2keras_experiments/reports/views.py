@@ -8,6 +8,7 @@ at once, and the UI's menu "Views" lists it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,11 @@ LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told othe
 RUNS, CHARTS = "runs", "charts"
 _TRAINING = {"workflowType": "machine_learning"}  # else MLflow shows its menus for agents
 _SECTION = "lambda"
+# Columns of MLflow's own, right of ours; and the widths of those that do not fit into 100 pixels.
+_ATTRIBUTES = ("Dataset", "Models", "Source")
+_WIDTHS = {"method": 165, "lambda": 110, "test_accuracy": 110, "val_data_loss": 110,
+           "test_data_loss": 115, "seed": 60, "distance": 80, "verdict": 280,
+           LEARNING_RATE: 160}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,16 @@ class View:
     name: str
     state: Mapping[str, Any]
 
-    def tag(self, created: int) -> tuple[str, str]:
-        """The study's tag that keeps it: key and value. `created` is a Unix time in ms."""
-        value = {"name": self.name, "createdAt": created, "updatedAt": created}
+    def tag(self, created: int, updated: int) -> tuple[str, str]:
+        """The study's tag that keeps it: key and value. Both times are Unix times in ms."""
+        value = {"name": self.name, "createdAt": created, "updatedAt": updated}
         return TAG + self.key, json.dumps({**value, "state": json.dumps(self.state)})
 
 
 def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
-    """A table of the runs, best first, and charts of the means over the seeds."""
+    """A table of the runs, best first, and charts whose colours are the methods."""
     metric = study.settings[0].metric if study.settings else "val_data_loss"
-    grouping = {"groupBy": _groups(study), "useGroupedValuesInCharts": True}
-    return _views(parent, name, metric, _columns(study, metric), grouping)
+    return _views(parent, name, metric, _columns(study, metric))
 
 
 def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple[View, View]:
@@ -65,20 +70,18 @@ def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple
     """
     kinds = (key.partition(".") for key in beside)
     columns = [*_first_columns(metric), *(_column(kind, key) for kind, _, key in kinds)]
-    return _views(parent, name, metric, columns, {})
+    return _views(parent, name, metric, columns)
 
 
-def _views(
-    parent: str, name: str, metric: str, columns: Sequence[str], grouping: Mapping[str, Any]
-) -> tuple[View, View]:
+def _views(parent: str, name: str, metric: str, columns: Sequence[str]) -> tuple[View, View]:
     table = _table(parent, metric, columns)
-    charts = {"compareRunCharts": _charts(metric), "compareRunSections": _sections()}
+    charts = {"compareRunCharts": _charts(metric), "compareRunSections": _sections(metric)}
     return (
         View(f"{parent}-{RUNS}", f"Runs of {name}", table),
         View(
             f"{parent}-{CHARTS}",
             f"Charts of {name}",
-            {**table, **grouping, **charts, "isAccordionReordered": True},
+            {**table, **charts, "isAccordionReordered": True},
         ),
     )
 
@@ -94,8 +97,21 @@ def address(ui: str, experiment_id: str, parent: str, kind: str) -> str:
 def save(store: Store, parent: str, views: Iterable[View]) -> None:
     """Writes views into the study; again they take the place of the earlier ones."""
     created = store.client.get_run(parent).info.start_time
+    now = int(time.time() * 1000)
     for view in views:
-        store.client.set_experiment_tag(store.experiment_id, *view.tag(created))
+        store.client.set_experiment_tag(store.experiment_id, *view.tag(created, now))
+
+
+def newest(store: Store) -> tuple[str, str] | None:
+    """The study and the parent of the view that was saved last, in any study of the store."""
+    ending = f"-{RUNS}"
+    found = [
+        (json.loads(value)["updatedAt"], one.name, key.removeprefix(TAG).removesuffix(ending))
+        for one in store.client.search_experiments()
+        for key, value in one.tags.items()
+        if key.startswith(TAG) and key.endswith(ending)
+    ]
+    return max(found)[1:] if found else None
 
 
 def show(store: Store, parent: str, ui: str = LOCAL_UI) -> None:
@@ -118,6 +134,8 @@ def compare_address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
 
 def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
     """Sorted by a metric, children are not folded under their parent."""
+    columns = [*columns, *(_column("attributes", name) for name in _ATTRIBUTES)]
+    widths = {column: _WIDTHS.get(column.split("`")[1], 100) for column in columns}
     return {
         "searchFilter": f"tags.`{launch_tag(parent)}` = 'true'",
         "orderByKey": _column("metrics", metric),
@@ -128,6 +146,7 @@ def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": list(columns),
         "columnOrder": list(columns),
+        "columnWidths": widths,
         "runsHiddenMode": "SHOW_ALL",  # MLflow plots ten runs unless told otherwise
     }
 
@@ -138,7 +157,7 @@ def _columns(study: Study, metric: str) -> list[str]:
     return [
         *_first_columns(metric),
         *(_column("params", key) for key in (*_others(study), "seed")),
-        *(_column("metrics", key) for key in beside if key != metric),
+        *(_column("tags", key) for key in beside if key != metric),
     ]
 
 
@@ -160,15 +179,6 @@ def _others(study: Study) -> list[str]:
 
 def _column(kind: str, key: str) -> str:
     return f"{kind}.`{key}`"
-
-
-def _groups(study: Study) -> dict[str, Any]:
-    """Everything but the seed, over which MLflow then takes the mean."""
-    grouped = [
-        {"mode": "tag", "groupByData": "method"},
-        *({"mode": "param", "groupByData": key} for key in ("lambda", *_others(study))),
-    ]
-    return {"aggregateFunction": "average", "groupByKeys": grouped}
 
 
 def _charts(metric: str) -> list[dict[str, Any]]:
@@ -204,6 +214,6 @@ def _line(metric: str) -> dict[str, Any]:
     }
 
 
-def _sections() -> list[dict[str, Any]]:
+def _sections(metric: str) -> list[dict[str, Any]]:
     flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
-    return [{"uuid": _SECTION, "name": "Means over the seeds", **flags}]
+    return [{"uuid": _SECTION, "name": f"{metric} over lambda", "columns": 2, **flags}]

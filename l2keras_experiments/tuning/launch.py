@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 # Columns of the UI beside method, lambda and the objective.
-BESIDE = ("params.optimizer.learning_rate", "tags.trial", "tags.pruned", "tags.val_accuracy")
+BESIDE = ("tags.val_accuracy", "params.optimizer.learning_rate", "tags.pruned")
 
 
 def tune(node: DictConfig) -> float:

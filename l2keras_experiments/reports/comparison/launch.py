@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 # Columns of the UI beside method, lambda and accuracy.
-BESIDE = ("tags.verdict", "metrics.distance", "metrics.penalty", "metrics.weight_norm")
+BESIDE = ("tags.distance", "tags.verdict", "tags.penalty", "tags.weight_norm")
 
 
 def compare(node: DictConfig) -> None:
@@ -66,7 +66,7 @@ def train_arms(
     """Every arm of the plan, each a child run of `parent`."""
     from l2keras_experiments.data.datasets import load_data
     from l2keras_experiments.runtime import progress
-    from l2keras_experiments.tracking.recording import METHOD_TAG, record_trial
+    from l2keras_experiments.tracking.recording import method_tags, record_trial
 
     data = load_data(config.data, config.seed, config.training.dtype.value)
     planned = arms.plan(config)
@@ -78,7 +78,7 @@ def train_arms(
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
             arm_node.regularization = nodes.group_node(arm_config.regularization)
-            tags = {"arm": arm.name, "label": arm.label, METHOD_TAG: methods.label(arm.name)}
+            tags = {"arm": arm.name, "label": arm.label, **method_tags(arm.name)}
             with store.run(arm.run_name, parent=parent.id, tags=tags) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
@@ -89,6 +89,7 @@ def train_arms(
                 if result.distances is not None:
                     for epoch, distance in enumerate(result.distances[1:]):
                         run.log_metrics({"distance": distance}, step=epoch)
+                    run.set_tags({"distance": f"{result.distances[-1]:.3g}"})
             results.append(result)
             if not sys.stderr.isatty():  # no bar there: a line for each arm
                 summary = progress.summary(trial.history)

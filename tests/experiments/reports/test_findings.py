@@ -176,7 +176,8 @@ def test_the_parents_metrics() -> None:
     found = findings.summary_metrics(study_of(*CLEAR))
     assert found["HalfL2.best_val_accuracy"] == pytest.approx(0.8)
     assert found["HalfL2.best_lambda"] == 0.1
-    assert found["WeightDecay decoupled.ci95_half_width"] == pytest.approx(4.302653 * 0.09 / 3**0.5, rel=1e-6)
+    half_width = 4.302653 * 0.09 / 3**0.5
+    assert found["WeightDecay decoupled.ci95_half_width"] == pytest.approx(half_width, rel=1e-6)
     split = [Trial(others={"training.batch_size": size}) for size in ("16", "32")]
     assert "batch_size 16/HalfL2.best_lambda" in findings.summary_metrics(study_of(*split))
 

@@ -73,7 +73,7 @@ def test_the_digest_tells_what_was_decayed(composed: Compose, uri: str) -> None:
         run_id = runs["WeightDecay decoupled"].info.run_id
         return Path(store.client.download_artifacts(run_id, name)).read_text()
 
-    assert f"digest {digests['decoupled']}" in artifact("decay_audit.txt")
+    assert f"digest {digests['WeightDecay decoupled']}" in artifact("decay_audit.txt")
     data = json.loads(artifact("decay_audit.json"))
     assert data["digest"] == digests["decoupled"]
     assert {row["lam"] for row in data["rows"]} == {0.0, 0.01}
