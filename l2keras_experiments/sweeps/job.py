@@ -67,7 +67,13 @@ def _train(
     tags = run_tags(config, told)
     shown = config.training.progress
     with (
-        store.run(run_name(config), parent=config.tracking.parent, tags=tags, resume=resume) as run,
+        store.run(
+            run_name(config),
+            parent=config.tracking.parent,
+            tags=tags,
+            resume=resume,
+            system_metrics=config.tracking.system_metrics,
+        ) as run,
         progress.fit(config.training.epochs, label, shown) as advance,
     ):
         kept = checkpoint.path_of(store.folder, run.id)

@@ -57,7 +57,8 @@ def open_trial(
     lam, rate = config.regularization.lam, config.optimizer.learning_rate
     name = f"trial {number} s{config.seed} lam={lam:.4g} eta={rate:.4g}"
     tags = {"trial": str(number), METHOD_TAG: methods.label(config.regularization.name)}
-    return store.run(name, parent=parent.id, tags=tags)
+    monitored = config.tracking.system_metrics
+    return store.run(name, parent=parent.id, tags=tags, system_metrics=monitored)
 
 
 def kill_orphans(store: Store, parent: Run) -> None:

@@ -79,7 +79,10 @@ def train_arms(
             arm_node = node.copy()
             arm_node.regularization = nodes.group_node(arm_config.regularization)
             tags = {"arm": arm.name, "label": arm.label, **method_tags(arm.name)}
-            with store.run(arm.run_name, parent=parent.id, tags=tags) as run:
+            monitored = config.tracking.system_metrics
+            with store.run(
+                arm.run_name, parent=parent.id, tags=tags, system_metrics=monitored
+            ) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
                     run, arm_node, arm_config, data, device_name, shown, keep_trajectory=True

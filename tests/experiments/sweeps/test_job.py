@@ -75,7 +75,7 @@ def test_the_digest_tells_what_was_decayed(composed: Compose, uri: str) -> None:
 
     assert f"digest {digests['WeightDecay decoupled']}" in artifact("decay_audit.txt")
     data = json.loads(artifact("decay_audit.json"))
-    assert data["digest"] == digests["decoupled"]
+    assert data["digest"] == digests["WeightDecay decoupled"]
     assert {row["lam"] for row in data["rows"]} == {0.0, 0.01}
 
 
