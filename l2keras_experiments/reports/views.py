@@ -30,7 +30,7 @@ _SECTION = "lambda"
 _ATTRIBUTES = ("Dataset", "Models", "Source")
 _WIDTHS = {"method": 165, "lambda": 110, "test_accuracy": 110, "val_data_loss": 110,
            "test_data_loss": 115, "seed": 60, "distance": 80, "verdict": 280,
-           LEARNING_RATE: 160}  # fmt: skip
+           LEARNING_RATE: 160, "Dataset": 220, "Models": 120, "Source": 170}  # fmt: skip
 
 
 @dataclass(frozen=True)

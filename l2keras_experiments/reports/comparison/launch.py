@@ -163,7 +163,7 @@ def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator
         lam, score = arms.best([r.arm.lam for r in chosen], [r.score for r in chosen])
         label = methods.label(name)
         yield f"{label}.best_score", score
-        yield f"{label}.best_lambda", lam
+        yield f"{label}.best_lambda", float(f"{lam:.7g}")
         if name not in ("none", REFERENCE):
             yield f"{label}.largest_distance", max(r.distance for r in chosen)
 
