@@ -8,6 +8,7 @@ at once, and the UI's menu "Views" lists it.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,22 +16,25 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from l2keras_experiments.config import credentials
-from l2keras_experiments.reports.study import LEARNING_RATE, Study
+from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.tracking.store import launch_tag
 
 if TYPE_CHECKING:
+    from l2keras_experiments.reports.study import Study
     from l2keras_experiments.tracking.store import Store
 
 TAG = "mlflow.sharedViewState."  # of the study; the rest of the tag's key names the view
 LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
 RUNS, CHARTS = "runs", "charts"
+STUDY = "study"  # in the place of a parent: all runs of a study
 _TRAINING = {"workflowType": "machine_learning"}  # else MLflow shows its menus for agents
 _SECTION = "lambda"
+_RATE = "optimizer.learning_rate"
 # Columns of MLflow's own, right of ours; and the widths of those that do not fit into 100 pixels.
 _ATTRIBUTES = ("Dataset", "Models", "Source")
 _WIDTHS = {"method": 165, "lambda": 110, "test_accuracy": 110, "val_data_loss": 110,
            "test_data_loss": 115, "seed": 60, "distance": 80, "verdict": 280,
-           LEARNING_RATE: 160, "Dataset": 220, "Models": 120, "Source": 170}  # fmt: skip
+           _RATE: 160, "Dataset": 220, "Models": 120, "Source": 170}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class View:
 def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
     """A table of the runs, best first, and charts whose colours are the methods."""
     metric = study.settings[0].metric if study.settings else "val_data_loss"
-    return _views(parent, name, metric, _columns(study, metric))
+    return _views(parent, name, _of_launch(parent), metric, _columns(study, metric))
 
 
 def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple[View, View]:
@@ -70,19 +74,28 @@ def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple
     """
     kinds = (key.partition(".") for key in beside)
     columns = [*_first_columns(metric), *(_column(kind, key) for kind, _, key in kinds)]
-    return _views(parent, name, metric, columns)
+    return _views(parent, name, _of_launch(parent), metric, columns)
 
 
-def _views(parent: str, name: str, metric: str, columns: Sequence[str]) -> tuple[View, View]:
-    table = _table(parent, metric, columns)
-    charts = {"compareRunCharts": _charts(metric), "compareRunSections": _sections(metric)}
+def of_study(metric: str) -> tuple[View, View]:
+    """The same of all runs of a study, for one that was trained alone."""
+    others = (_RATE, "data.name", "model.name", "optimizer.name", "seed")
+    columns = [*_first_columns(metric), *(_column("params", key) for key in others)]
+    return _views(STUDY, "the study", _of_launch(STUDY), metric, columns)
+
+
+def _views(
+    key: str, name: str, chosen: str, metric: str, columns: Sequence[str]
+) -> tuple[View, View]:
+    table = _table(chosen, metric, columns)
+    charts = {
+        "compareRunCharts": _charts(metric),
+        "compareRunSections": _sections(metric),
+        "isAccordionReordered": True,
+    }
     return (
-        View(f"{parent}-{RUNS}", f"Runs of {name}", table),
-        View(
-            f"{parent}-{CHARTS}",
-            f"Charts of {name}",
-            {**table, **charts, "isAccordionReordered": True},
-        ),
+        View(f"{key}-{RUNS}", f"Runs of {name}", table),
+        View(f"{key}-{CHARTS}", f"Charts of {name}", {**table, **charts}),
     )
 
 
@@ -95,11 +108,17 @@ def address(ui: str, experiment_id: str, parent: str, kind: str) -> str:
 
 
 def save(store: Store, parent: str, views: Iterable[View]) -> None:
-    """Writes views into the study; again they take the place of the earlier ones."""
-    created = store.client.get_run(parent).info.start_time
+    """Writes views into the study; again they take the place of the earlier ones.
+
+    The runs are recorded: a store that does not take a view fails nothing.
+    """
     now = int(time.time() * 1000)
-    for view in views:
-        store.client.set_experiment_tag(store.experiment_id, *view.tag(created, now))
+    try:
+        created = now if parent == STUDY else store.client.get_run(parent).info.start_time
+        for view in views:
+            store.client.set_experiment_tag(store.experiment_id, *view.tag(created, now))
+    except Exception as error:  # whatever a client, a driver or a disk may raise
+        print(f"No view was saved for the MLflow UI ({describe(error)}).", file=sys.stderr)
 
 
 def newest(store: Store) -> tuple[str, str] | None:
@@ -115,8 +134,16 @@ def newest(store: Store) -> tuple[str, str] | None:
 
 
 def show(store: Store, parent: str, ui: str = LOCAL_UI) -> None:
-    """Prints where the UI shows the runs and charts of a launch."""
+    """Prints where the UI shows the runs and charts of a launch; without a view only the runs."""
     ui = credentials.page(store.uri).rstrip("/") if store.uri.startswith("http") else ui
+    try:
+        saved = store.client.get_experiment(store.experiment_id).tags
+    except Exception:  # as in `save`
+        saved = {}
+    if f"{TAG}{parent}-{CHARTS}" not in saved:
+        query = urlencode({**_TRAINING, "searchFilter": _of_launch(parent)})
+        print(f"  runs: {ui}/#/experiments/{store.experiment_id}/runs?{query}")
+        return
     for kind in (RUNS, CHARTS):
         print(f"  {kind}: {address(ui, store.experiment_id, parent, kind)}")
 
@@ -132,12 +159,18 @@ def compare_address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     return f"{ui}/#/compare-runs?{urlencode(query)}"
 
 
-def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
+def _of_launch(parent: str) -> str:
+    if parent == STUDY:
+        return "tags.kind = 'trial'"
+    return f"tags.`{launch_tag(parent)}` = 'true'"
+
+
+def _table(chosen: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
     """Sorted by a metric, children are not folded under their parent."""
     columns = [*columns, *(_column("attributes", name) for name in _ATTRIBUTES)]
     widths = {column: _WIDTHS.get(column.split("`")[1], 100) for column in columns}
     return {
-        "searchFilter": f"tags.`{launch_tag(parent)}` = 'true'",
+        "searchFilter": chosen,
         "orderByKey": _column("metrics", metric),
         "orderByAsc": metric != "val_accuracy",
         "startTime": "ALL",
@@ -174,7 +207,7 @@ def _first_columns(metric: str) -> list[str]:
 def _others(study: Study) -> list[str]:
     """What varies beside method, lambda and seed."""
     rates = {rate for setting in study.settings for rate in setting.learning_rates}
-    return [*([LEARNING_RATE] if len(rates) > 1 else []), *study.varying]
+    return [*([_RATE] if len(rates) > 1 else []), *study.varying]
 
 
 def _column(kind: str, key: str) -> str:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class Launch:
-    """A sweep, comparison or search: its runs, and what the command has printed."""
+    """What a command has trained and printed; a single run has no parent."""
 
     study: str
     printed: str
@@ -63,19 +63,21 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     uri = f"sqlite:///{folder / 'mlflow.db'}"
 
     def launch(command: str, study: str, *overrides: str) -> Launch:
-        kind = "sweep" if command == "train" else "run"
+        kind = "sweep" if "-m" in overrides else "run"
         where = [f"tracking.uri={uri}", f"tracking.study={study}"]
         hydra = f"hydra.{kind}.dir={folder / 'hydra' / f'{study}-{len(overrides)}'}"
         done = commands.answer(command, [*overrides, *where, hydra, *SMALL])
         assert done.status == 0, done.err
         store = Store(uri, study)
-        parent = next(run for run in runs_of(store) if run.data.tags.get("kind") in KINDS)
-        key = f"launch.{parent.info.run_id}"
-        return Launch(study, done.out, parent, [r for r in runs_of(store) if key in r.data.tags])
+        runs = runs_of(store)
+        parent = next((run for run in runs if run.data.tags.get("kind") in KINDS), None)
+        key = f"launch.{parent.info.run_id}" if parent else "kind"
+        return Launch(study, done.out, parent, [run for run in runs if key in run.data.tags])
 
     grid = [f"regularization={','.join(NAMES)}", "seed=0,1", "hydra/launcher=vectorized"]
     (folder / "conf").mkdir()
     launches = {
+        "alone": launch("train", "single"),
         "first": launch("train", "swept", "-m", *grid, "regularization.lam=0.003,0.03"),
         "second": launch("train", "swept", "-m", *grid, "regularization.lam=0.03,0.3"),
         "comparison": launch(
@@ -177,7 +179,12 @@ def check_table(page: Page, launch: Launch, shown: str = "val_accuracy") -> None
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("second", "val_accuracy"), ("comparison", "val_accuracy"), ("search", "val_data_loss")],
+    [
+        ("alone", "val_accuracy"),
+        ("second", "val_accuracy"),
+        ("comparison", "val_accuracy"),
+        ("search", "val_data_loss"),
+    ],
 )
 def test_one_click_on_the_name_shows_the_newest_runs(
     name: str, shown: str, seen: Seen, page: Page
@@ -192,8 +199,8 @@ def test_one_click_on_the_name_shows_the_newest_runs(
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("first", "val_accuracy"), ("second", "val_accuracy"), ("comparison", "val_accuracy"),
-     ("search", "val_data_loss")],
+    [("alone", "val_accuracy"), ("first", "val_accuracy"), ("second", "val_accuracy"),
+     ("comparison", "val_accuracy"), ("search", "val_data_loss")],
 )  # fmt: skip
 def test_the_printed_link_shows_its_runs(name: str, shown: str, seen: Seen, page: Page) -> None:
     """Also that of a sweep of which a later one has taken over some runs."""

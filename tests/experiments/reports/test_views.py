@@ -11,6 +11,7 @@ import pytest
 from l2keras_experiments.reports import findings, study, views
 from l2keras_experiments.reports.records import Record
 from l2keras_experiments.reports.study import Study
+from l2keras_experiments.tracking.store import Store
 
 
 def record(
@@ -124,3 +125,28 @@ def test_a_tag_fits_into_a_store(plain: Study) -> None:
     """The tag of a study takes 20,000 characters in MLflow 3.17, and 5,000 before."""
     for view in views.of_sweep("a" * 32, "n" * 500, plain):
         assert len(view.tag(10**12, 10**12)[1]) < 5000
+
+
+def test_a_store_that_takes_no_view_has_a_plain_link(
+    store: Store, plain: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow's state of views is undocumented: without it nothing fails, and the runs are shown."""
+
+    def refusing(*_: Any) -> None:
+        raise ValueError("no such tag")
+
+    with store.run("sweep") as parent:
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "set_experiment_tag", refusing)
+        views.save(store, parent.id, views.of_sweep(parent.id, "sweep", plain))
+    views.show(store, parent.id)
+    captured = capsys.readouterr()
+    assert captured.err == "No view was saved for the MLflow UI (ValueError: no such tag).\n"
+    [link] = captured.out.splitlines()
+    assert "viewStateShareKey" not in link
+    assert f"searchFilter=tags.%60launch.{parent.id}%60+%3D+%27true%27" in link
+    views.save(store, parent.id, views.of_sweep(parent.id, "sweep", plain))
+    views.show(store, parent.id)
+    assert capsys.readouterr().out.count(f"viewStateShareKey={parent.id}-") == 2
+    assert views.newest(store) == ("study", parent.id)
