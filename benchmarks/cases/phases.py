@@ -17,6 +17,7 @@ OPENING = "opening the store"
 ASKING = "looking up completed runs"
 STARTING_RUN = "opening the run"
 LOGGING = "queueing records"
+DESCRIBING = "describing the data"
 SAVING = "saving the model's file"
 WAITING = "waiting for the write queue"
 TRAINING = "training (rest of `fit`)"
@@ -24,7 +25,7 @@ TRAINING = "training (rest of `fit`)"
 REST = "everything else"
 
 # The phases of tracking. The model's file is part of it; checkpoints are not.
-TRACKING = (CREATING, OPENING, ASKING, STARTING_RUN, LOGGING, SAVING, WAITING)
+TRACKING = (CREATING, OPENING, ASKING, STARTING_RUN, DESCRIBING, LOGGING, SAVING, WAITING)
 # The phases inside `fit`.
 INSIDE_FIT = (
     "tracing the step", "tracing the validation", "validating", "checkpoints", TRAINING,
@@ -40,12 +41,12 @@ def phases() -> list[Watched]:
     from l2keras_experiments.data import datasets
     from l2keras_experiments.runtime import device
     from l2keras_experiments.sweeps import completed
-    from l2keras_experiments.tracking import database, provenance, upload
+    from l2keras_experiments.tracking import database, provenance, recording, upload
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.tracking.store import Store
     from l2keras_experiments.training import checkpoint, trial
 
-    logged = ("log_params", "log_metrics", "log_text", "set_tags", "log_decay")
+    logged = ("log_params", "log_metrics", "log_text", "set_tags", "log_decay", "log_inputs")
     return [
         (command_line, "check_overrides", "checking the config"),
         (validation, "typed", "checking the config"),
@@ -58,6 +59,7 @@ def phases() -> list[Watched]:
         (completed, "find", ASKING),
         (provenance, "tags", STARTING_RUN),
         (Store, "_open", STARTING_RUN),
+        (recording, "describe", DESCRIBING),
         *[(Run, name, LOGGING) for name in logged],
         (datasets, "load_data", "loading the data"),
         (trial, "compiled_model", "building the model"),

@@ -6,6 +6,7 @@ Imports neither Keras nor MLflow, so that a mistake is answered before they load
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -211,6 +212,9 @@ class TrackingConfig:
     )
     study: str = _key("l2keras", "name of the MLflow experiment")
     log_model: bool = _key(True, "keep the trained model, as an MLflow model")
+    system_metrics: bool = _key(
+        False, "record the load of the machine: CPU, memory, disk, network, GPU; needs psutil"
+    )
     parent: str | None = _key(None, "id of the run to hang under; a sweep sets it")
 
 
@@ -350,7 +354,8 @@ def optimizer_name(config: Config) -> str:
 def run_name(config: Config) -> str:
     """A run in the MLflow UI, whose columns show 12 letters: lambda and seed come first."""
     chosen, rate = config.regularization, config.optimizer.learning_rate
-    return f"{chosen.lam:g} s{config.seed} {methods.short(chosen.name)} eta={rate:g}"
+    lam = 0.0 if chosen.name == "none" else chosen.lam
+    return f"{lam:g} s{config.seed} {methods.short(chosen.name)} eta={rate:g}"
 
 
 def run_label(config: Config) -> str:
@@ -404,6 +409,11 @@ def _check_names(config: Config) -> None:
         raise ConfigError(
             f"`tracking.study` must have at most {LONGEST_NAME} bytes, as it names a folder. "
             f"Received: {len(config.tracking.study.encode())} bytes. Choose a shorter name."
+        )
+    if config.tracking.system_metrics and importlib.util.find_spec("psutil") is None:
+        raise ConfigError(
+            "`tracking.system_metrics=true` needs the package psutil. Received: an environment "
+            "without it. Install it: pip install psutil."
         )
     if config.tracking.parent is not None:
         check_run_id("tracking.parent", config.tracking.parent)

@@ -15,18 +15,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-# One look for each method, in every figure: the colours of Okabe and Ito, which colour-blind
-# people tell apart, and a line style of its own for those who print in grey.
-LOOKS: dict[str, dict[str, Any]] = {
-    "none": {"color": "#777777", "linestyle": ":"},
-    "builtin_l2": {"color": "#d55e00", "linestyle": "-", "marker": "o"},
-    "builtin_half": {"color": "#e69f00", "linestyle": "--", "marker": "D"},
-    "half_l2": {"color": "#0072b2", "linestyle": "-", "marker": "s"},
-    "decoupled": {"color": "#009e73", "linestyle": "--", "marker": "^"},
-    "coupled": {"color": "#cc79a7", "linestyle": "-.", "marker": "v"},
-    "independent": {"color": "#56b4e9", "linestyle": "-.", "marker": "P"},
-    "optimizer_weight_decay": {"color": "#000000", "linestyle": ":", "marker": "x"},
+from l2keras_experiments.config import methods
+
+# One look for each method, in every figure; the line style is for those who print in grey.
+_LINES: dict[str, dict[str, Any]] = {
+    "none": {"linestyle": ":"},
+    "builtin_l2": {"linestyle": "-", "marker": "o"},
+    "builtin_half": {"linestyle": "--", "marker": "D"},
+    "half_l2": {"linestyle": "-", "marker": "s"},
+    "decoupled": {"linestyle": "--", "marker": "^"},
+    "coupled": {"linestyle": "-.", "marker": "v"},
+    "independent": {"linestyle": "-.", "marker": "P"},
+    "optimizer_weight_decay": {"linestyle": ":", "marker": "x"},
 }
+LOOKS = {name: {"color": methods.COLORS[name], **line} for name, line in _LINES.items()}
 
 
 WIDE, NARROW = 9.0, 4.2  # inches

@@ -303,7 +303,7 @@ def summary_metrics(study: Study) -> dict[str, float]:
     for setting in study.settings:
         for cell in setting.leaders:
             number = cell.interval(setting.metric)
-            key = f"{_key(setting.label)}{cell.method}"
+            key = f"{_key(setting.label)}{cell.label}"
             found[f"{key}.best_{setting.metric}"] = number.mean
             found[f"{key}.best_lambda"] = cell.effective_lam
             test = cell.measured(setting.test_metric)
@@ -328,7 +328,7 @@ def curves(study: Study) -> Iterator[tuple[str, int, float]]:
             for cell in setting.isolation(method):
                 mean = cell.interval(setting.metric).mean
                 if cell.effective_lam and math.isfinite(mean):
-                    yield f"{section}/{method}", lams.index(cell.effective_lam), mean
+                    yield f"{section}/{label(method)}", lams.index(cell.effective_lam), mean
 
 
 def _key(label: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2keras_experiments.config import credentials, program
+from l2keras_experiments.config import credentials, methods, program
 from l2keras_experiments.config.schema import ConfigError, check_run_id
 from l2keras_experiments.tracking import database
 from l2keras_experiments.tracking.provenance import COMMAND_TAG
@@ -52,7 +52,8 @@ class Record:
 
     @property
     def method(self) -> str:
-        return self.tags.get("method") or self.params.get("regularization.name", "")
+        """As it is typed; a run that has not begun has only the label of its tag."""
+        return self.params.get("regularization.name") or methods.name(self.tags.get("method", ""))
 
     @property
     def is_trial(self) -> bool:

@@ -8,23 +8,33 @@ at once, and the UI's menu "Views" lists it.
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from l2keras_experiments.config import credentials
-from l2keras_experiments.reports.study import LEARNING_RATE, METHOD, Study
+from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.tracking.store import launch_tag
 
 if TYPE_CHECKING:
+    from l2keras_experiments.reports.study import Study
     from l2keras_experiments.tracking.store import Store
 
 TAG = "mlflow.sharedViewState."  # of the study; the rest of the tag's key names the view
 LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise
 RUNS, CHARTS = "runs", "charts"
+STUDY = "study"  # in the place of a parent: all runs of a study
 _TRAINING = {"workflowType": "machine_learning"}  # else MLflow shows its menus for agents
 _SECTION = "lambda"
+_RATE = "optimizer.learning_rate"
+# Columns of MLflow's own, right of ours; and the widths of those that do not fit into 100 pixels.
+_ATTRIBUTES = ("Dataset", "Models", "Source")
+_WIDTHS = {"method": 165, "lambda": 110, "test_accuracy": 110, "val_data_loss": 110,
+           "test_data_loss": 115, "seed": 60, "distance": 80, "verdict": 280,
+           _RATE: 160, "Dataset": 220, "Models": 120, "Source": 170}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,17 +51,16 @@ class View:
     name: str
     state: Mapping[str, Any]
 
-    def tag(self, created: int) -> tuple[str, str]:
-        """The study's tag that keeps it: key and value. `created` is a Unix time in ms."""
-        value = {"name": self.name, "createdAt": created, "updatedAt": created}
+    def tag(self, created: int, updated: int) -> tuple[str, str]:
+        """The study's tag that keeps it: key and value. Both times are Unix times in ms."""
+        value = {"name": self.name, "createdAt": created, "updatedAt": updated}
         return TAG + self.key, json.dumps({**value, "state": json.dumps(self.state)})
 
 
 def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
-    """A table of the runs, best first, and charts of the means over the seeds."""
+    """A table of the runs, best first, and charts whose colours are the methods."""
     metric = study.settings[0].metric if study.settings else "val_data_loss"
-    grouping = {"groupBy": _groups(study), "useGroupedValuesInCharts": True}
-    return _views(parent, name, metric, _columns(study, metric), grouping)
+    return _views(parent, name, _of_launch(parent), metric, _columns(study, metric))
 
 
 def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple[View, View]:
@@ -65,21 +74,28 @@ def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple
     """
     kinds = (key.partition(".") for key in beside)
     columns = [*_first_columns(metric), *(_column(kind, key) for kind, _, key in kinds)]
-    return _views(parent, name, metric, columns, {})
+    return _views(parent, name, _of_launch(parent), metric, columns)
+
+
+def of_study(metric: str) -> tuple[View, View]:
+    """The same of all runs of a study, for one that was trained alone."""
+    others = (_RATE, "data.name", "model.name", "optimizer.name", "seed")
+    columns = [*_first_columns(metric), *(_column("params", key) for key in others)]
+    return _views(STUDY, "the study", _of_launch(STUDY), metric, columns)
 
 
 def _views(
-    parent: str, name: str, metric: str, columns: Sequence[str], grouping: Mapping[str, Any]
+    key: str, name: str, chosen: str, metric: str, columns: Sequence[str]
 ) -> tuple[View, View]:
-    table = _table(parent, metric, columns)
-    charts = {"compareRunCharts": _charts(metric), "compareRunSections": _sections()}
+    table = _table(chosen, metric, columns)
+    charts = {
+        "compareRunCharts": _charts(metric),
+        "compareRunSections": _sections(metric),
+        "isAccordionReordered": True,
+    }
     return (
-        View(f"{parent}-{RUNS}", f"Runs of {name}", table),
-        View(
-            f"{parent}-{CHARTS}",
-            f"Charts of {name}",
-            {**table, **grouping, **charts, "isAccordionReordered": True},
-        ),
+        View(f"{key}-{RUNS}", f"Runs of {name}", table),
+        View(f"{key}-{CHARTS}", f"Charts of {name}", {**table, **charts}),
     )
 
 
@@ -92,15 +108,42 @@ def address(ui: str, experiment_id: str, parent: str, kind: str) -> str:
 
 
 def save(store: Store, parent: str, views: Iterable[View]) -> None:
-    """Writes views into the study; again they take the place of the earlier ones."""
-    created = store.client.get_run(parent).info.start_time
-    for view in views:
-        store.client.set_experiment_tag(store.experiment_id, *view.tag(created))
+    """Writes views into the study; again they take the place of the earlier ones.
+
+    The runs are recorded: a store that does not take a view fails nothing.
+    """
+    now = int(time.time() * 1000)
+    try:
+        created = now if parent == STUDY else store.client.get_run(parent).info.start_time
+        for view in views:
+            store.client.set_experiment_tag(store.experiment_id, *view.tag(created, now))
+    except Exception as error:  # whatever a client, a driver or a disk may raise
+        print(f"No view was saved for the MLflow UI ({describe(error)}).", file=sys.stderr)
+
+
+def newest(store: Store) -> tuple[str, str] | None:
+    """The study and the parent of the view that was saved last, in any study of the store."""
+    ending = f"-{RUNS}"
+    found = [
+        (json.loads(value)["updatedAt"], one.name, key.removeprefix(TAG).removesuffix(ending))
+        for one in store.client.search_experiments()
+        for key, value in one.tags.items()
+        if key.startswith(TAG) and key.endswith(ending)
+    ]
+    return max(found)[1:] if found else None
 
 
 def show(store: Store, parent: str, ui: str = LOCAL_UI) -> None:
-    """Prints where the UI shows the runs and charts of a launch."""
+    """Prints where the UI shows the runs and charts of a launch; without a view only the runs."""
     ui = credentials.page(store.uri).rstrip("/") if store.uri.startswith("http") else ui
+    try:
+        saved = store.client.get_experiment(store.experiment_id).tags
+    except Exception:  # as in `save`
+        saved = {}
+    if f"{TAG}{parent}-{CHARTS}" not in saved:
+        query = urlencode({**_TRAINING, "searchFilter": _of_launch(parent)})
+        print(f"  runs: {ui}/#/experiments/{store.experiment_id}/runs?{query}")
+        return
     for kind in (RUNS, CHARTS):
         print(f"  {kind}: {address(ui, store.experiment_id, parent, kind)}")
 
@@ -116,10 +159,18 @@ def compare_address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     return f"{ui}/#/compare-runs?{urlencode(query)}"
 
 
-def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
+def _of_launch(parent: str) -> str:
+    if parent == STUDY:
+        return "tags.kind = 'trial'"
+    return f"tags.`{launch_tag(parent)}` = 'true'"
+
+
+def _table(chosen: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
     """Sorted by a metric, children are not folded under their parent."""
+    columns = [*columns, *(_column("attributes", name) for name in _ATTRIBUTES)]
+    widths = {column: _WIDTHS.get(column.split("`")[1], 100) for column in columns}
     return {
-        "searchFilter": f"tags.`{launch_tag(parent)}` = 'true'",
+        "searchFilter": chosen,
         "orderByKey": _column("metrics", metric),
         "orderByAsc": metric != "val_accuracy",
         "startTime": "ALL",
@@ -128,6 +179,7 @@ def _table(parent: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": list(columns),
         "columnOrder": list(columns),
+        "columnWidths": widths,
         "runsHiddenMode": "SHOW_ALL",  # MLflow plots ten runs unless told otherwise
     }
 
@@ -138,7 +190,7 @@ def _columns(study: Study, metric: str) -> list[str]:
     return [
         *_first_columns(metric),
         *(_column("params", key) for key in (*_others(study), "seed")),
-        *(_column("metrics", key) for key in beside if key != metric),
+        *(_column("tags", key) for key in beside if key != metric),
     ]
 
 
@@ -155,18 +207,11 @@ def _first_columns(metric: str) -> list[str]:
 def _others(study: Study) -> list[str]:
     """What varies beside method, lambda and seed."""
     rates = {rate for setting in study.settings for rate in setting.learning_rates}
-    return [*([LEARNING_RATE] if len(rates) > 1 else []), *study.varying]
+    return [*([_RATE] if len(rates) > 1 else []), *study.varying]
 
 
 def _column(kind: str, key: str) -> str:
     return f"{kind}.`{key}`"
-
-
-def _groups(study: Study) -> dict[str, Any]:
-    """Everything but the seed, over which MLflow then takes the mean."""
-    keys = (METHOD, "lambda", *_others(study))
-    grouped = [{"mode": "param", "groupByData": key} for key in keys]
-    return {"aggregateFunction": "average", "groupByKeys": grouped}
 
 
 def _charts(metric: str) -> list[dict[str, Any]]:
@@ -202,6 +247,6 @@ def _line(metric: str) -> dict[str, Any]:
     }
 
 
-def _sections() -> list[dict[str, Any]]:
+def _sections(metric: str) -> list[dict[str, Any]]:
     flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
-    return [{"uuid": _SECTION, "name": "Means over the seeds", **flags}]
+    return [{"uuid": _SECTION, "name": f"{metric} over lambda", "columns": 2, **flags}]

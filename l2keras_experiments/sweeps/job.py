@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, flattening, loading
 from l2keras_experiments.config.schema import Config, run_label, run_name
+from l2keras_experiments.reports import views
 from l2keras_experiments.runtime import progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
 from l2keras_experiments.sweeps import identity
@@ -71,7 +72,13 @@ def _train(
     tags = run_tags(config, told)
     shown = config.training.progress
     with (
-        store.run(run_name(config), parent=config.tracking.parent, tags=tags, resume=resume) as run,
+        store.run(
+            run_name(config),
+            parent=config.tracking.parent,
+            tags=tags,
+            resume=resume,
+            system_metrics=config.tracking.system_metrics,
+        ) as run,
         progress.fit(config.training.epochs, label, shown) as advance,
     ):
         kept = checkpoint.path_of(store.folder, run.id)
@@ -92,14 +99,18 @@ def _train(
 
 def job(node: DictConfig) -> Outcome:
     """One job of Hydra's. In a sweep its failure is an outcome like any other."""
-    from l2keras_experiments.tracking.store import store_uri, ui_command
+    from l2keras_experiments.tracking.store import opened, ui_command
 
     signals.check()
     credentials.mask_output()  # in the processes of launchers, too
     loading.enter(HydraConfig.get().runtime)
     if HydraConfig.get().mode == RunMode.RUN:
         outcome = train(node)
-        print(f"study {node.tracking.study!r}: {ui_command(store_uri(node.tracking.uri))}")
+        store = opened(node.tracking.uri, node.tracking.study)
+        metric = "val_accuracy" if "val_accuracy" in outcome.metrics else "val_data_loss"
+        views.save(store, views.STUDY, views.of_study(metric))
+        print(f"MLflow UI: {ui_command(store.uri)}  (study {store.study!r})")
+        views.show(store, views.STUDY)
     else:
         try:
             outcome = train(node)

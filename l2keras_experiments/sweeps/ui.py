@@ -1,4 +1,4 @@
-"""Opens the MLflow UI on the store, at the newest sweep."""
+"""Opens the MLflow UI on the store, at the newest runs."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def main() -> None:
     if uri.startswith(("http://", "https://")):
         shown = credentials.page(uri)
         print(f"The store is a tracking server with a page of its own: {shown}")
-        show_newest_sweep(shown)
+        show_newest(shown)
         return
     here = address(sys.argv[1:])
     if sys.argv[1:]:
         check_ui_flags(sys.argv[1:])
     flags = _without_stores(sys.argv[1:], uri)
-    show_newest_sweep(here)
+    show_newest(here)
     sys.stdout.flush()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # starts faster
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *_app(flags), *flags])
@@ -99,12 +99,13 @@ def address(flags: Sequence[str]) -> str:
     return f"http://{known.host}:{known.port}"
 
 
-def show_newest_sweep(ui: str) -> None:
-    """Prints where the UI at `ui` shows the newest sweep of the store, if there is one."""
+def show_newest(ui: str) -> None:
+    """Prints where the UI at `ui` shows the newest sweep, comparison or search of the store."""
     try:
-        store = records.open_study(None, None)
+        found = views.newest(records.open_study(None, None))
     except records.StudyError:  # a store without runs
         return
-    for parent in records.sweeps(store)[:1]:
-        print(f"The newest sweep, of study {store.study!r}, once the UI is up:")
-        views.show(store, parent, ui)
+    if found is not None:
+        study, parent = found
+        print(f"The newest runs, of study {study!r}, once the UI is up:")
+        views.show(records.open_study(None, study), parent, ui)

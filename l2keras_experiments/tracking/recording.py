@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from l2keras_experiments.config import flattening
+from l2keras_experiments.config import flattening, methods
 from l2keras_experiments.config.schema import Config, open_groups, run_label
 from l2keras_experiments.data.description import describe
 from l2keras_experiments.data.streams import StreamDataset
@@ -23,7 +23,9 @@ METHOD_TAG = "method"
 HASH_TAG = "config_hash"
 RESUMABLE_TAG = "resumable"  # "false": after an interruption a new run takes its place
 # Metrics that are tags, too: MLflow shows a metric with all its digits.
-SHOWN = ("val_accuracy", "test_accuracy", "val_data_loss", "test_data_loss")
+SHOWN = {"val_accuracy": ".4f", "test_accuracy": ".4f", "val_data_loss": "#.5g",
+         "test_data_loss": "#.5g", "data_loss": "#.5g", "penalty": "#.5g",
+         "weight_norm": "#.5g"}  # fmt: skip
 
 
 class DivergedError(ArithmeticError):
@@ -35,9 +37,15 @@ def run_tags(config: Config, config_hash: str) -> dict[str, str]:
     return {
         "kind": "trial",
         "label": run_label(config),
-        METHOD_TAG: config.regularization.name,
+        **method_tags(config.regularization.name),
         HASH_TAG: config_hash,
     }
+
+
+def method_tags(name: str) -> dict[str, str]:
+    """A method for people: its label, and its colour in MLflow's charts."""
+    color = {"mlflow.runColor": methods.COLORS[name]} if name in methods.COLORS else {}
+    return {METHOD_TAG: methods.label(name), **color}
 
 
 def record_trial(
@@ -97,7 +105,6 @@ def record_start(
         {**flattening.flatten(node), **names, **provenance.versions(), "device_name": device_name}
     )
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
-    run.set_tags({METHOD_TAG: config.regularization.name})
     if isinstance(data, StreamDataset):
         run.set_tags({RESUMABLE_TAG: "false"})
     run.log_inputs(describe(data, config.data))
@@ -131,7 +138,7 @@ def record_result(
     run.log_params(lambda_params(lam))
     run.log_params(timescale_params(lam, config, updates))
     run.log_metrics({**test, "seconds": seconds}, step=config.training.epochs - 1)
-    run.set_tags({k: f"{v:.4f}" for k, v in {**last, **test}.items() if k in SHOWN})
+    run.set_tags({k: format(v, SHOWN[k]) for k, v in {**last, **test}.items() if k in SHOWN})
     if model is not None:
         run.log_model(model, data.sample_inputs)
 

@@ -55,6 +55,11 @@ class Run:
         new = {k: v for k, v in metrics.items() if step not in self._steps.get(k, ())}
         self._outbox.put("metrics", [[key, float(v), now, step] for key, v in new.items()])
 
+    def next_step(self, prefix: str) -> int:
+        """The first step that no metric of this prefix has: 0 but in a resumed run."""
+        steps = (s for key, found in self._steps.items() if key.startswith(prefix) for s in found)
+        return 1 + max(steps, default=-1)
+
     def log_summary(self, metrics: Mapping[str, float]) -> None:
         """Metrics that take the place of those that an earlier launch has written."""
         now = int(time.time() * 1000)

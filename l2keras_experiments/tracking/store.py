@@ -1,4 +1,4 @@
-"""The record of every run, in MLflow. Beside `models` the only module that imports mlflow.
+"""The record of every run, in MLflow, which only this package imports.
 
 What a run logs goes through an outbox, so that training never waits and nothing is lost; a run
 ends FINISHED, FAILED (with its traceback) or KILLED (Ctrl-C, SIGTERM), never in a lie.
@@ -17,7 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +62,17 @@ def launch_tag(parent: str) -> str:
 
 
 def ui_command(uri: str) -> str:
-    """The command that opens the MLflow UI on the store; whoever types it adds the password."""
-    shown = credentials.masked_address(uri)
+    """The command that opens the MLflow UI on the store; whoever types it adds the password.
+
+    It is `l2keras ui`: the plain `mlflow ui` opens an experiment on a page about traces.
+    """
     if uri.startswith(("http://", "https://")):
         return f"open {credentials.page(uri)}"
     if uri == _DEFAULT and not os.environ.get("MLFLOW_TRACKING_URI"):
         return program.command("ui") if program.in_console() else "make ui"
-    if program.in_console():
-        return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {program.command('ui')}"
-    if shown != uri:  # in the arguments of a process everyone could see it
-        return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {sys.executable} -m experiments.ui"
-    return f"{sys.executable} -m mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    words = [sys.executable, *program.words("ui")[1:]]
+    command = program.command("ui") if program.in_console() else shlex.join(words)
+    return f"MLFLOW_TRACKING_URI={shlex.quote(credentials.masked_address(uri))} {command}"
 
 
 def check_ui_flags(flags: Sequence[str]) -> None:
@@ -187,6 +187,7 @@ class Store:
         parent: str | None = None,
         tags: Mapping[str, str] | None = None,
         resume: str | None = None,
+        system_metrics: bool = False,
     ) -> Iterator[Run]:
         """A run for the length of the block; its status tells how the block ended.
 
@@ -195,6 +196,7 @@ class Store:
             parent: The id of the run that it hangs under.
             tags: Its own, beside those of `provenance`.
             resume: The id of a run to go on with, instead of a new one.
+            system_metrics: Whether to record the load of the machine, every ten seconds.
         """
         tags = {**provenance.tags(), **(tags or {})}
         if parent is not None:
@@ -202,7 +204,8 @@ class Store:
         with signals.stoppable():
             opened = self._open(name, tags, resume)
             try:
-                yield opened
+                with _monitor(opened) if system_metrics else nullcontext():
+                    yield opened
             except (KeyboardInterrupt, Terminated):
                 opened.end("KILLED", signals.left(outbox.HURRY_SECONDS))
                 raise
@@ -344,6 +347,12 @@ class Store:
         if not linked:
             self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         return logged
+
+
+def _monitor(run: Run) -> AbstractContextManager[None]:
+    from l2keras_experiments.tracking import system_metrics
+
+    return system_metrics.monitored(run)
 
 
 def opened(uri: str | None, study: str, *, patient: bool = False) -> Store:

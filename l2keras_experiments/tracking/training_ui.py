@@ -31,7 +31,7 @@ SCRIPT = """
   const plain = /^#\\/experiments\\/(\\d+)(\\/runs)?\\/?(\\?.*)?$/;
   const newest = (tags) => tags
     .filter((tag) => tag.key.startsWith(%(tag)s) && tag.key.endsWith("-runs"))
-    .map((tag) => [JSON.parse(tag.value).createdAt, tag.key.slice(%(tag)s.length)])
+    .map((tag) => [JSON.parse(tag.value).updatedAt, tag.key.slice(%(tag)s.length)])
     .sort((a, b) => b[0] - a[0])[0];
   let last = "";
   const follow = async () => {

@@ -171,9 +171,7 @@ class BatchTrainer:
                     self._record(runs[runner.trained.number], together, runner, one)
 
     def _open(self, one: _Trial, config: Config) -> Any:
-        trial = one.trial
-        label = f"trial {trial.number} lam={trial.params[LAM]:.4g} seed={config.seed}"
-        return self.store.run(label, parent=self.parent.id, tags={"trial": str(trial.number)})
+        return recording.open_trial(self.store, self.parent, one.trial.number, config)
 
     def _record(self, run: Run, together: Together, runner: Runner, one: _Trial) -> None:
         if not math.isfinite(one.value):

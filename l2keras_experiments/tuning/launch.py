@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 # Columns of the UI beside method, lambda and the objective.
-BESIDE = ("params.optimizer.learning_rate", "tags.trial", "tags.pruned", "tags.val_accuracy")
+BESIDE = ("tags.val_accuracy", "params.optimizer.learning_rate", "tags.pruned")
 
 
 def tune(node: DictConfig) -> float:
@@ -169,9 +169,7 @@ class Trainer:
             if OBJECTIVE in metrics:  # not every epoch has to be validated
                 search.watch(trial, epoch, metrics[OBJECTIVE], prune=first)
 
-        label = f"trial {trial.number} lam={trial.params[LAM]:.4g} seed={seed}"
-        tags = {"trial": str(trial.number)}
-        with self.store.run(label, parent=self.parent.id, tags=tags) as run:
+        with recording.open_trial(self.store, self.parent, trial.number, config) as run:
             node = nodes.to_node(config)
             try:
                 return record_trial(run, node, config, data, self.device_name, on_epoch)

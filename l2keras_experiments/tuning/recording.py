@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from l2keras_experiments.config import flattening, nodes
+from l2keras_experiments.config import flattening, methods, nodes
 from l2keras_experiments.config.schema import Config, TuneConfig
 from l2keras_experiments.tuning import search, space
 from l2keras_experiments.tuning.search import Tried
@@ -46,6 +46,19 @@ def parent_run(store: Store, node: DictConfig, config: TuneConfig, name: str) ->
         )
         run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
         yield run
+
+
+def open_trial(
+    store: Store, parent: Run, number: int, config: Config
+) -> AbstractContextManager[Run]:
+    """The run of one seed of a trial; MLflow's columns show 12 letters of its name."""
+    from l2keras_experiments.tracking.recording import METHOD_TAG
+
+    lam, rate = config.regularization.lam, config.optimizer.learning_rate
+    name = f"trial {number} s{config.seed} lam={lam:.4g} eta={rate:.4g}"
+    tags = {"trial": str(number), METHOD_TAG: methods.label(config.regularization.name)}
+    monitored = config.tracking.system_metrics
+    return store.run(name, parent=parent.id, tags=tags, system_metrics=monitored)
 
 
 def kill_orphans(store: Store, parent: Run) -> None:

@@ -33,7 +33,12 @@ ORDER = (
 )
 # What may be imported where. A module or a package that is not named imports none of these.
 ALLOWED = {
-    "mlflow": {"tracking.models", "tracking.store", "tracking.training_ui"},
+    "mlflow": {
+        "tracking.models",
+        "tracking.store",
+        "tracking.system_metrics",
+        "tracking.training_ui",
+    },
     "hydra": {
         "commands.command_line",
         "config.composition",

@@ -45,6 +45,24 @@ def test_an_outage_loses_nothing(
     assert capsys.readouterr().out == ""  # MLflow has no word of its own in a log
 
 
+def test_an_outage_does_not_stop_the_samples_of_the_machine(
+    tracking_server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are taken while the server is away, hold up nothing, and arrive afterwards."""
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    store = Store(tracking_server.uri, "study")
+    with store.run("one", system_metrics=True) as one:
+        assert one.flush()
+        tracking_server.stop()
+        time.sleep(2.0)
+        threading.Timer(1.0, tracking_server.start).start()
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    history = store.client.get_metric_history(one.id, "system/cpu_utilization_percentage")
+    assert [m.step for m in history] == list(range(len(history)))
+    assert len(history) > 5
+
+
 def test_a_server_that_stays_away(
     tracking_server: TrackingServer,
     monkeypatch: pytest.MonkeyPatch,

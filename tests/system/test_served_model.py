@@ -19,7 +19,10 @@ X = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
 
 
 def test_a_logged_model_is_served(tmp_path: Path) -> None:
-    """MLflow alone loads it, in a process that has not imported l2keras, and predicts the same."""
+    """MLflow alone loads it, in a process that has not imported l2keras, and predicts the same.
+
+    So does the server of `mlflow models serve`, and, once l2keras is there, MLflow's Keras loader.
+    """
     layer = keras.layers.Dense(2, kernel_regularizer=l2keras.HalfL2(0.1))
     model = keras.Sequential([keras.Input((3,)), layer])
     store = Store(f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}", "study")
@@ -28,9 +31,17 @@ def test_a_logged_model_is_served(tmp_path: Path) -> None:
     folder = logged_model(store, runs_of(store)[0])
     np.save(tmp_path / "x.npy", X)
     program = (
-        "import sys, mlflow.pyfunc, numpy as np\n"
+        "import json, sys, mlflow.keras, mlflow.pyfunc, numpy as np\n"
         "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
         "np.save('y.npy', model.predict(np.load('x.npy')))\n"
+        "from mlflow.pyfunc import scoring_server\n"
+        "asked = json.dumps({'inputs': np.load('x.npy').tolist()})\n"
+        "answer = scoring_server.invocations(\n"
+        "    asked, 'application/json', model, model.metadata.get_input_schema())\n"
+        "assert answer.status == 200, answer.response\n"
+        "np.save('served.npy', json.loads(answer.response)['predictions'])\n"
+        "loaded = mlflow.keras.load_model(sys.argv[1])\n"
+        "np.save('keras.npy', loaded.predict(np.load('x.npy'), verbose=0))\n"
         "print(model.metadata.signature.inputs, model.metadata.signature.outputs)\n"
         "print('l2keras_experiments' in sys.modules)\n"
     )
@@ -39,9 +50,10 @@ def test_a_logged_model_is_served(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(folder)], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(
-        np.load(tmp_path / "y.npy"), model.predict(X, verbose=0), rtol=1e-6, atol=1e-6
-    )
+    expected = model.predict(X, verbose=0)
+    for name in ("y", "served", "keras"):
+        found = np.load(tmp_path / f"{name}.npy")
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     *signature, imported = done.stdout.splitlines()[-2:]
     assert "Tensor('float32', (-1, 3))" in signature[0]
     assert "Tensor('float32', (-1, 2))" in signature[0]

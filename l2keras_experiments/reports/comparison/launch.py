@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.commands import validation
-from l2keras_experiments.config import credentials, flattening, nodes, program
+from l2keras_experiments.config import credentials, flattening, methods, nodes, program
 from l2keras_experiments.config.schema import CompareConfig
 from l2keras_experiments.reports import views
 from l2keras_experiments.reports.comparison import arms
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 # Columns of the UI beside method, lambda and accuracy.
-BESIDE = ("tags.verdict", "metrics.distance", "metrics.penalty", "metrics.weight_norm")
+BESIDE = ("tags.distance", "tags.verdict", "tags.penalty", "tags.weight_norm")
 
 
 def compare(node: DictConfig) -> None:
@@ -66,7 +66,7 @@ def train_arms(
     """Every arm of the plan, each a child run of `parent`."""
     from l2keras_experiments.data.datasets import load_data
     from l2keras_experiments.runtime import progress
-    from l2keras_experiments.tracking.recording import record_trial
+    from l2keras_experiments.tracking.recording import method_tags, record_trial
 
     data = load_data(config.data, config.seed, config.training.dtype.value)
     planned = arms.plan(config)
@@ -78,8 +78,10 @@ def train_arms(
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
             arm_node.regularization = nodes.group_node(arm_config.regularization)
+            tags = {"arm": arm.name, "label": arm.label, **method_tags(arm.name)}
+            monitored = config.tracking.system_metrics
             with store.run(
-                arm.run_name, parent=parent.id, tags={"arm": arm.name, "label": arm.label}
+                arm.run_name, parent=parent.id, tags=tags, system_metrics=monitored
             ) as run:
                 shown = functools.partial(advance, label=arm.label)
                 trial = record_trial(
@@ -90,6 +92,7 @@ def train_arms(
                 if result.distances is not None:
                     for epoch, distance in enumerate(result.distances[1:]):
                         run.log_metrics({"distance": distance}, step=epoch)
+                    run.set_tags({"distance": f"{result.distances[-1]:.3g}"})
             results.append(result)
             if not sys.stderr.isatty():  # no bar there: a line for each arm
                 summary = progress.summary(trial.history)
@@ -158,10 +161,11 @@ def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator
         if not chosen:
             continue
         lam, score = arms.best([r.arm.lam for r in chosen], [r.score for r in chosen])
-        yield f"{name}.best_score", score
-        yield f"{name}.best_lambda", lam
+        label = methods.label(name)
+        yield f"{label}.best_score", score
+        yield f"{label}.best_lambda", float(f"{lam:.7g}")
         if name not in ("none", REFERENCE):
-            yield f"{name}.largest_distance", max(r.distance for r in chosen)
+            yield f"{label}.largest_distance", max(r.distance for r in chosen)
 
 
 def show(config: CompareConfig, results: list[ArmResult]) -> None:

@@ -182,7 +182,11 @@ def _open(store: Store, seats: Sequence[_Seat]) -> None:
         resume = completed.resumable(seat.entries, config.rerun)
         tags = run_tags(config, seat.config_hash) | about
         context = store.run(
-            run_name(config), parent=config.tracking.parent, tags=tags, resume=resume
+            run_name(config),
+            parent=config.tracking.parent,
+            tags=tags,
+            resume=resume,
+            system_metrics=config.tracking.system_metrics,
         )
         seat.run = seat.resources.enter_context(context)
 

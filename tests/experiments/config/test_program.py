@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def test_a_checkout_runs_modules() -> None:
         "python -m experiments.train 'seed=range(2)'"
     )
     assert program.install("cluster") == "pip install --editable '.[cluster]'"
+    python = shlex.quote(sys.executable)
+    assert ui_command("sqlite:////x y.db") == (
+        f"MLFLOW_TRACKING_URI='sqlite:////x y.db' {python} -m experiments.ui"
+    )
 
 
 def test_the_console_command_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,8 +105,8 @@ def test_the_parent_carries_table_figures_and_page(sgd: Compared) -> None:
         "comparison.json", "comparison.html", "config.yaml", "accuracy_over_lambda.svg",
         "distance_over_steps.svg", "norm_over_steps.svg",
     } <= files  # fmt: skip
-    assert sgd.parent.data.metrics["half_l2.best_score"] > 0.2
-    assert sgd.parent.data.metrics["decoupled.largest_distance"] < 1e-12
+    assert sgd.parent.data.metrics["HalfL2.best_score"] > 0.2
+    assert sgd.parent.data.metrics["WeightDecay decoupled.largest_distance"] < 1e-12
     table = json.loads(sgd.artifact("comparison.json"))
     assert table["columns"][0] == "method"
     assert len(table["data"]) == len(sgd.children)
@@ -146,7 +146,7 @@ def test_the_terminal_shows_table_page_and_ui(sgd: Compared) -> None:
     assert "WeightDecay coupled" in sgd.printed
     assert "equal to HalfL2 at twice the number written" in sgd.printed
     assert f"comparison-{sgd.parent.info.run_id[:8]}.html" in sgd.printed
-    assert "-m mlflow ui --backend-store-uri sqlite:///" in sgd.printed
+    assert re.search("MLFLOW_TRACKING_URI=sqlite:///.* -m experiments.ui", sgd.printed)
     assert str(paths.RUNS / "mlflow.db") not in sgd.printed
 
 

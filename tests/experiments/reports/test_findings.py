@@ -56,7 +56,7 @@ def test_the_test_value_of_what_validation_selected() -> None:
     assert "0.9 (test accuracy 0.7), at lambda = 0.1" in findings.headlines(found)[0]
     column = findings.columns(setting).index("test accuracy")
     assert [row[column] for _, row in findings.leaderboard(setting)] == ["0.7", "0.75"]
-    assert findings.summary_metrics(found)["half_l2.test_accuracy"] == 0.7
+    assert findings.summary_metrics(found)["HalfL2.test_accuracy"] == 0.7
 
 
 def test_without_test_examples_nothing_is_said_of_them() -> None:
@@ -174,11 +174,12 @@ def test_the_leaderboard_keeps_the_best_of_each_method() -> None:
 def test_the_parents_metrics() -> None:
     """Mean, half width and lambda of each method's best, under names that MLflow takes."""
     found = findings.summary_metrics(study_of(*CLEAR))
-    assert found["half_l2.best_val_accuracy"] == pytest.approx(0.8)
-    assert found["half_l2.best_lambda"] == 0.1
-    assert found["decoupled.ci95_half_width"] == pytest.approx(4.302653 * 0.09 / 3**0.5, rel=1e-6)
+    assert found["HalfL2.best_val_accuracy"] == pytest.approx(0.8)
+    assert found["HalfL2.best_lambda"] == 0.1
+    half_width = 4.302653 * 0.09 / 3**0.5
+    assert found["WeightDecay decoupled.ci95_half_width"] == pytest.approx(half_width, rel=1e-6)
     split = [Trial(others={"training.batch_size": size}) for size in ("16", "32")]
-    assert "batch_size 16/half_l2.best_lambda" in findings.summary_metrics(study_of(*split))
+    assert "batch_size 16/HalfL2.best_lambda" in findings.summary_metrics(study_of(*split))
 
 
 def test_the_best_lambda_by_learning_rate() -> None:

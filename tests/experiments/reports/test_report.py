@@ -47,9 +47,9 @@ def test_a_sweep_reports_on_its_parent(store: Store, parent: str, tmp_path: Path
     hashes = [trial.config_hash for trial in TRIALS]
     written = report.write(store, parent, hashes, tmp_path / "out")
     run = store.client.get_run(parent)
-    assert run.data.metrics["half_l2.best_val_accuracy"] == pytest.approx(0.8)
-    assert run.data.metrics["half_l2.ci95_half_width"] == pytest.approx(0.24841, abs=1e-5)
-    assert run.data.metrics["decoupled.best_lambda"] == 0.1
+    assert run.data.metrics["HalfL2.best_val_accuracy"] == pytest.approx(0.8)
+    assert run.data.metrics["HalfL2.ci95_half_width"] == pytest.approx(0.24841, abs=1e-5)
+    assert run.data.metrics["WeightDecay decoupled.best_lambda"] == 0.1
     files = {file.path for file in store.client.list_artifacts(parent, "report")}
     assert {"report/report.html", "report/isolation.svg", "report/isolation.png",
             "report/differences.svg", "report/curves.png"} <= files  # fmt: skip

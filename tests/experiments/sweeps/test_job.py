@@ -67,15 +67,15 @@ def test_the_digest_tells_what_was_decayed(composed: Compose, uri: str) -> None:
     store = Store(uri, "l2keras")
     runs = {run.data.tags["method"]: run for run in runs_of(store)}
     digests = {method: run.data.tags["decay_digest"] for method, run in runs.items()}
-    assert digests["half_l2"] == digests["builtin_l2"] != digests["decoupled"]
+    assert digests["HalfL2"] == digests["keras L2"] != digests["WeightDecay decoupled"]
 
     def artifact(name: str) -> str:
-        run_id = runs["decoupled"].info.run_id
+        run_id = runs["WeightDecay decoupled"].info.run_id
         return Path(store.client.download_artifacts(run_id, name)).read_text()
 
-    assert f"digest {digests['decoupled']}" in artifact("decay_audit.txt")
+    assert f"digest {digests['WeightDecay decoupled']}" in artifact("decay_audit.txt")
     data = json.loads(artifact("decay_audit.json"))
-    assert data["digest"] == digests["decoupled"]
+    assert data["digest"] == digests["WeightDecay decoupled"]
     assert {row["lam"] for row in data["rows"]} == {0.0, 0.01}
 
 

@@ -27,6 +27,6 @@ def test_a_store_without_a_sweep_has_no_view_to_show(
 ) -> None:
     """Where nothing was run yet, no address is printed."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", missing_uri)
-    ui.show_newest_sweep(views.LOCAL_UI)
+    ui.show_newest(views.LOCAL_UI)
     assert not Path(missing_uri.removeprefix("sqlite:///")).exists()
     assert capsys.readouterr().out == ""

@@ -113,7 +113,7 @@ def test_each_trial_is_a_child_with_the_config_of_train(ridge: Tuned) -> None:
         assert run.data.tags["trial"] == str(trial.number)
         assert float(run.data.params["regularization.lam"]) == trial.params[space.LAM]
         assert not [key for key in run.data.params if key.startswith("tune.")]
-        assert run.data.tags["method"] == "half_l2"
+        assert run.data.tags["method"] == "HalfL2"
 
 
 def test_the_parent_carries_best_table_figures_and_preset(ridge: Tuned) -> None:
