@@ -4,8 +4,8 @@ Not public so far:
 
 - the trainer under `l2keras.sweep`, which takes members in and gives their states back after each
   epoch: `Group`, `Template`, `Feed`, `Member`, `State`, `Trained`, `Plan`, `seated`, `train`;
-- what decides whether and how many models are stacked: `check_model`, `group_size`,
-  `pays_as_cluster`, `threads`, and `widest` for evaluation;
+- what decides whether and how many models are stacked: `check_model`, `check_elementwise`,
+  `group_size`, `pays_as_cluster`, `threads`, and `widest` for evaluation;
 - the learning rate of the last update of a Keras optimizer: `inner_optimizers`,
   `last_learning_rate`.
 """
@@ -18,6 +18,7 @@ from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
 from l2keras._sweep.loops import threads
 from l2keras._sweep.members import Member, State
+from l2keras._sweep.optimizer import check_elementwise
 from l2keras._sweep.stacking import check_model, group_size, pays_as_cluster
 from l2keras._sweep.template import Template
 from l2keras._sweep.training import Plan, Trained, seated, train
@@ -30,6 +31,7 @@ __all__ = [
     "State",
     "Template",
     "Trained",
+    "check_elementwise",
     "check_model",
     "group_size",
     "inner_optimizers",

@@ -26,6 +26,7 @@ from l2keras_experiments.library import (
     State,
     Template,
     Trained,
+    check_elementwise,
     check_model,
     group_size,
     pays_as_cluster,
@@ -61,6 +62,8 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     alone = (
         config.regularization.name not in _COUPLINGS,
         not is_plain(config.regularization),
+        # An own function may make the rate, or anything else, of what it is given.
+        not config.optimizer.target.startswith("keras.optimizers."),
         config.optimizer.arguments.get("clipnorm") is not None,
         config.optimizer.arguments.get("global_clipnorm") is not None,
         config.training.jit,
@@ -101,6 +104,7 @@ class Together:
         keras.utils.clear_session(free_memory=False)
         self._template = _SeededTemplate(first, data)
         check_model(self._template.model)
+        check_elementwise(self._optimizer())
         decayed = {id(v) for v in build_method(first).selected(self._template.model)}
         self._decayed = [id(variable) in decayed for variable in self._template.trainable]
         self._initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}

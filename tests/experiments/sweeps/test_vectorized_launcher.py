@@ -21,13 +21,21 @@ from tests.support.runs import Compose, mistake
     "override",
     ["optimizer.clipnorm=1.0", "optimizer.global_clipnorm=1.0", "training.jit=true",
      "training.mixed_precision=float16", "regularization=builtin_l2",
-     "regularization=optimizer_weight_decay"],
+     "regularization=optimizer_weight_decay",
+     "optimizer._target_=tests.support.optimizers.halved"],
 )  # fmt: skip
 def test_what_cannot_be_stacked_is_trained_alone(composed: Compose, override: str) -> None:
-    """A norm over weights, XLA, loss scaling, Keras' own decay: such a run is in no group."""
+    """A norm over weights, XLA, loss scaling, Keras' own decay, an own optimizer: in no group."""
     plain, other = composed("config", *SMALL), composed("config", *SMALL, override)
     assert trainer.group_key(validation.typed(plain), flattening.flatten(plain)) is not None
     assert trainer.group_key(validation.typed(other), flattening.flatten(other)) is None
+
+
+def test_an_optimizer_without_a_stacked_form_is_named(composed: Compose) -> None:
+    """Before anything compiles, and not by an error of the graph."""
+    config = validation.typed(composed("config", *TINY, "optimizer=muon"))
+    with pytest.raises(ValueError, match=r"elementwise optimizer.*Received: optimizer=Muon"):
+        trainer.Together([config, config])
 
 
 def test_runs_that_differ_in_more_are_kept_apart(composed: Compose) -> None:
