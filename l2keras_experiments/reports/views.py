@@ -33,7 +33,7 @@ _RATE = "optimizer.learning_rate"
 # Columns of MLflow's own, right of ours; and the widths of those that do not fit into 100 pixels.
 _ATTRIBUTES = ("Dataset", "Models", "Source")
 _WIDTHS = {"method": 165, "lambda": 110, "test_accuracy": 110, "val_data_loss": 110,
-           "test_data_loss": 115, "seed": 60, "distance": 80, "verdict": 280,
+           "test_data_loss": 115, "seed": 60, "pruned": 70, "distance": 80, "verdict": 280,
            _RATE: 160, "Dataset": 220, "Models": 120, "Source": 170}  # fmt: skip
 
 

@@ -109,7 +109,8 @@ def job(node: DictConfig) -> Outcome:
         store = opened(node.tracking.uri, node.tracking.study)
         metric = "val_accuracy" if "val_accuracy" in outcome.metrics else "val_data_loss"
         views.save(store, views.STUDY, views.of_study(metric))
-        print(f"MLflow UI: {ui_command(store.uri)}  (study {store.study!r})")
+        print(f"study {store.study!r} of {store.uri}")
+        print(f"MLflow UI: {ui_command(store.uri)}")
         views.show(store, views.STUDY)
     else:
         try:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 # Columns of the UI beside method, lambda and the objective.
-BESIDE = ("tags.val_accuracy", "params.optimizer.learning_rate", "tags.pruned")
+BESIDE = ("tags.val_accuracy", "tags.pruned", "params.optimizer.learning_rate")
 
 
 def tune(node: DictConfig) -> float:
@@ -62,7 +62,8 @@ def tune(node: DictConfig) -> float:
     show(config, name, trials, best)
     print(f"preset: {path}")
     print(f"train with it: {presets.command(config)}")
-    print(f"MLflow UI: {ui_command(store.uri)}  (study {config.tracking.study!r})")
+    print(f"study {store.study!r} of {store.uri}")
+    print(f"MLflow UI: {ui_command(store.uri)}")
     views.show(store, parent.id)
     return best.value
 

@@ -56,7 +56,8 @@ def compare(node: DictConfig) -> None:
         views.save(store, parent.id, views.of_runs(parent.id, name, metric, BESIDE))
     show(config, results)
     print(f"page: {path}")
-    print(f"MLflow UI: {ui_command(store.uri)}  (study {config.tracking.study!r} of {store.uri})")
+    print(f"study {store.study!r} of {store.uri}")
+    print(f"MLflow UI: {ui_command(store.uri)}")
     views.show(store, parent.id)
 
 
