@@ -17,7 +17,7 @@ from playwright.sync_api import Page, ViewportSize
 
 from l2keras_experiments.config import paths
 from l2keras_experiments.reports import records, report, views
-from l2keras_experiments.tracking.store import Store
+from l2keras_experiments.tracking.store import Store, ui_command
 from tests.support import browser, servers
 
 FOLDER = paths.PROJECT / "docs"
@@ -36,11 +36,11 @@ def main() -> None:
         run(folder, "train", "-m", "tracking.study=sweep", *SWEEP)
         run(folder, "train", f"experiment={PRESET}")
         run(folder, "compare")
-        with servers.tracking_server(folder) as server, browser.chromium() as chromium:
+        with servers.training_ui(ui_command(uri), folder) as ui, browser.chromium() as chromium:
             context = chromium.new_context(viewport=WINDOW, locale="en-GB")
             page = context.new_page()
             page.set_default_timeout(120_000)
-            shoot_ui(page, records.open_study(uri, "sweep"), server.uri)
+            shoot_ui(page, records.open_study(uri, "sweep"), ui)
             page.set_viewport_size(PAGE)
             page.goto(newest_page(records.open_study(uri, "sweep"), f"*/{report.PAGE}"))
             save(page, "report")

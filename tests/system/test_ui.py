@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
-from l2keras_experiments.config import methods, paths
+from l2keras_experiments.config import methods
 from l2keras_experiments.reports import views
 from l2keras_experiments.tracking.store import Store
 from tests.support import browser, commands, servers
@@ -87,30 +83,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             "tune", "tuned", "--config-dir", str(folder / "conf"), "tune.num_trials=3"
         ),
     }
-    with served(launches["first"].printed, folder) as ui:
+    printed = re.search(r"^MLflow UI: (.*)$", launches["first"].printed, flags=re.MULTILINE)
+    assert printed
+    with servers.training_ui(printed[1], folder) as ui:
         yield Seen(ui, launches)
 
 
 KINDS = ("sweep", "comparison", "tuning")
-
-
-@contextmanager
-def served(printed: str, folder: Path) -> Iterator[str]:
-    """The address of the UI that the printed command opens."""
-    found = re.search(r"^MLflow UI: (.*)$", printed, flags=re.MULTILINE)
-    assert found, printed
-    port = servers.free_port()
-    words = shlex.split(f"env {found[1]} --port {port} --workers 1")
-    log = folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(words, cwd=paths.PROJECT, stdout=output, stderr=output)
-    try:
-        ui = f"http://{servers.HOST}:{port}"
-        servers.wait_for_server(ui, log, lambda: process.poll() is None)
-        yield ui
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
