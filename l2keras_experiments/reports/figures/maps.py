@@ -88,7 +88,7 @@ def _panel(
         frame = Rectangle(corner, 1, 1, fill=False, edgecolor="#d55e00", linewidth=2.5, zorder=4)
         axes.add_patch(frame).set_clip_on(False)
     labels, name = _columns(cells, lams)
-    many = len(lams) > 6
+    many = len(" ".join(labels)) > 30  # characters below a panel
     turned: dict[str, Any] = (
         {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
     )
