@@ -50,7 +50,12 @@ SCRIPT = """
     location.replace(last);
   };
   const watch = () => { if (location.hash !== last) follow().catch(() => {}); };
-  setInterval(watch, 100);
+  for (const name of ["pushState", "replaceState"]) {  // no address in between is missed
+    const original = history[name];
+    history[name] = function (...given) { original.apply(this, given); watch(); };
+  }
+  addEventListener("hashchange", watch);
+  watch();
 })();
 """
 
