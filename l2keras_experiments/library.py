@@ -7,11 +7,13 @@ Not public so far:
 - what decides whether and how many models are stacked: `check_model`, `check_elementwise`,
   `group_size`, `pays_as_cluster`, `threads`, and `widest` for evaluation;
 - the learning rate of the last update of a Keras optimizer: `inner_optimizers`,
-  `last_learning_rate`.
+  `last_learning_rate`; whether a Keras metric is to grow: `is_better_if_higher`;
+  its name: `uncounted_name`.
 """
 
 from __future__ import annotations
 
+from l2keras._keras.losses import is_better_if_higher, uncounted_name
 from l2keras._keras.optimizers import inner_optimizers, last_learning_rate
 from l2keras._sweep.evaluation import widest
 from l2keras._sweep.feed import Feed
@@ -35,10 +37,12 @@ __all__ = [
     "check_model",
     "group_size",
     "inner_optimizers",
+    "is_better_if_higher",
     "last_learning_rate",
     "pays_as_cluster",
     "seated",
     "threads",
     "train",
+    "uncounted_name",
     "widest",
 ]

@@ -16,6 +16,7 @@ from l2keras_experiments.tracking import database
 from l2keras_experiments.training.objectives import check_training
 from l2keras_experiments.training.optimizers import check_optimizer_config, check_own_decay
 from l2keras_experiments.training.regularization import check_method
+from l2keras_experiments.training.selection import check_monitored_names, check_stopping
 
 
 def typed(config: DictConfig) -> Any:
@@ -39,6 +40,9 @@ def typed(config: DictConfig) -> Any:
     if resolved.regularization.name == "optimizer_weight_decay":
         check_own_decay(resolved.optimizer)
     check_training(resolved.training)
+    check_stopping(resolved.training)
+    if resolved.model.is_built_in:
+        check_monitored_names(resolved.training)
     return resolved
 
 

@@ -151,6 +151,10 @@ class DataConfig(TargetGroup):
 class ModelConfig(TargetGroup):
     target: str = "l2keras_experiments.training.models.mlp"
 
+    @property
+    def is_built_in(self) -> bool:
+        return self.target.startswith("l2keras_experiments.")
+
 
 @dataclass
 class OptimizerConfig(TargetGroup):
@@ -178,8 +182,10 @@ class RegularizationConfig(OpenGroup):
 @dataclass
 class EarlyStoppingConfig:
     patience: int | None = _key(None, "epochs without a better value; null: train all epochs")
-    monitor: str = _key("val_data_loss", "metric that is to improve")
-    mode: str = _key("auto", "min, max, or auto: max for a name with accuracy, auc or f1 in it")
+    monitor: str | None = _key(
+        None, "metric that is to improve; null: training.selection, else val_data_loss"
+    )
+    mode: str = _key("auto", "min, max, or auto: as the metric says")
     min_delta: float = _key(0.0, "a smaller improvement does not count")
     restore_best: bool = _key(True, "end with the weights of the best epoch")
 
@@ -189,6 +195,12 @@ class TrainingConfig:
     loss: Any = _key(None, "name of Keras, or one with a _target_; null: as the task needs")
     metrics: Any = _key(None, "list of names or _target_s; null: accuracy, if there are classes")
     class_weight: Any = _key(None, "weight of the loss by class, such as {0: 1.0, 1: 5.0}")
+    selection: str | None = _key(
+        None,
+        "validation metric that ranks runs, such as val_auc; null: val_accuracy, else "
+        "val_data_loss",
+    )
+    selection_mode: str = _key("auto", "of training.selection: min, max, or auto: as it says")
     callbacks: list[Any] = _key([], "list of further callbacks, each with a _target_")
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     validation_freq: int = _key(1, "epochs from one validation to the next")

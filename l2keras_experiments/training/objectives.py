@@ -16,11 +16,10 @@ _LOSSES = {
     "multilabel": "BinaryCrossentropy",
     "regression": "MeanSquaredError",
 }
-_BETTER_IF_HIGHER = ("accuracy", "auc", "f1", "precision", "recall", "r2")
 
 
 def check_training(config: TrainingConfig) -> None:
-    """Raises ConfigError for a loss, a metric, a callback or a stopping rule that cannot be."""
+    """Raises ConfigError for a loss, a metric or a callback that cannot be."""
     for key, value in (("loss", config.loss), *_numbered("metrics", config.metrics)):
         if isinstance(value, Mapping):
             targets.check(f"training.{key}", value)
@@ -32,23 +31,6 @@ def check_training(config: TrainingConfig) -> None:
     for key, value in _numbered("callbacks", config.callbacks):
         targets.check(f"training.{key}", value if isinstance(value, Mapping) else {})
     _check_class_weight(config.class_weight)
-    stopping = config.early_stopping
-    if stopping.patience is not None and stopping.patience < 1:
-        raise ConfigError(
-            "`training.early_stopping.patience` must be at least 1. Received: "
-            f"training.early_stopping.patience={stopping.patience}. For no early stop pass null."
-        )
-    if stopping.mode not in ("auto", "min", "max"):
-        raise ConfigError(
-            "`training.early_stopping.mode` must be auto, min or max. "
-            f"Received: training.early_stopping.mode={stopping.mode}."
-        )
-    if stopping.patience is not None and config.validation_freq > 1:
-        raise ConfigError(
-            "Early stopping needs a validation after each epoch. Received: "
-            f"training.validation_freq={config.validation_freq} with "
-            f"training.early_stopping.patience={stopping.patience}. Leave one of them out."
-        )
 
 
 def _numbered(key: str, values: Any) -> list[tuple[str, Any]]:
@@ -87,11 +69,22 @@ def metrics_of(config: TrainingConfig, task: str) -> list[Any]:
     import keras
 
     if config.metrics is not None:
-        return [_made(f"training.{k}", m, lambda name: name)
-                for k, m in _numbered("metrics", config.metrics)]  # fmt: skip
+        return [_metric(f"training.{k}", m) for k, m in _numbered("metrics", config.metrics)]
     if task == "multilabel":  # over all labels; the outputs are logits
         return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
     return ["accuracy"] if task == "classification" else []
+
+
+def _metric(key: str, value: Any) -> Any:
+    """A metric of the config; its name is the same, however many there have been."""
+    import keras
+
+    from l2keras_experiments.library import uncounted_name
+
+    made = _made(key, value, lambda name: name)
+    if isinstance(made, keras.metrics.Metric) and "name" not in value:
+        made.name = uncounted_name(made)
+    return made
 
 
 def data_loss_metric(config: TrainingConfig, task: str) -> Any:
@@ -124,13 +117,6 @@ def callbacks_of(config: TrainingConfig) -> list[Any]:
             )
         found.append(made)
     return found
-
-
-def is_better_if_higher(monitor: str, mode: str = "auto") -> bool:
-    """Whether a metric is to grow."""
-    if mode != "auto":
-        return mode == "max"
-    return any(word in monitor.lower() for word in _BETTER_IF_HIGHER)
 
 
 def _made(key: str, value: Any, named: Any) -> Any:

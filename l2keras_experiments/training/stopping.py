@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from l2keras_experiments.config.schema import ConfigError, EarlyStoppingConfig
+from l2keras_experiments.config.schema import ConfigError, TrainingConfig
 from l2keras_experiments.training import checkpoint
 from l2keras_experiments.training.history import num_epochs
-from l2keras_experiments.training.objectives import is_better_if_higher
+from l2keras_experiments.training.selection import higher_is_better, monitor_of
 
 
 class EarlyStopping:
@@ -19,10 +19,12 @@ class EarlyStopping:
     Without a patience it ends no training and restores nothing.
     """
 
-    def __init__(self, config: EarlyStoppingConfig) -> None:
-        self._config = config
-        self._sign = 1.0 if is_better_if_higher(config.monitor, config.mode) else -1.0
-        self._restores = config.patience is not None and config.restore_best
+    def __init__(self, training: TrainingConfig) -> None:
+        self._config = training.early_stopping
+        self._monitor = monitor_of(training)
+        stops = self._config.patience is not None
+        self._sign = 1.0 if stops and higher_is_better(training, self._monitor) else -1.0
+        self._restores = stops and self._config.restore_best
         self._weights: list[np.ndarray] | None = None
         self._is_saved = False
 
@@ -32,13 +34,13 @@ class EarlyStopping:
         Raises:
             ConfigError: the monitored metric is not measured.
         """
-        if self._config.monitor not in history:
+        if self._monitor not in history:
             raise ConfigError(
                 "`training.early_stopping.monitor` must be a metric of the run. "
-                f"Received: {self._config.monitor}. Choose among: {', '.join(history)}."
+                f"Received: {self._monitor}. Choose among: {', '.join(history)}."
             )
         best, value = 0, -np.inf
-        for epoch, raw in enumerate(history[self._config.monitor]):
+        for epoch, raw in enumerate(history[self._monitor]):
             if self._sign * raw > value + (self._config.min_delta if np.isfinite(value) else 0.0):
                 best, value = epoch, self._sign * raw
         return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from l2keras_experiments.training.objectives import (
 )
 from l2keras_experiments.training.optimizers import build_optimizer
 from l2keras_experiments.training.regularization import Method, build_method
+from l2keras_experiments.training.selection import check_monitored
 from l2keras_experiments.training.stopping import EarlyStopping, validated_epochs
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -102,7 +104,7 @@ def run_trial(
         on_report(report)
     keras.utils.set_random_seed(config.seed)  # dropout
     done = checkpoint.load(checkpoint_path, model) if checkpoint_path else None
-    stopping = EarlyStopping(training.early_stopping)
+    stopping = EarlyStopping(training)
     if checkpoint_path is not None and done is not None:
         stopping.load(checkpoint.best_path(checkpoint_path))
     recorder = EpochRecorder(method, on_epoch, keep_trajectory, checkpoint_path, done, stopping)
@@ -160,6 +162,7 @@ def compiled_model(
         jit_compile=config.training.jit or otherwise,
         steps_per_execution=config.training.steps_per_execution,
     )
+    check_monitored(config.training, data.task, model)
     return model
 
 
@@ -173,6 +176,15 @@ def test_metrics(model: Any, data: Dataset | StreamDataset) -> dict[str, float]:
         return {}
     found = model.evaluate(**arguments, verbose=0, return_dict=True)
     return {f"test_{key}": float(value) for key, value in found.items() if key != "loss"}
+
+
+def _largest_decay(logs: dict[str, float]) -> dict[str, float]:
+    """The logs with the largest lambda and decay where several act, which Keras' names number."""
+    found: dict[str, float] = {}
+    for key, value in logs.items():
+        name = re.sub(r"^(weight_decay|decay_per_step)_\d+$", r"\1", key)
+        found[name] = max(value, found.get(name, value))
+    return found
 
 
 class EpochRecorder(keras.callbacks.Callback):
@@ -211,7 +223,7 @@ class EpochRecorder(keras.callbacks.Callback):
         self._keep_weights()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        metrics = {key: float(value) for key, value in (logs or {}).items()}
+        metrics = _largest_decay({key: float(value) for key, value in (logs or {}).items()})
         metrics.update(self._weight_metrics())
         rate = last_learning_rate(inner_optimizers(self.model.optimizer)[0])
         metrics["learning_rate"] = rate

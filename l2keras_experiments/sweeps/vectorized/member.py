@@ -41,7 +41,7 @@ class Runner:
     is_pruned: bool = False
 
     def __post_init__(self) -> None:
-        self._stopping = EarlyStopping(self.config.training.early_stopping)
+        self._stopping = EarlyStopping(self.config.training)
 
     @property
     def epochs(self) -> int:

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l2keras_experiments.config.schema import Config, ConfigError, EarlyStoppingConfig
+from l2keras_experiments.config.schema import (
+    Config,
+    ConfigError,
+    EarlyStoppingConfig,
+    TrainingConfig,
+)
 from l2keras_experiments.data.datasets import load_data
 from l2keras_experiments.runtime import device
 from l2keras_experiments.training.stopping import EarlyStopping, validated_epochs
@@ -17,7 +22,8 @@ from tests.support import configs
 
 
 def stopping(**keys: Any) -> EarlyStopping:
-    return EarlyStopping(EarlyStoppingConfig(**{"patience": 2, **keys}))
+    config = EarlyStoppingConfig(**{"patience": 2, **keys})
+    return EarlyStopping(TrainingConfig(early_stopping=config))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,13 @@ def test_an_accuracy_is_to_grow() -> None:
     history = {"val_accuracy": [0.1, 0.3, 0.2]}
     assert stopping(monitor="val_accuracy").best_epoch(history) == 1
     assert stopping(monitor="val_accuracy", mode="min").best_epoch(history) == 0
+    own = EarlyStoppingConfig(patience=2, monitor="val_acc")
+    called = EarlyStopping(TrainingConfig(metrics=["acc"], early_stopping=own))
+    assert called.best_epoch({"val_acc": [0.1, 0.3, 0.2]}) == 1
+    selected = EarlyStoppingConfig(patience=2)  # watches what selects
+    auc = [{"_target_": "keras.metrics.AUC"}]
+    config = TrainingConfig(metrics=auc, selection="val_auc", early_stopping=selected)
+    assert EarlyStopping(config).best_epoch({"val_auc": [0.1, 0.3, 0.2]}) == 1
 
 
 @pytest.mark.parametrize(
@@ -56,7 +69,7 @@ def test_it_is_over_after_so_many_epochs_without_a_better_one(
 
 def test_a_metric_that_is_not_measured_is_named() -> None:
     with pytest.raises(ConfigError, match=r"Received: val_acc. Choose among: val_accuracy"):
-        stopping(monitor="val_acc").best_epoch({"val_accuracy": [0.5]})
+        stopping(monitor="val_acc", mode="max").best_epoch({"val_accuracy": [0.5]})
 
 
 @pytest.mark.parametrize(

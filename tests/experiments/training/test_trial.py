@@ -73,6 +73,17 @@ def test_decay_per_step_is_learning_rate_times_lambda() -> None:
     """decay_per_step is eta * lambda, for the built-in twice what was pasted."""
     assert train(config_of("builtin_l2", 0.1)).history["decay_per_step"][0] == pytest.approx(0.02)
     assert train(config_of("decoupled", 0.1)).history["decay_per_step"][0] == pytest.approx(0.01)
+
+
+@pytest.mark.usefixtures("eager_steps")
+def test_of_several_lambdas_the_largest_is_recorded() -> None:
+    """The last kernel gets 0.1 * 5 and the others 0.1: no key has a number."""
+    config = config_of("decoupled", 0.1)
+    config.regularization.scale = {"*_1/kernel": 5.0, "*": 1.0}
+    history = train(config).history
+    assert not [key for key in history if key.endswith("_2")]
+    assert history["weight_decay"][0] == pytest.approx(0.5)
+    assert history["decay_per_step"][0] == pytest.approx(0.1 * 0.5)
     independent = train(config_of("independent", 0.01))
     assert independent.history["decay_per_step"][0] == pytest.approx(0.01)
     assert independent.effective_lam == pytest.approx(0.1)
