@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from l2keras_experiments.config.methods import label
 from l2keras_experiments.reports.records import Record
 from l2keras_experiments.reports.statistics import Difference, Interval
-from l2keras_experiments.reports.study import Cell, Setting, Study, names
+from l2keras_experiments.reports.study import ACCURACY, DATA_LOSS, Cell, Setting, Study, names
 
 BESIDE = {
-    "val_data_loss": "validation data loss",
+    ACCURACY: "validation accuracy",
+    DATA_LOSS: "validation data loss",
     "data_loss": "training data loss",
     "weight_norm": "||W||",
 }
@@ -47,6 +48,8 @@ def _headline(setting: Setting) -> str:
     leaders = setting.leaders
     if not leaders:
         return "Every run diverged."
+    if setting.is_flat:
+        return _flat(setting)
     best, *others = leaders
     close = [c.label for c in others if setting.difference(best, c).verdict in NEAR]
     clear = all(setting.difference(best, c).verdict == "clear" for c in others)
@@ -55,6 +58,15 @@ def _headline(setting: Setting) -> str:
     place = at(best) if math.isnan(best.timescale) else f"{at(best)}, {timescale(best)}"
     number = f"{best.interval(setting.metric)}{_on_test(setting, best)}"
     return f"{best.label} has the best {setting.metric_title}, {number}, {place}.{rest}"
+
+
+def _flat(setting: Setting) -> str:
+    best = setting.leaders[0]
+    number = _mean(best, setting.metric)
+    return (
+        "No difference: each combination of method, lambda and learning rate has "
+        f"{setting.metric_title} {number}."
+    )
 
 
 def listed(words: Sequence[str]) -> str:
@@ -70,6 +82,13 @@ def _on_test(setting: Setting, cell: Cell) -> str:
 
 def _across(study: Study) -> Iterator[str]:
     """The best setting against each other setting, where all have the same data."""
+    losses = {setting.loss for setting in study.settings}
+    if len(losses) > 1 and any(setting.compares_losses for setting in study.settings):
+        yield (
+            "Runs that minimize different losses are not ranked: their data losses mean different "
+            "things. Set training.selection to a metric that all runs measure."
+        )
+        return
     called = dict(zip(map(id, study.settings), names(study.settings), strict=True))
     leading = [(setting, setting.leaders[0]) for setting in study.settings if setting.leaders]
     same = len({setting.metric for setting, _ in leading}) == 1
@@ -90,17 +109,32 @@ def sentences(setting: Setting) -> list[str]:
         return ["Every run diverged."]
     best, *others = leaders
     number = best.interval(setting.metric)
-    word = "highest" if setting.higher_is_better else "lowest"
-    return [
-        f"{best.label} has the {word} mean {setting.metric_title}: {with_seeds(number)} "
-        f"{at(best)}.",
+    compared = [
         *_tested(setting),
         *(_compared(setting, best, other) for other in others),
         *_coinciding(setting),
+    ]
+    if setting.is_flat:
+        return [_flat(setting), *compared]
+    word = "highest" if setting.higher_is_better else "lowest"
+    return [
+        *_tied(setting),
+        f"{best.label} has the {word} mean {setting.metric_title}: {with_seeds(number)} "
+        f"{at(best)}.",
+        *compared,
         *(line for method in setting.methods for line in _as_good(setting, method)),
         *(line for method in setting.methods for line in _by_learning_rate(setting, method)),
         *_at_the_edge(setting),
     ]
+
+
+def _tied(setting: Setting) -> Iterator[str]:
+    """What decides where the metric does not."""
+    if setting.is_tied:
+        yield (
+            f"Each combination has the same {setting.metric_title}. The validation data loss "
+            f"decides: the lowest is {_mean(setting.leaders[0], DATA_LOSS)}."
+        )
 
 
 def _tested(setting: Setting) -> Iterator[str]:
@@ -124,6 +158,8 @@ def timescale(cell: Cell) -> str:
 def with_seeds(number: Interval) -> str:
     if number.half_width is None:
         return f"{number} (one seed: no interval)"
+    if number.n == 2:
+        return f"{number}, the range of two seeds,"
     return f"{number} (95 % interval, {number.n} seeds)"
 
 
@@ -144,6 +180,8 @@ def _in_words(difference: Difference, setting: Setting, a: str, b: str) -> str:
     if difference.verdict == "equal":
         return f"{a} and {b} are equal {seeds}."
     word = VERDICTS[difference.verdict]
+    if size.is_zero:
+        return f"{a} and {b} have the same mean {seeds} that both have: {word}."
     return f"{a} is {size} {side} than {b} {seeds} that both have: {word}."
 
 
@@ -179,10 +217,7 @@ def _equal(setting: Setting, a: str, b: str) -> bool:
     found = [
         setting.difference(places[0][key], places[1][key]) for key in places[0] if key in places[1]
     ]
-    return bool(found) and all(
-        one.verdict == "equal" or (one.verdict == "too few seeds" and one.interval.mean == 0)
-        for one in found
-    )
+    return bool(found) and all(one.verdict == "equal" for one in found)
 
 
 def _as_good(setting: Setting, method: str) -> Iterator[str]:
@@ -262,7 +297,9 @@ def important(setting: Setting) -> list[str]:
 
 
 def _beside(setting: Setting) -> list[tuple[str, str]]:
-    return [(key, title) for key, title in BESIDE.items() if key != setting.metric]
+    """Further metrics that runs measure, with their titles."""
+    measured = {key for cell in setting.cells for run in cell.runs.values() for key in run.metrics}
+    return [(k, title) for k, title in BESIDE.items() if k != setting.metric and k in measured]
 
 
 def leaderboard(setting: Setting, limit: int | None = None) -> list[tuple[Cell, list[str]]]:
@@ -288,7 +325,7 @@ def _row(setting: Setting, cell: Cell, best: Cell) -> list[str]:
         "-" if test is None else str(test),
         "" if cell is best or diverged or not difference.interval.n else str(difference.interval),
         *(_mean(cell, metric) for metric, _ in _beside(setting)),
-        "diverged" if diverged else BEST if cell is best else word,
+        "diverged" if diverged else BEST if cell is best and not setting.is_flat else word,
     ]
 
 

@@ -56,6 +56,18 @@ class Record:
         return self.params.get("regularization.name") or methods.name(self.tags.get("method", ""))
 
     @property
+    def selection(self) -> tuple[str, bool] | None:
+        """The metric that ranks it, and whether higher is better; None for that of the task."""
+        metric, mode = self.params.get("training.selection"), self.params.get("selection_mode")
+        return None if metric in (None, "None") or mode is None else (str(metric), mode == "max")
+
+    @property
+    def loss(self) -> frozenset[tuple[str, str]]:
+        """The loss that it minimizes, with its arguments."""
+        keys = [key for key in self.params if key.startswith("training.loss")]
+        return frozenset((key, self.params[key]) for key in keys)
+
+    @property
     def is_trial(self) -> bool:
         """Whether it is a training run to be compared with others.
 

@@ -28,21 +28,39 @@ class Interval:
     n: int
 
     @property
+    def bar(self) -> float:
+        """Half the length of an error bar: the half width; of two values half their range.
+
+        The interval of two values is 12.7 times as wide as their range.
+        """
+        return (self.half_width or 0.0) / (_quantile(2) if self.n == 2 else 1.0)
+
+    @property
     def low(self) -> float:
-        return self.mean - (self.half_width or 0.0)
+        """The lower end of an error bar."""
+        return self.mean - self.bar
 
     @property
     def high(self) -> float:
-        return self.mean + (self.half_width or 0.0)
+        """The upper end of an error bar."""
+        return self.mean + self.bar
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the mean is zero to the digits that are shown."""
+        return float(str(self).partition(" ")[0]) == 0
 
     def __str__(self) -> str:
-        """Rounded to two digits of the half width, such as 0.8230 +- 0.0041."""
+        """Rounded to two digits of the bar: 0.8230 ± 0.0041; of two values 0.82 (0.81 to 0.83)."""
         if not math.isfinite(self.mean):
             return "diverged"
-        if not self.half_width:
+        if not self.bar:
             return f"{self.mean:.4g}"
-        digits = min(9, max(0, 1 - math.floor(math.log10(self.half_width))))
-        return f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
+        digits = min(9, max(0, 1 - math.floor(math.log10(self.bar))))
+        mean, low, high, bar = (
+            f"{number:.{digits}f}" for number in (self.mean, self.low, self.high, self.bar)
+        )
+        return f"{mean} ({low} to {high})" if self.n == 2 else f"{mean} ± {bar}"
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -58,8 +76,12 @@ def interval(values: Sequence[float]) -> Interval:
     mean, n = float(array.mean()), len(array)
     if n < 2:
         return Interval(mean, None, n)
-    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    return Interval(mean, quantile * float(array.std(ddof=1)) / math.sqrt(n), n)
+    return Interval(mean, _quantile(n) * float(array.std(ddof=1)) / math.sqrt(n), n)
+
+
+def _quantile(n: int) -> float:
+    """Student's t for the mean of n values."""
+    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
 
 
 @dataclass(frozen=True)
@@ -92,10 +114,10 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
 
 
 def _verdict(found: Interval, differences: Sequence[float], rounding: float) -> str:
+    if differences and max(map(abs, differences)) <= rounding:
+        return "equal"
     if found.half_width is None:
         return "too few seeds"
-    if max(map(abs, differences)) <= rounding:
-        return "equal"
     if max(differences) - min(differences) <= rounding:
         return "no spread"
     return "clear" if abs(found.mean) > found.half_width else "within noise"

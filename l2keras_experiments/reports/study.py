@@ -23,6 +23,7 @@ ROLES = {METHOD, LAM, LEARNING_RATE, "seed"}
 SECTIONS = ("data.", "model.", "optimizer.", "regularization.", "training.")
 OUTSIDE = {"training.progress", "data._target_", "model._target_", "optimizer._target_"}
 DEFAULT = "default"  # of an argument that a config leaves to its target
+ACCURACY, DATA_LOSS = "val_accuracy", "val_data_loss"
 LONGEST = 32  # letters of a label in a figure
 NONE = "none"  # the method without any lambda
 
@@ -77,16 +78,15 @@ class Setting:
 
     Attributes:
         label: What tells it from the other settings, such as "batch_size=32"; "" for a single one.
-        metric: What is compared: val_accuracy, or val_data_loss where there is none.
+        metric: What is compared: `training.selection` of the runs, else val_accuracy, or
+            val_data_loss where there is none.
+        higher_is_better: Whether the metric is to grow.
     """
 
     label: str
     metric: str
+    higher_is_better: bool
     cells: tuple[Cell, ...]
-
-    @property
-    def higher_is_better(self) -> bool:
-        return self.metric == "val_accuracy"
 
     @property
     def metric_title(self) -> str:
@@ -126,13 +126,38 @@ class Setting:
         return min(len(lams), len(rates)) > 1 and 2 * len(cells) >= len(lams) * len(rates)
 
     def ranked(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Best mean first; what diverged comes last."""
+        """Best mean first, of equal ones the lower data loss; what diverged comes last."""
 
-        def rank(cell: Cell) -> tuple[bool, float]:
-            mean = cell.interval(self.metric).mean
-            return math.isnan(mean), -mean if self.higher_is_better else mean
+        def rank(cell: Cell) -> tuple[bool, float, bool, float]:
+            mean, loss = _mean(cell, self.metric), _mean(cell, DATA_LOSS)
+            sign = -1 if self.higher_is_better else 1
+            return math.isnan(mean), sign * mean, math.isnan(loss), loss
 
         return sorted(cells, key=rank)
+
+    @cached_property
+    def is_tied(self) -> bool:
+        """Whether several cells have one mean, and none another."""
+        return self._has_one(self.metric)
+
+    @cached_property
+    def is_flat(self) -> bool:
+        """Whether they have one data loss, too: nothing can be selected."""
+        return self.is_tied and self._has_one(DATA_LOSS)
+
+    def _has_one(self, metric: str) -> bool:
+        finite = [c for c in self.cells if math.isfinite(c.interval(self.metric).mean)]
+        return len(finite) > 1 and len({_mean(cell, metric) for cell in finite}) == 1
+
+    @property
+    def compares_losses(self) -> bool:
+        """Whether the metric is the loss that was minimized, and means nothing beside another."""
+        return self.metric in (DATA_LOSS, "val_loss")
+
+    @property
+    def loss(self) -> frozenset[tuple[str, str]]:
+        """The loss that its runs minimize."""
+        return next(iter(self.cells[0].runs.values())).loss
 
     def best_of(self, cells: Sequence[Cell]) -> Cell | None:
         """The best mean among cells with at least half the seeds of the fullest."""
@@ -161,6 +186,11 @@ class Setting:
 
     def difference(self, a: Cell, b: Cell) -> Difference:
         return statistics.paired(a.values(self.metric), b.values(self.metric))
+
+
+def _mean(cell: Cell, metric: str) -> float:
+    """The mean to the digits that do not depend on the order of a sum."""
+    return float(f"{cell.interval(metric).mean:.9g}")
 
 
 @dataclass(frozen=True)
@@ -212,20 +242,21 @@ def build(records: Iterable[Record]) -> Study:
 
 
 def varying_keys(records: Sequence[Record]) -> tuple[str, ...]:
-    """The keys with more than one value; of keys that change together only the first.
+    """The keys with more than one value; of keys that change together only one, a name if any.
 
     A key that some runs do not have, as those of an older version, does not tell them apart,
     unless it is an argument of a target, which other targets and other configs leave out.
     """
     groupings: dict[tuple[int, ...], str] = {}
-    for key in sorted({key for record in records for key in record.params}):
+    keys = {key for record in records for key in record.params}
+    for key in sorted(keys, key=lambda key: (not key.endswith(".name"), key)):
         if not key.startswith(SECTIONS) or key in ROLES | OUTSIDE:
             continue
         values = [_value(record, key) for record in records]
         kinds = list(dict.fromkeys(values))
         if len(kinds) > 1 and None not in kinds:
             groupings.setdefault(tuple(kinds.index(value) for value in values), key)
-    return tuple(groupings.values())
+    return tuple(sorted(groupings.values()))
 
 
 def _value(record: Record, key: str) -> str | None:
@@ -291,16 +322,32 @@ def _setting(runs: Sequence[Record], varying: Sequence[str], values: Sequence[st
     for record in runs:
         *cell, seed = _place(record, varying)
         cells.setdefault(tuple(cell[-3:]), {})[int(float(str(seed)))] = record
-    accuracy = all("val_accuracy" in record.metrics for record in runs)
-    names = labels(varying)
+    metric, higher_is_better = _selection(runs)
     return Setting(
-        label=", ".join(f"{name}={v}" for name, v in zip(names, values, strict=True)),
-        metric="val_accuracy" if accuracy else "val_data_loss",
+        label=_label(varying, values),
+        metric=metric,
+        higher_is_better=higher_is_better,
         cells=tuple(
             Cell(str(method), float(str(lam)), float(str(rate)), dict(sorted(by_seed.items())))
             for (method, lam, rate), by_seed in sorted(cells.items(), key=lambda item: str(item[0]))
         ),
     )
+
+
+def _selection(runs: Sequence[Record]) -> tuple[str, bool]:
+    """The metric by which runs are compared, and whether higher is better."""
+    task = (ACCURACY, True)
+    for metric, higher_is_better in (*dict.fromkeys(r.selection or task for r in runs), task):
+        if all(metric in run.metrics for run in runs):
+            return metric, higher_is_better
+    return DATA_LOSS, False
+
+
+def _label(varying: Sequence[str], values: Sequence[str]) -> str:
+    """What varies, without the arguments that are left to a target."""
+    pairs = list(zip(labels(varying), values, strict=True))
+    written = [(name, value) for name, value in pairs if value != DEFAULT]
+    return ", ".join(f"{name}={value}" for name, value in written or pairs)
 
 
 def labels(keys: Sequence[str]) -> list[str]:

@@ -19,14 +19,16 @@ from l2keras_experiments.reports.study import Cell, Setting, Study
 from l2keras_experiments.runtime.naming import component
 
 RESULTS = "Results"
+BARS = "95 % intervals (of two seeds: their range)"
 DETAILED = 12  # settings with figures of their own
 ROWS = 30  # of a leaderboard on the page
 READING = (
-    "Intervals are 95 % confidence intervals over seeds (Student's t). They are wide with few "
-    "seeds. Methods are compared seed by seed, each at its best lambda and learning rate. The "
-    "validation examples select both. The test value of the selected ones is therefore an unbiased "
-    "estimate. Their validation value is optimistic, most for the method with the largest grid. "
-    "The intervals are not corrected for multiple comparisons: one in twenty misses by chance."
+    "Intervals are 95 % confidence intervals over seeds (Student's t). Two seeds are too few for "
+    "one: their range stands in its place. Methods are compared seed by seed, each at its best "
+    "lambda and learning rate. The validation examples select both. The test value of the selected "
+    "ones is therefore an unbiased estimate. Their validation value is optimistic, most for the "
+    "method with the largest grid. The intervals are not corrected for multiple comparisons: one "
+    "in twenty misses by chance."
 )
 
 
@@ -102,7 +104,7 @@ def _on_page(
 
 def _isolation(settings: Sequence[Setting], folder: Path) -> FigureOnPage:
     several = any(len(setting.seeds) > 1 for setting in settings)
-    what = "Points are means, bars 95 % intervals over the seeds." if several else "One seed each."
+    what = f"Points are means, bars {BARS} over the seeds." if several else "One seed each."
     lines = [what, "The filled marker is the best lambda of a method."]
     tests = [s.test_title for s in settings for c in s.leaders if c.measured(s.test_metric)]
     if tests:
@@ -164,8 +166,8 @@ def _figures(setting: Setting, histories: Histories, folder: Path) -> Iterator[F
         yield _on_page(
             f"curves{suffix}",
             "Losses, penalty and norm over the epochs",
-            "Each method at its best lambda and learning rate. Lines are means, bands 95 % "
-            f"intervals over the seeds. Losses exclude the penalty.{apart}",
+            f"Each method at its best lambda and learning rate. Lines are means, bands {BARS} over "
+            f"the seeds. Losses exclude the penalty.{apart}",
             functools.partial(curves.curves, leaders, histories),
             folder,
         )

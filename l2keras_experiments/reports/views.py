@@ -59,35 +59,40 @@ class View:
 
 def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
     """A table of the runs, best first, and charts whose colours are the methods."""
-    metric = study.settings[0].metric if study.settings else "val_data_loss"
-    return _views(parent, name, _of_launch(parent), metric, _columns(study, metric))
+    first = study.settings[0] if study.settings else None
+    selection = (first.metric, first.higher_is_better) if first else ("val_data_loss", False)
+    columns = _columns(study, selection[0])
+    return _views(parent, name, _of_launch(parent), selection, columns)
 
 
-def of_runs(parent: str, name: str, metric: str, beside: Sequence[str]) -> tuple[View, View]:
+def of_runs(
+    parent: str, name: str, selection: tuple[str, bool], beside: Sequence[str]
+) -> tuple[View, View]:
     """The same of runs that are no sweep's: a comparison's, a search's.
 
     Args:
         parent: The id of their parent.
         name: Of the launch, for people.
-        metric: What they are sorted by.
+        selection: The metric that they are sorted by, and whether it is to grow.
         beside: Columns further to the right, such as "tags.verdict".
     """
     kinds = (key.partition(".") for key in beside)
-    columns = [*_first_columns(metric), *(_column(kind, key) for kind, _, key in kinds)]
-    return _views(parent, name, _of_launch(parent), metric, columns)
+    columns = [*_first_columns(selection[0]), *(_column(kind, key) for kind, _, key in kinds)]
+    return _views(parent, name, _of_launch(parent), selection, columns)
 
 
-def of_study(metric: str) -> tuple[View, View]:
+def of_study(selection: tuple[str, bool]) -> tuple[View, View]:
     """The same of all runs of a study, for one that was trained alone."""
     others = (_RATE, "data.name", "model.name", "optimizer.name", "seed")
-    columns = [*_first_columns(metric), *(_column("params", key) for key in others)]
-    return _views(STUDY, "the study", _of_launch(STUDY), metric, columns)
+    columns = [*_first_columns(selection[0]), *(_column("params", key) for key in others)]
+    return _views(STUDY, "the study", _of_launch(STUDY), selection, columns)
 
 
 def _views(
-    key: str, name: str, chosen: str, metric: str, columns: Sequence[str]
+    key: str, name: str, chosen: str, selection: tuple[str, bool], columns: Sequence[str]
 ) -> tuple[View, View]:
-    table = _table(chosen, metric, columns)
+    metric, _ = selection
+    table = _table(chosen, selection, columns)
     charts = {
         "compareRunCharts": _charts(metric),
         "compareRunSections": _sections(metric),
@@ -165,14 +170,15 @@ def _of_launch(parent: str) -> str:
     return f"tags.`{launch_tag(parent)}` = 'true'"
 
 
-def _table(chosen: str, metric: str, columns: Sequence[str]) -> dict[str, Any]:
+def _table(chosen: str, selection: tuple[str, bool], columns: Sequence[str]) -> dict[str, Any]:
     """Sorted by a metric, children are not folded under their parent."""
+    metric, higher_is_better = selection
     columns = [*columns, *(_column("attributes", name) for name in _ATTRIBUTES)]
     widths = {column: _WIDTHS.get(column.split("`")[1], 100) for column in columns}
     return {
         "searchFilter": chosen,
         "orderByKey": _column("metrics", metric),
-        "orderByAsc": metric != "val_accuracy",
+        "orderByAsc": not higher_is_better,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",

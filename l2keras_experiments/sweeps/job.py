@@ -17,6 +17,7 @@ from l2keras_experiments.runtime import progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
 from l2keras_experiments.sweeps import identity
 from l2keras_experiments.tracking.recording import DivergedError, record_trial, run_tags
+from l2keras_experiments.training.selection import selection_of
 
 if TYPE_CHECKING:
     from l2keras_experiments.tracking.store import Store
@@ -107,8 +108,8 @@ def job(node: DictConfig) -> Outcome:
     if HydraConfig.get().mode == RunMode.RUN:
         outcome = train(node)
         store = opened(node.tracking.uri, node.tracking.study)
-        metric = "val_accuracy" if "val_accuracy" in outcome.metrics else "val_data_loss"
-        views.save(store, views.STUDY, views.of_study(metric))
+        selection = selection_of(validation.typed(node).training, outcome.metrics)
+        views.save(store, views.STUDY, views.of_study(selection))
         print(f"study {store.study!r} of {store.uri}")
         print(f"MLflow UI: {ui_command(store.uri)}")
         views.show(store, views.STUDY)

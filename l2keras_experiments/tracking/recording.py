@@ -101,13 +101,22 @@ def record_start(
     """What is known of a run before it trains."""
     node = flattening.recorded(node)
     names = {f"{group}.name": getattr(config, group).name for group in open_groups(type(config))}
-    run.log_params(
-        {**flattening.flatten(node), **names, **provenance.versions(), "device_name": device_name}
-    )
+    about = {**names, **_selection(config), **provenance.versions(), "device_name": device_name}
+    run.log_params({**flattening.flatten(node), **about})
     run.log_text(OmegaConf.to_yaml(node, resolve=True), "config.yaml")
     if isinstance(data, StreamDataset):
         run.set_tags({RESUMABLE_TAG: "false"})
     run.log_inputs(describe(data, config.data))
+
+
+def _selection(config: Config) -> dict[str, str]:
+    """In which direction `training.selection` improves, for reports; nothing without any."""
+    from l2keras_experiments.training.selection import higher_is_better
+
+    metric = config.training.selection
+    if metric is None:
+        return {}
+    return {"selection_mode": "max" if higher_is_better(config.training, metric) else "min"}
 
 
 def record_result(
@@ -138,7 +147,10 @@ def record_result(
     run.log_params(lambda_params(lam))
     run.log_params(timescale_params(lam, config, updates))
     run.log_metrics({**test, "seconds": seconds}, step=config.training.epochs - 1)
-    run.set_tags({k: format(v, SHOWN[k]) for k, v in {**last, **test}.items() if k in SHOWN})
+    chosen = config.training.selection or "val_data_loss"
+    own = dict.fromkeys((chosen, chosen.replace("val_", "test_", 1)), "#.5g")
+    shown = own | SHOWN
+    run.set_tags({k: format(v, shown[k]) for k, v in {**last, **test}.items() if k in shown})
     if model is not None:
         run.log_model(model, data.sample_inputs)
 

@@ -58,7 +58,7 @@ def tune(node: DictConfig) -> float:
             best = best_of(trials)
             path = presets.write_preset(config, name, trials, best)
             recording.record_summary(parent, trials, best, path)
-            views.save(store, parent.id, views.of_runs(parent.id, name, OBJECTIVE, BESIDE))
+            views.save(store, parent.id, views.of_runs(parent.id, name, (OBJECTIVE, False), BESIDE))
     show(config, name, trials, best)
     print(f"preset: {path}")
     print(f"train with it: {presets.command(config)}")

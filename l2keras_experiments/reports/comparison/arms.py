@@ -191,6 +191,7 @@ class ArmResult:
         distances: From HalfL2 at the same lambda, before training and after every epoch;
             None where HalfL2 was not meant to be compared with (none).
         verdict: What the largest distance means, in words.
+        selection: The validation metric that is compared, and whether it is to grow.
     """
 
     arm: Arm
@@ -201,6 +202,7 @@ class ArmResult:
     steps_per_epoch: int
     distances: np.ndarray | None
     verdict: str
+    selection: tuple[str, bool] = ("val_accuracy", True)
 
     @property
     def distance(self) -> float:
@@ -214,13 +216,22 @@ class ArmResult:
     @property
     def metric(self) -> str:
         """What is compared, without the name of a part: accuracy, or data_loss for a regression."""
-        return "accuracy" if "val_accuracy" in self.history else "data_loss"
+        return self.selection[0].removeprefix("val_")
+
+    @property
+    def beside_loss(self) -> str:
+        """What the table shows beside the data loss."""
+        return "accuracy" if self.metric == "data_loss" else self.metric
+
+    @property
+    def validated(self) -> float:
+        """The metric on the validation examples, after the last epoch."""
+        return self.last(self.selection[0])
 
     @property
     def score(self) -> float:
-        """Validation accuracy; for a regression the negative data loss. Higher is better."""
-        value = self.last(f"val_{self.metric}")
-        return value if self.metric == "accuracy" else -value
+        """The same, negative where lower is better."""
+        return self.validated if self.selection[1] else -self.validated
 
     @property
     def tested(self) -> float:
@@ -240,7 +251,7 @@ def best_lambda(results: Sequence[ArmResult], lams: Sequence[float]) -> float:
     return best([r.arm.lam for r in references], [r.score for r in references])[0]
 
 
-COLUMNS = (
+_COLUMNS = (
     "method",
     "as written",
     "lambda",
@@ -257,8 +268,7 @@ COLUMNS = (
 )
 
 
-# The columns of a narrow terminal, the most important first.
-IMPORTANT = (
+_IMPORTANT = (
     "method",
     "lambda",
     "validation accuracy",
@@ -270,15 +280,30 @@ IMPORTANT = (
 )
 
 
+def columns(results: Sequence[ArmResult]) -> list[str]:
+    """The columns of the table."""
+    return _named(_COLUMNS, results)
+
+
+def important(results: Sequence[ArmResult]) -> list[str]:
+    """Those of a narrow terminal, the most important first."""
+    return _named(_IMPORTANT, results)
+
+
+def _named(columns: Sequence[str], results: Sequence[ArmResult]) -> list[str]:
+    metric = results[0].beside_loss.replace("_", " ")
+    return [column.replace("accuracy", metric) for column in columns]
+
+
 def row(result: ArmResult) -> list[str]:
     """One line of the table, as text; `lambda` is the effective one, in the half convention."""
     return [
         methods.label(result.arm.name),
         "-" if result.arm.name == "none" else f"{result.arm.pasted:g}",
         f"{result.effective_lam:g}",
-        _number(result.last("val_accuracy"), ".3f"),
+        _number(result.last(f"val_{result.beside_loss}"), ".3f"),
         f"{result.last('val_data_loss'):.4f}",
-        _number(result.test.get("test_accuracy", math.nan), ".3f"),
+        _number(result.test.get(f"test_{result.beside_loss}", math.nan), ".3f"),
         _number(result.test.get("test_data_loss", math.nan), ".4f"),
         f"{result.last('data_loss'):.4f}",
         f"{result.last('penalty'):.4f}",

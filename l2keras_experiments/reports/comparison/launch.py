@@ -47,13 +47,13 @@ def compare(node: DictConfig) -> None:
     store = Store(config.tracking.uri, config.tracking.study)
     name = f"compare {page.describe(config)}"
     with store.run(name, tags={"kind": "comparison"}) as parent:
-        shown = flattening.recorded(node)
-        parent.log_params(flattening.flatten(shown))
-        parent.log_text(OmegaConf.to_yaml(shown, resolve=True), "config.yaml")
+        recorded = flattening.recorded(node)
+        parent.log_params(flattening.flatten(recorded))
+        parent.log_text(OmegaConf.to_yaml(recorded, resolve=True), "config.yaml")
         results = train_arms(store, parent, node, config, device_name)
         path = record_summary(parent, config, results, device_name)
-        metric = "val_accuracy" if "val_accuracy" in results[0].history else "val_data_loss"
-        views.save(store, parent.id, views.of_runs(parent.id, name, metric, BESIDE))
+        shown = views.of_runs(parent.id, name, results[0].selection, BESIDE)
+        views.save(store, parent.id, shown)
     show(config, results)
     print(f"page: {path}")
     print(f"study {store.study!r} of {store.uri}")
@@ -105,6 +105,8 @@ def judge(
     arm: Arm, config: CompareConfig, trial: Any, references: dict[float, np.ndarray]
 ) -> ArmResult:
     """Measures an arm against HalfL2; HalfL2's own trajectory joins `references`."""
+    from l2keras_experiments.training.selection import selection_of
+
     if arm.name == REFERENCE:
         references[arm.lam] = trial.trajectory
     distances = None
@@ -124,6 +126,7 @@ def judge(
         steps_per_epoch=trial.steps_per_epoch,
         distances=distances,
         verdict=arms.verdict(arm, config, largest, to_doubled),
+        selection=selection_of(config.training, trial.history),
     )
 
 
@@ -144,7 +147,7 @@ def record_summary(
     command = program.command("compare", *words)
     html = page.page(results, config, figures, command, provenance)
     rows = [arms.row(r) for r in arms.table_order(results, arms.grid(config))]
-    parent.log_table(arms.COLUMNS, rows, "comparison.json")
+    parent.log_table(arms.columns(results), rows, "comparison.json")
     parent.log_metrics(dict(summary_metrics(config, results)))
     for figure in figures:
         parent.log_text(figure.svg, f"{figure.name}.svg")
@@ -178,6 +181,6 @@ def show(config: CompareConfig, results: list[ArmResult]) -> None:
     title = f"{page.describe(config)}: methods at the same lambda"
     groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda r: r.arm.lam)]
     rows = [[arms.row(result) for result in group] for group in groups]
-    progress.print_table(title, arms.COLUMNS, rows, arms.IMPORTANT)
+    progress.print_table(title, arms.columns(results), rows, arms.important(results))
     for sentence in page.findings(results, config):
         print(f"- {sentence}")

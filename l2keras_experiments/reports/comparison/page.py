@@ -95,7 +95,7 @@ def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
 def _measured(result: ArmResult) -> str:
     """The score, with the test value in parentheses."""
     test = f" (test: {result.tested:.3f})" if math.isfinite(result.tested) else ""
-    return f"{abs(result.score):.3f}{test}"
+    return f"{result.validated:.3f}{test}"
 
 
 def _kind(result: ArmResult) -> str:
@@ -124,7 +124,7 @@ def page(
         setting=_setting(config),
         findings=findings(results, config),
         figures=shown,
-        columns=arms.COLUMNS,
+        columns=arms.columns(results),
         rows=_rows(results, lams),
         tolerance=f"{arms.tolerance(config):.1e}",
         command=command,

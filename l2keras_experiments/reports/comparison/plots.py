@@ -39,12 +39,12 @@ def accuracy_over_lambda(
     for name in LOOKS:
         chosen = of(results, name, lams)
         if chosen:
-            axes.plot([r.arm.lam for r in chosen], [abs(r.score) for r in chosen], **_look(name))
+            axes.plot([r.arm.lam for r in chosen], [r.validated for r in chosen], **_look(name))
             lam, _ = best([r.arm.lam for r in chosen], [r.score for r in chosen])
             for selected in (r for r in chosen if r.arm.lam == lam):
                 star(axes, lam, interval([selected.tested]), LOOKS[name]["color"])
     for baseline in (r for r in results if r.arm.name == "none"):
-        axes.axhline(abs(baseline.score), label=methods.label("none"), **LOOKS["none"])
+        axes.axhline(baseline.validated, label=methods.label("none"), **LOOKS["none"])
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(lams), [f"{lam:g}" for lam in lams])
     axes.set_xlabel("lambda as written")

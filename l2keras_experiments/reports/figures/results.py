@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from l2keras_experiments.reports import drawing, findings
 from l2keras_experiments.reports.statistics import Difference, Interval
-from l2keras_experiments.reports.study import Cell, Setting, names
+from l2keras_experiments.reports.study import ACCURACY, Cell, Setting, names
 
 COLUMNS = 3  # panels side by side
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # of a text on lines
@@ -73,7 +73,7 @@ def _isolation_panel(axes: Axes, setting: Setting, small: bool, narrow: bool) ->
 def _height(axes: Axes, setting: Setting) -> None:
     """An accuracy stays within 0 and 1, whatever its interval; a wide range of losses is logged."""
     low, high = axes.get_ylim()
-    if setting.higher_is_better:
+    if setting.metric == ACCURACY:
         axes.set_ylim(max(low, -0.02), min(high, 1.02))
     elif low > 0 and high / low > 2 * DECADE:
         axes.set_yscale("log")
@@ -112,7 +112,7 @@ def _curve(axes: Axes, setting: Setting, cells: Sequence[Cell], x: Sequence[floa
     look = look_of(cells[0].method)
     numbers = [cell.interval(setting.metric) for cell in cells]
     y = [number.mean for number in numbers]
-    widths = [number.half_width or 0.0 for number in numbers]
+    widths = [number.bar for number in numbers]
     axes.plot(
         x, y, label=cells[0].label, markerfacecolor="white", markersize=6, linewidth=1.5, **look
     )

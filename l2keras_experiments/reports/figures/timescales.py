@@ -71,7 +71,7 @@ def _curve(
     numbers = [cell.interval(setting.metric) for cell in cells]
     axes.errorbar(
         [place(cell) for cell in cells], [number.mean for number in numbers],
-        [number.half_width or 0.0 for number in numbers], label=label,
+        [number.bar for number in numbers], label=label,
         color=colour, marker=marker, markerfacecolor="white", linewidth=1.5, capsize=2.5,
     )  # fmt: skip
     best = setting.best_of(cells)

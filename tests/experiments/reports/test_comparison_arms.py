@@ -126,12 +126,20 @@ def test_validation_scores_and_the_test_is_shown_beside_it() -> None:
     test = {"test_accuracy": 0.625, "test_data_loss": 0.7}
     result = ArmResult(Arm("half_l2", 0.1), 0.1, history, test, 1.0, 4, np.zeros(2), "")
     assert (result.score, result.tested) == (0.75, 0.625)
-    shown = dict(zip(arms.COLUMNS, arms.row(result), strict=True))
+    shown = dict(zip(arms.columns([result]), arms.row(result), strict=True))
     assert (shown["validation accuracy"], shown["test accuracy"]) == ("0.750", "0.625")
     regression = {key: values for key, values in history.items() if key != "val_accuracy"}
-    other = ArmResult(Arm("half_l2", 0.1), 0.1, regression, {}, 1.0, 4, np.zeros(2), "")
+    loss = ("val_data_loss", False)
+    other = ArmResult(Arm("half_l2", 0.1), 0.1, regression, {}, 1.0, 4, np.zeros(2), "", loss)
     assert (other.score, other.metric) == (-0.5, "data_loss")
     assert math.isnan(other.tested)
+    own = {**history, "val_auc": [0.9, 0.8]}
+    auc = ("val_auc", True)
+    third = ArmResult(Arm("half_l2", 0.1), 0.1, own, {}, 1.0, 4, np.zeros(2), "", auc)
+    assert third.score == 0.8
+    assert (
+        dict(zip(arms.columns([third]), arms.row(third), strict=True))["validation auc"] == "0.800"
+    )
 
 
 def test_best_ignores_what_diverged() -> None:

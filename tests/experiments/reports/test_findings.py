@@ -105,6 +105,10 @@ def test_equal_runs_are_called_equal() -> None:
         *seeds(Trial("decoupled"), [0.7, 0.8, 0.9]),
     ]
     said = findings.sentences(setting_of(*trials))
+    assert said[0] == (
+        "No difference: each combination of method, lambda and learning rate has validation "
+        "accuracy 0.8."
+    )
     assert said[1].endswith("WeightDecay decoupled and HalfL2 are equal over 3 seeds.")
     assert said[2].startswith("WeightDecay decoupled and HalfL2 have equal validation accuracy")
 
@@ -211,3 +215,77 @@ def test_settings_on_the_same_data_are_compared() -> None:
         "seeds that both have: significant difference."
     ]
     assert len(findings.headlines(by_key("data.num_train"))) == 2
+
+
+def test_of_equal_accuracies_the_lower_loss_decides() -> None:
+    """lambda 0.2 of 0.1, 0.2, 0.3 has the lowest loss; without it, nothing can be selected."""
+    losses = {0.1: 0.5, 0.2: 0.3, 0.3: 0.4}
+    setting = setting_of(*(Trial(lam=lam, loss=loss) for lam, loss in losses.items()))
+    [leader] = setting.leaders
+    assert leader.lam == 0.2
+    said = findings.sentences(setting)
+    assert said[0] == (
+        "Each combination has the same validation accuracy. The validation data loss decides: the "
+        "lowest is 0.3."
+    )
+    assert [row[-1] for _, row in findings.leaderboard(setting)] == ["best", "equal", "equal"]
+
+    flat = setting_of(*(Trial(lam=lam) for lam in losses))
+    assert findings.sentences(flat) == [
+        "No difference: each combination of method, lambda and learning rate has validation "
+        "accuracy 0.9."
+    ]
+    assert findings.headlines(study_of(Trial(), Trial(lam=0.2)))[0].endswith("accuracy 0.9.")
+    assert [row[-1] for _, row in findings.leaderboard(flat)] == ["equal"] * 3
+
+
+def test_nothing_is_0_worse() -> None:
+    """One seed with equal values, and three whose differences cancel: 0.1, 0.0, -0.1."""
+    one = [Trial("half_l2", loss=0.1), Trial("decoupled", loss=0.2)]
+    [_, _, said, *_] = findings.sentences(setting_of(*one))
+    assert said.endswith("HalfL2 and WeightDecay decoupled are equal on the one seed.")
+    three = [
+        *seeds(Trial("half_l2", loss=0.1), [0.7, 0.8, 0.9]),
+        *seeds(Trial("decoupled", loss=0.2), [0.8, 0.8, 0.8]),
+    ]
+    [_, _, said, *_] = findings.sentences(setting_of(*three))
+    assert said.endswith(
+        "HalfL2 and WeightDecay decoupled have the same mean over 3 seeds that both have: "
+        "no significant difference."
+    )
+
+
+def test_different_losses_are_ranked_by_what_both_measure_only() -> None:
+    """mae of 0.1 is no better than mse of 0.2; by an accuracy or a selection they are."""
+    losses = {"mse": 0.2, "mae": 0.1}
+    trials = [Trial(accuracy=None, loss=value, others={"training.loss": name})
+              for name, value in losses.items()]  # fmt: skip
+    *_, said = findings.headlines(study_of(*trials))
+    assert said.startswith("Runs that minimize different losses are not ranked")
+    *_, said = findings.headlines(study_of(*(replace(t, accuracy=0.9) for t in trials[:1]),
+                                           replace(trials[1], accuracy=0.8)))  # fmt: skip
+    assert said.startswith("loss=mse at its best is 0.1 better than loss=mae")
+
+
+def test_the_selection_of_the_runs_ranks_them() -> None:
+    """By an AUC of 0.6 and 0.7 the second lambda leads; by a max_error the first."""
+
+    def selected(metric: str, mode: str) -> Setting:
+        keys = {"training.selection": metric, "selection_mode": mode}
+        values = {0.1: 0.6, 0.2: 0.7}
+        records = [Trial(lam=lam, others=keys).record() for lam in values]
+        return study.build(
+            replace(record, metrics={**record.metrics, metric: value, "test_auc": 0.5})
+            for record, value in zip(records, values.values(), strict=True)
+        ).settings[0]  # fmt: skip
+
+    setting = selected("val_auc", "max")
+    assert (setting.metric, setting.higher_is_better) == ("val_auc", True)
+    assert [cell.lam for cell in setting.ranked(setting.cells)] == [0.2, 0.1]
+    said = findings.sentences(setting)
+    assert said[0].startswith("HalfL2 has the highest mean validation auc: 0.7 ")
+    assert said[1] == "Test auc at each method's selected lambda: HalfL2 0.5."
+    assert "validation accuracy" in findings.columns(setting)
+    setting = selected("val_max_error", "min")
+    assert [cell.lam for cell in setting.ranked(setting.cells)] == [0.1, 0.2]
+    assert findings.sentences(setting)[0].startswith("HalfL2 has the lowest mean validation max er")

@@ -171,7 +171,7 @@ def test_real_training_is_reported(composed: Compose, store: Store, tmp_path: Pa
     [cell] = written.study.settings[0].cells
     assert (cell.method, cell.lam, list(cell.runs)) == ("half_l2", 0.01, [0, 1])
     html = written.page.read_text("utf-8")
-    assert "(95 % interval, 2 seeds)" in html
+    assert ", the range of two seeds," in html
     assert 'aria-label="Losses, penalty and norm over the epochs"' in html
 
 

@@ -59,6 +59,14 @@ def test_an_interval_is_rounded_to_what_is_known(mean: float, half_width: float,
     assert str(Interval(mean, half_width, 5)) == text
 
 
+def test_two_values_are_shown_by_their_range() -> None:
+    """The interval of 0.87 and 0.93 is 12.7 times as wide as they are apart: 0.90 +- 0.38."""
+    found = interval([0.87, 0.93])
+    assert found.half_width == pytest.approx(12.7062 * 0.03, rel=1e-5)
+    assert str(found) == "0.900 (0.870 to 0.930)"
+    assert (found.low, found.high) == pytest.approx((0.87, 0.93))
+
+
 def test_differences_pair_the_seeds() -> None:
     """Only seeds that both have count, and what a seed does to both falls out."""
     a = {0: 1.1, 1: 5.3, 2: 9.2, 7: 100.0}
