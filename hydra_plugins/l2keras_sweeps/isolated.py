@@ -158,8 +158,8 @@ class _RemoteBoard:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
 
-    def begin(self, label: str, epochs: int) -> progress.Advance:
-        self._tell("begin", (label, epochs))
+    def begin(self, label: str, epochs: int, selection: str | None = None) -> progress.Advance:
+        self._tell("begin", (label, epochs, selection))
         return lambda metrics, label=None: self._tell("epoch", dict(metrics))
 
     def end(self, outcome: Outcome) -> None:

@@ -71,7 +71,14 @@ class StudySweeper(BasicSweeper):
         assert launcher is not None  # setup has made it
 
         def launch(todo: Sequence[Job], parent: str) -> list[Outcome]:
-            overrides = [[*job.overrides, f"tracking.parent={parent}"] for job in todo]
+            overrides = [
+                [
+                    *job.overrides,
+                    f"tracking.parent={parent}",
+                    f"tracking.varied=[{','.join(job.config.tracking.varied)}]",
+                ]
+                for job in todo
+            ]
             if hasattr(launcher, "composed"):  # it would compose them again otherwise
                 launcher.composed = [_under(job.node, parent) for job in todo]
             returned = launcher.launch(overrides, initial_job_idx=0)
@@ -110,7 +117,7 @@ class StudySweeper(BasicSweeper):
             told = identity.config_hash(flattening.flatten(node))
             jobs.append(Job(tuple(point), told, validation.typed(node), node))
         check_together(jobs)
-        return list({job.config_hash: job for job in reversed(jobs)}.values())[::-1]
+        return with_labels(list({job.config_hash: job for job in reversed(jobs)}.values())[::-1])
 
     def _found(self) -> Found:
         assert self.hydra_context is not None
@@ -178,6 +185,18 @@ def _is_value(override: str) -> bool:
     """Whether it sets a key of the config, which Hydra does last, and chooses no option."""
     key = override.partition("=")[0]
     return key in {key for key, _, _ in schema.keys(Config)}
+
+
+def with_labels(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, each with the keys in its name by which it differs from others."""
+    varied = schema.varied_keys([job.config for job in jobs])
+    for job in jobs:
+        job.node.tracking.varied = varied
+    tracked = (replace(job.config.tracking, varied=varied) for job in jobs)
+    return [
+        replace(job, config=replace(job.config, tracking=tracking))
+        for job, tracking in zip(jobs, tracked, strict=True)
+    ]
 
 
 def check_together(jobs: Sequence[Job]) -> None:

@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
@@ -19,6 +19,9 @@ from l2keras_experiments.config import methods
 
 LARGEST = 2**31 - 1  # of whole numbers
 LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of float32
+LONGEST_VALUE = 24  # letters of the value of a key in a label
+# The keys that every label has.
+_NAMED = {"regularization.name", "regularization.lam", "optimizer.learning_rate", "seed"}
 LONGEST_NAME = 200  # bytes of a study's name, which becomes a folder's with something added
 
 
@@ -228,6 +231,7 @@ class TrackingConfig:
         False, "record the load of the machine: CPU, memory, disk, network, GPU; needs psutil"
     )
     parent: str | None = _key(None, "id of the run to hang under; a sweep sets it")
+    varied: list[str] = _key([], "keys in the names of runs, which differ in them; a sweep sets it")
 
 
 @dataclass
@@ -357,6 +361,36 @@ def varying(configs: Sequence[Config]) -> dict[str, list[Any]]:
     return found
 
 
+def varied_keys(configs: Sequence[Config]) -> list[str]:
+    """The keys by which runs are told apart in their names, beside lambda, seed and the like.
+
+    Of keys that change together only one, a target if any.
+    """
+    every = [flat(config) for config in configs]
+    found: dict[tuple[int, ...], str] = {}
+    for key in sorted(varying(configs), key=lambda key: (not key.endswith("._target_"), key)):
+        if key in _NAMED or key.startswith(("tracking.", "training.progress", "rerun")):
+            continue
+        values = [repr(one.get(key)) for one in every]
+        kinds = list(dict.fromkeys(values))
+        found.setdefault(tuple(kinds.index(value) for value in values), key)
+    return sorted(found.values())
+
+
+def _varied(config: Config) -> list[str]:
+    """The values of `tracking.varied`, as short texts."""
+    every, words = flat(config), []
+    for key in config.tracking.varied:
+        group, _, name = key.rpartition(".")
+        if name == "_target_":
+            words.append(f"{group}={getattr(config, group).name}")
+        elif key in every:
+            given = every[key]
+            text = str(given.get("_target_", given) if isinstance(given, Mapping) else given)
+            words.append(f"{name}={text.rpartition('/')[2][-LONGEST_VALUE:]}")
+    return words
+
+
 def optimizer_name(config: Config) -> str:
     """The optimizer for people: SGD with momentum is "momentum"."""
     has_momentum = config.optimizer.name == "sgd" and config.optimizer.arguments.get("momentum")
@@ -367,13 +401,15 @@ def run_name(config: Config) -> str:
     """A run in the MLflow UI, whose columns show 12 letters: lambda and seed come first."""
     chosen, rate = config.regularization, config.optimizer.learning_rate
     lam = 0.0 if chosen.name == "none" else chosen.lam
-    return f"{lam:g} s{config.seed} {methods.short(chosen.name)} eta={rate:g}"
+    words = [f"{lam:g} s{config.seed}", *_varied(config), methods.short(chosen.name)]
+    return " ".join([*words, f"eta={rate:g}"])
 
 
 def run_label(config: Config) -> str:
     """What tells a run from its neighbours, for people."""
     name, lam = methods.label(config.regularization.name), config.regularization.lam
-    return f"{name} lam={lam:g} eta={config.optimizer.learning_rate:g} seed={config.seed}"
+    words = [f"{name} lam={lam:g} eta={config.optimizer.learning_rate:g}", *_varied(config)]
+    return " ".join([*words, f"seed={config.seed}"])
 
 
 def check(config: Config) -> None:

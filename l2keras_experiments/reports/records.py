@@ -59,7 +59,7 @@ class Record:
     def selection(self) -> tuple[str, bool] | None:
         """The metric that ranks it, and whether higher is better; None for that of the task."""
         metric, mode = self.params.get("training.selection"), self.params.get("selection_mode")
-        return None if metric in (None, "None") or mode is None else (str(metric), mode == "max")
+        return None if metric is None or mode is None else (metric, mode == "max")
 
     @property
     def loss(self) -> frozenset[tuple[str, str]]:

@@ -23,6 +23,7 @@ class Outcome:
         seconds: Wall time of `fit`.
         failure: Why it is not FINISHED, in one line.
         details: The traceback, where there is no MLflow run to keep it.
+        selection: The metric that ranks it, where the config names one.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Outcome:
     seconds: float = 0.0
     failure: str | None = None
     details: str | None = None
+    selection: str | None = None
 
     @property
     def failed(self) -> bool:

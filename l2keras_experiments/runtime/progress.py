@@ -35,7 +35,7 @@ LOG_SECONDS = 30.0  # between two lines about one fit in a log
 class Board(Protocol):
     """Where the runs of a sweep are shown."""
 
-    def begin(self, label: str, epochs: int) -> Advance:
+    def begin(self, label: str, epochs: int, selection: str | None = None) -> Advance:
         """Shows a fit; call what comes back with each epoch's metrics."""
         ...
 
@@ -64,12 +64,14 @@ def on_board(board: Board) -> Iterator[None]:
 
 
 @contextmanager
-def fit(epochs: int, label: str, shown: bool = True) -> Iterator[Advance]:
-    """Shows one fit: on the board of the sweep, or by itself."""
+def fit(
+    epochs: int, label: str, shown: bool = True, selection: str | None = None
+) -> Iterator[Advance]:
+    """Shows one fit: on the board of the sweep, or by itself; the metric `selection` first."""
     if _board is not None:
-        yield _board.begin(label, epochs)
+        yield _board.begin(label, epochs, selection)
         return
-    with bar(epochs, label, shown) as advance:
+    with bar(epochs, label, shown, selection) as advance:
         yield advance
 
 
@@ -83,12 +85,16 @@ def show(outcome: Outcome) -> None:
 
 def line(outcome: Outcome) -> str:
     """A run in one line."""
-    words = [f"{outcome.label}:", outcome.status, outcome.failure or summary(outcome.metrics)]
+    words = [f"{outcome.label}:", outcome.status, outcome.failure or _numbers(outcome)]
     if outcome.status == "SKIPPED":
         words.append("(it was finished before; rerun=all trains it again)")
     if outcome.seconds:
         words.append(f"({outcome.seconds:.1f} s)")
     return " ".join(word for word in words if word)
+
+
+def _numbers(outcome: Outcome) -> str:
+    return summary(outcome.metrics, outcome.selection)
 
 
 class SweepBoard:
@@ -109,12 +115,13 @@ class SweepBoard:
             self.show_counts()
             yield
 
-    def begin(self, label: str, epochs: int) -> Advance:
+    def begin(self, label: str, epochs: int, selection: str | None = None) -> Advance:
         self._fits[label] = task = self._progress.add_task(label, total=epochs, metrics="")
-        lines = _Lines(label, epochs)
+        lines = _Lines(label, epochs, selection)
 
         def advance(metrics: Mapping[str, float], label: str | None = None) -> None:
-            self._progress.update(task, advance=1, metrics=summary(metrics).partition(" ")[0])
+            text = summary(metrics, selection).partition(" ")[0]
+            self._progress.update(task, advance=1, metrics=text)
             if not self._live:
                 lines.advance(metrics)
 
@@ -158,8 +165,8 @@ class SweepBoard:
 class _Lines:
     """A line now and then about a long fit."""
 
-    def __init__(self, label: str, epochs: int) -> None:
-        self._label, self._epochs = label, epochs
+    def __init__(self, label: str, epochs: int, selection: str | None) -> None:
+        self._label, self._epochs, self._selection = label, epochs, selection
         self._epoch = 0
         self._last = time.monotonic()
 
@@ -167,24 +174,27 @@ class _Lines:
         self._epoch += 1
         if time.monotonic() - self._last > LOG_SECONDS:
             self._last = time.monotonic()
-            text = f"{self._label}: epoch {self._epoch}/{self._epochs} {summary(metrics)}"
+            numbers = summary(metrics, self._selection)
+            text = f"{self._label}: epoch {self._epoch}/{self._epochs} {numbers}"
             print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def bar(total: int, label: str, shown: bool = True) -> Iterator[Advance]:
+def bar(
+    total: int, label: str, shown: bool = True, selection: str | None = None
+) -> Iterator[Advance]:
     """A progress bar over `total` epochs; call what it yields with each epoch's metrics.
 
     A `label` passed along takes the place of the first one.
     """
     console = Console(stderr=True)
     live = shown and console.is_terminal
-    lines = _Lines(label, total)
+    lines = _Lines(label, total, selection)
     with _bars(console, live) as progress:
         task = progress.add_task(label, total=total, metrics="")
 
         def advance(metrics: Mapping[str, float], label: str | None = None) -> None:
-            text = summary(metrics).partition(" ")[0]  # what fits into 80 columns
+            text = summary(metrics, selection).partition(" ")[0]  # what fits into 80 columns
             progress.update(task, advance=1, description=label, metrics=text)
             if shown and not live:
                 lines.advance(metrics)
@@ -205,10 +215,13 @@ def _bars(console: Console, live: bool) -> Progress:
     )
 
 
-def summary(metrics: Mapping[str, float | Sequence[float]]) -> str:
-    """The numbers that matter, last epoch if there are several."""
+def summary(metrics: Mapping[str, float | Sequence[float]], selection: str | None = None) -> str:
+    """The numbers that matter, `selection` first; the last epoch if there are several."""
+    own = [key for key in metrics if key.startswith("val_") and key != "val_loss"]
+    first = [selection] if selection else []
+    losses = ("val_data_loss", "data_loss", "penalty")
     shown = []
-    for key in ("val_accuracy", "val_data_loss", "data_loss", "penalty"):
+    for key in dict.fromkeys([*first, "val_accuracy", *sorted({*own} - {*losses}), *losses]):
         if key in metrics:
             value = metrics[key]
             last = value if isinstance(value, (int, float)) else value[-1]

@@ -27,6 +27,7 @@ class Entry:
         launches: The ids of the parents whose launches it is part of.
         elsewhere: Whether a living process is at work on it, or one on other disks may be.
         resumable: Whether a later launch can go on with it.
+        selection: The metric that ranks it, where its config names one.
     """
 
     run_id: str
@@ -40,6 +41,7 @@ class Entry:
     failure: str | None
     metrics: Mapping[str, float]
     resumable: bool = True
+    selection: str | None = None
 
 
 Entries = Sequence[Entry]  # of one config, newest first
@@ -93,6 +95,7 @@ def _entry(store: Store, told: str, run: Any) -> Entry:
         failure=tags.get(FAILURE_TAG),
         metrics=run.data.metrics,
         resumable=tags.get(RESUMABLE_TAG) != "false",
+        selection=run.data.params.get("training.selection"),
     )
 
 
@@ -106,7 +109,9 @@ def settled(entries: Entries, rerun: Rerun, label: str, *, claimed: bool = False
     told = entries[0].config_hash
     for entry in entries:
         if entry.status == "FINISHED":
-            return Outcome(label, told, "SKIPPED", entry.run_id, entry.metrics)
+            return Outcome(
+                label, told, "SKIPPED", entry.run_id, entry.metrics, selection=entry.selection
+            )
     for entry in entries:
         if entry.elsewhere and not claimed:
             why = f"at work on {entry.host}, it seems; rerun=all trains it all the same"

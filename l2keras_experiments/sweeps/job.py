@@ -80,7 +80,7 @@ def _train(
             resume=resume,
             system_metrics=config.tracking.system_metrics,
         ) as run,
-        progress.fit(config.training.epochs, label, shown) as advance,
+        progress.fit(config.training.epochs, label, shown, config.training.selection) as advance,
     ):
         kept = checkpoint.path_of(store.folder, run.id)
         data = load_any(config.data, config.seed, config.training.dtype.value)
@@ -95,7 +95,15 @@ def _train(
         )
     checkpoint.remove(store.folder, run.id)
     last = {key: values[-1] for key, values in result.history.items()} | result.test
-    return Outcome(label, told, "FINISHED", run_id=run.id, metrics=last, seconds=result.seconds)
+    return Outcome(
+        label,
+        told,
+        "FINISHED",
+        run_id=run.id,
+        metrics=last,
+        seconds=result.seconds,
+        selection=config.training.selection,
+    )
 
 
 def job(node: DictConfig) -> Outcome:

@@ -184,7 +184,13 @@ def _from_store(
         return None
     best = next((entry for entry in entries if entry.status == "FINISHED"), entries[0])
     return Outcome(
-        job.label, job.config_hash, best.status, best.run_id, best.metrics, failure=best.failure
+        job.label,
+        job.config_hash,
+        best.status,
+        best.run_id,
+        best.metrics,
+        failure=best.failure,
+        selection=best.selection,
     )
 
 

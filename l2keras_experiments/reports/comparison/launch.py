@@ -74,7 +74,8 @@ def train_arms(
     references: dict[float, np.ndarray] = {}
     results: list[ArmResult] = []
     total = len(planned) * config.training.epochs
-    with progress.bar(total, "comparing", config.training.progress) as advance:
+    selection = config.training.selection
+    with progress.bar(total, "comparing", config.training.progress, selection) as advance:
         for arm in planned:
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
@@ -96,7 +97,7 @@ def train_arms(
                     run.set_tags({"distance": f"{result.distances[-1]:.3g}"})
             results.append(result)
             if not sys.stderr.isatty():  # no bar there: a line for each arm
-                summary = progress.summary(trial.history)
+                summary = progress.summary(trial.history, selection)
                 print(f"{len(results)}/{len(planned)} {arm.label}: {summary}", file=sys.stderr)
     return results
 

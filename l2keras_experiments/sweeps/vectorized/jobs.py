@@ -221,7 +221,9 @@ def _train(
     try:
         with (
             suppress(_NoneLeftError),
-            progress.fit(config.training.epochs, label, config.training.progress) as advance,
+            progress.fit(
+                config.training.epochs, label, config.training.progress, config.training.selection
+            ) as advance,
         ):
             together.fit(
                 numbers,
@@ -308,6 +310,7 @@ def _finish(seat: _Seat, runner: Runner, together: Together) -> None:
     checkpoint.remove(run.store.folder, run.id)
     metrics = runner.final | runner.test
     done = Outcome(seat.label, seat.config_hash, "FINISHED", run.id, metrics, runner.seconds)
+    done = replace(done, selection=seat.config.training.selection)
     seat.settle(done)
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from l2keras_experiments.config import schema
-from l2keras_experiments.config.schema import CompareConfig, Config, ConfigError
+from l2keras_experiments.config.schema import (
+    CompareConfig,
+    Config,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 
 
 def test_every_key_has_help() -> None:
@@ -85,3 +95,33 @@ def test_negative_lambda_in_a_grid() -> None:
     config.compare.lams = [0.1, -0.1]
     with pytest.raises(ConfigError, match=r"`compare\.lams`"):
         schema.check(config)
+
+
+def test_a_run_is_named_by_what_a_sweep_varies() -> None:
+    """The depth, and the optimizer by its name: momentum and learning rate go with that."""
+    adam = OptimizerConfig(target="keras.optimizers.Adam", learning_rate=0.001)
+    sgd = OptimizerConfig(target="keras.optimizers.SGD", arguments={"momentum": 0.9})
+    configs = [
+        Config(seed=seed, optimizer=optimizer, model=ModelConfig({"depth": depth}, "own.build"))
+        for seed in (0, 1)
+        for optimizer in (adam, sgd)
+        for depth in (1, 2)
+    ]
+    varied = schema.varied_keys(configs)
+    assert varied == ["model.depth", "optimizer._target_"]
+    tracking = TrackingConfig(varied=varied)
+    labels = [schema.run_label(replace(config, tracking=tracking)) for config in configs]
+    assert labels[0] == "none lam=0 eta=0.001 depth=1 optimizer=adam seed=0"
+    assert len(set(labels)) == 8
+    name = schema.run_name(replace(configs[0], tracking=tracking))
+    assert name == "0 s0 depth=1 optimizer=adam none eta=0.001"
+
+
+def test_a_long_value_is_short_in_a_name() -> None:
+    """Of a path the file, of a target its name, of other texts the last 24 letters."""
+    training = TrainingConfig(loss={"_target_": "own.Loss", "scale": 2})
+    data = DataConfig({"path": "/far/away/wine.csv", "words": "a" * 30}, "own.load")
+    tracking = TrackingConfig(varied=["data.path", "data.words", "training.loss"])
+    config = Config(data=data, training=training, tracking=tracking)
+    shown = "path=wine.csv words=" + "a" * 24 + " loss=own.Loss"
+    assert schema.run_label(config) == f"none lam=0 eta=0.2 {shown} seed=0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from l2keras_experiments.runtime import progress
+from l2keras_experiments.runtime.outcome import Outcome
 
 COLUMNS = ("method", "lambda", "loss", "seconds", "verdict")
 ROWS = [("a" * 10, "0.01", "0.1234", "1.5", "equal to the last bit")]
@@ -37,3 +38,12 @@ def test_no_number_is_cut(
     assert "equal to the" in printed
     assert "…" not in printed
     assert "Not shown for want of room: loss, seconds." in printed
+
+
+def test_what_selects_comes_first() -> None:
+    """Also metrics that no task has by itself are shown, the loss with its penalty is not."""
+    metrics = {"loss": 2.0, "val_loss": 3.0, "val_data_loss": 1.0, "val_auc": 0.5, "val_mae": 0.25}
+    assert progress.summary(metrics) == "val_auc=0.5 val_mae=0.25 val_data_loss=1"
+    assert progress.summary(metrics, "val_mae") == "val_mae=0.25 val_auc=0.5 val_data_loss=1"
+    done = Outcome("run", "abc", "FINISHED", metrics=metrics, selection="val_mae")
+    assert progress.line(done).startswith("run: FINISHED val_mae=0.25 ")

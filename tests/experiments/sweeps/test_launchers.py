@@ -33,9 +33,9 @@ def test_an_isolated_job_does_not_outlive_its_sweep() -> None:
     """Where the launcher was killed, the job stops at its next word, as after SIGTERM."""
     ours, theirs = Pipe(duplex=False)
     board = isolated._RemoteBoard(theirs)
-    advance = board.begin("job", 3)
+    advance = board.begin("job", 3, "val_auc")
     advance({"loss": 1.0})
-    assert [ours.recv(), ours.recv()] == [("begin", ("job", 3)), ("epoch", {"loss": 1.0})]
+    assert [ours.recv(), ours.recv()] == [("begin", ("job", 3, "val_auc")), ("epoch", {"loss": 1.0})]
     ours.close()
     with pytest.raises(Terminated):
         advance({"loss": 0.5})

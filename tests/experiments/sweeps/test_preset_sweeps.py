@@ -118,3 +118,15 @@ def test_grids_are_joined(jobs_of: Jobs) -> None:
     assert rates["none"] == rates["coupled"] == rates["decoupled"] == {0.001, 0.003, 0.01}
     typed = jobs_of("experiment=coupled_adam", "regularization.lam=0.5", "seed=0")
     assert {job.config.regularization.lam for job in typed} == {0.5}  # in place of each grid's
+
+
+def test_jobs_are_named_by_what_they_differ_in(jobs_of: Jobs) -> None:
+    """Also the config that a job trains from says so; a sweep over seeds needs no more words."""
+    jobs = jobs_of("model.depth=1,2", "regularization.lam=0.1,0.2")
+    assert [job.label for job in jobs] == [
+        f"HalfL2 lam={lam} eta=0.2 depth={depth} seed=0" for depth in (1, 2) for lam in (0.1, 0.2)
+    ]
+    assert {tuple(job.node.tracking.varied) for job in jobs} == {("model.depth",)}
+    assert [job.label for job in jobs_of("seed=3,4")] == [
+        f"HalfL2 lam=0.01 eta=0.2 seed={seed}" for seed in (3, 4)
+    ]
