@@ -101,8 +101,10 @@ def _search(search: Record, everything: Sequence[Record]) -> list[str]:
     """A row of the table of searches: name, trials, best lambda, its value, id."""
     children = sum(record.parent == search.id for record in everything)
     lam = search.tags.get(f"best.{study.LAM}", "-")
-    value = search.number("best.val_data_loss")
-    shown = "-" if math.isnan(value) else f"{value:.4g}"
+    asked = search.params.get("training.selection", "null")
+    metric = study.DATA_LOSS if asked == "null" else asked
+    value = search.number(f"best.{metric}")
+    shown = "-" if math.isnan(value) else f"{metric} {value:.4g}"
     return [search.name, search.tags.get("num_trials", str(children)), lam, shown, search.id]
 
 

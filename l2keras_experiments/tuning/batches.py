@@ -25,7 +25,7 @@ from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.tracking.store import FAILURE_TAG
 from l2keras_experiments.tuning import recording, search, space
 from l2keras_experiments.tuning.search import Tried
-from l2keras_experiments.tuning.space import LAM, OBJECTIVE
+from l2keras_experiments.tuning.space import DATA_LOSS, LAM, Objective
 
 if TYPE_CHECKING:
     from l2keras_experiments.sweeps.vectorized.member import Runner
@@ -58,12 +58,14 @@ class _Trial:
 
     Attributes:
         runners: Its runs in the stack, one for each seed.
+        objective: What is compared.
         values: The mean objective of the runs, one an epoch; inf or nan where one has diverged.
         is_pruned: Whether it ended at a rung, or has diverged.
     """
 
     trial: optuna.trial.Trial
     runners: Sequence[Runner]
+    objective: Objective = DATA_LOSS
     values: list[float] = field(default_factory=list)
     is_pruned: bool = False
 
@@ -73,12 +75,16 @@ class _Trial:
         return any(runner.trained.status == "running" for runner in self.runners)
 
     @property
+    def cost(self) -> float:
+        return self.objective.cost(self.value)
+
+    @property
     def value(self) -> float:
         """The objective now; that of a run that has ended belongs to the weights it ends with."""
         if self.is_pruned:
             return self.values[-1]
         last = [one.final if one.has_result else one.metrics(-1) for one in self.runners]
-        return sum(metrics.get(OBJECTIVE, math.nan) for metrics in last) / len(last)
+        return sum(metrics.get(self.objective.metric, math.nan) for metrics in last) / len(last)
 
     def prune(self) -> None:
         self.is_pruned = True
@@ -94,6 +100,7 @@ class BatchTrainer:
     store: Store
     parent: Run
     device_name: str
+    objective: Objective = DATA_LOSS
     _together: Together | None = None  # of the batch before, with what it has compiled
 
     def train(self, study: optuna.Study, trials: Sequence[optuna.trial.Trial]) -> list[Tried]:
@@ -113,7 +120,7 @@ class BatchTrainer:
         if at_once < min(2, len(trials)):
             raise ValueError(together.note)
         batch = [
-            _Trial(trial, together.runners[i * len(seeds) : (i + 1) * len(seeds)])
+            _Trial(trial, together.runners[i * len(seeds) : (i + 1) * len(seeds)], self.objective)
             for i, trial in enumerate(trials)
         ]
         for start in range(0, len(batch), at_once):
@@ -176,7 +183,7 @@ class BatchTrainer:
     def _record(self, run: Run, together: Together, runner: Runner, one: _Trial) -> None:
         if not math.isfinite(one.value):
             run.final_status = "FAILED"
-            run.set_tags({FAILURE_TAG: f"Diverged: {OBJECTIVE} is {one.value}"})
+            run.set_tags({FAILURE_TAG: f"Diverged: {self.objective.metric} is {one.value}"})
         elif one.is_pruned:
             recording.record_pruned(run, runner.config)
         else:
@@ -191,7 +198,7 @@ def _tell(study: optuna.Study, one: _Trial, at: Collection[int]) -> None:
         if looked_at and math.isfinite(value):
             one.trial.report(value, epochs - 1)
     if not math.isfinite(one.value):
-        study.tell(one.trial, math.inf)
+        study.tell(one.trial, one.objective.worst)
     elif one.is_pruned:
         study.tell(one.trial, state=optuna.trial.TrialState.PRUNED)
     else:
@@ -213,7 +220,7 @@ def halve(batch: Sequence[_Trial], at: Collection[int]) -> None:
                 one.prune()
     if max(len(one.values) for one in batch) not in at:
         return
-    ranked = sorted((one for one in batch if not one.is_pruned), key=lambda one: one.value)
+    ranked = sorted((one for one in batch if not one.is_pruned), key=lambda one: one.cost)
     for one in ranked[math.ceil(len(ranked) / 2) :]:
         if one.trains:
             one.prune()

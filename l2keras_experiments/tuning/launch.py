@@ -1,4 +1,4 @@
-"""Searches lambda, and the learning rate if asked, for the lowest validation loss without penalty.
+"""Searches lambda, and the learning rate if asked, for the best value of the selection's metric.
 
 Launched again it goes on with the same study. It ends with a preset for experiments.train.
 """
@@ -26,7 +26,7 @@ from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.tracking.store import Store, store_uri, ui_command
 from l2keras_experiments.tuning import presets, recording, search, space
 from l2keras_experiments.tuning.search import Tried
-from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE, SQLITE
+from l2keras_experiments.tuning.space import DATA_LOSS, LAM, RATE, SQLITE, Objective
 
 if TYPE_CHECKING:
     from l2keras_experiments.tracking.run import Run
@@ -42,9 +42,9 @@ def tune(node: DictConfig) -> float:
     config: TuneConfig = validation.typed(node)
     space.check_tuning(config)
     presets.check_preset(config)
-    name, url = space.study_name(config), storage_url(config)
+    name, url, objective = space.study_name(config), storage_url(config), space.objective(config)
     with search.locked(url, name):
-        study = search.open_study(url, name, config)
+        study = search.open_study(url, name, config, objective)
         search.recover(study)
         store = Store(config.tracking.uri, config.tracking.study)
         with recording.parent_run(store, node, config, name) as parent:
@@ -58,7 +58,8 @@ def tune(node: DictConfig) -> float:
             best = best_of(trials)
             path = presets.write_preset(config, name, trials, best)
             recording.record_summary(parent, trials, best, path)
-            views.save(store, parent.id, views.of_runs(parent.id, name, (OBJECTIVE, False), BESIDE))
+            selection = (objective.metric, objective.higher_is_better)
+            views.save(store, parent.id, views.of_runs(parent.id, name, selection, BESIDE))
     show(config, name, trials, best)
     print(f"preset: {path}")
     print(f"train with it: {presets.command(config)}")
@@ -87,12 +88,13 @@ def search_on(study: optuna.Study, config: TuneConfig, store: Store, parent: Run
     train = _trainer(study, config, store, parent, device.set_up(config))
     start = time.monotonic()
     live = sys.stderr.isatty()  # elsewhere there is a line for each trial
-    with progress.bar(left, "tuning", config.training.progress and live) as advance:
+    metric, shown = search.objective_of(study).metric, config.training.progress and live
+    with progress.bar(left, "tuning", shown, metric) as advance:
 
         def show_trial(trial: Tried) -> None:
             trials = search.tried(study)
             best = recording.record_progress(parent, trial, trials)
-            advance({OBJECTIVE: best}, label=f"trial {trial.number} {trial.state}, best")
+            advance({metric: best}, label=f"trial {trial.number} {trial.state}, best")
             if not live:
                 done = f"{search.num_done(trials)}/{config.tune.num_trials}"
                 print(f"{done} {line(trial)}; best {best:.4g}", file=sys.stderr, flush=True)
@@ -113,8 +115,9 @@ def _trainer(
     """Trains one trial or one batch of at most so many, and returns how they ended."""
     from l2keras_experiments.tuning.batches import BatchTrainer, can_be_stacked
 
-    alone = Trainer(config, store, parent, device_name)
-    stacked = BatchTrainer(config, store, parent, device_name) if can_be_stacked(config) else None
+    about = config, store, parent, device_name, search.objective_of(study)
+    alone = Trainer(*about)
+    stacked = BatchTrainer(*about) if can_be_stacked(config) else None
 
     def train(most: int) -> list[Tried]:
         nonlocal stacked
@@ -141,6 +144,7 @@ class Trainer:
     store: Store
     parent: Run
     device_name: str
+    objective: Objective = DATA_LOSS
 
     def train(self, trial: optuna.trial.Trial) -> float:
         """One run a seed; returns the mean of their last objectives.
@@ -154,7 +158,8 @@ class Trainer:
                 raise optuna.TrialPruned
             results.append(result)
         search.keep_test(trial, [result.test for result in results])
-        return sum(result.history[OBJECTIVE][-1] for result in results) / len(results)
+        metric = self.objective.metric
+        return sum(result.history[metric][-1] for result in results) / len(results)
 
     def _run(self, trial: optuna.trial.Trial, seed: int) -> TrialResult | None:
         """Trains one run; None if it was pruned. That is no failure: FINISHED."""
@@ -167,8 +172,9 @@ class Trainer:
 
         def on_epoch(metrics: dict[str, float], **_: object) -> None:
             first, epoch = seed == self.config.seed, next(epochs)
-            if OBJECTIVE in metrics:  # not every epoch has to be validated
-                search.watch(trial, epoch, metrics[OBJECTIVE], prune=first)
+            value = metrics.get(self.objective.metric)
+            if value is not None:  # not every epoch has to be validated
+                search.watch(trial, epoch, value, prune=first)
 
         with recording.open_trial(self.store, self.parent, trial.number, config) as run:
             node = nodes.to_node(config)
@@ -204,7 +210,7 @@ def line(trial: Tried) -> str:
         f"{key.rpartition('.')[2]}={value:.4g}" for key, value in trial.params.items()
     )
     state = f"{trial.state} ({trial.error})" if trial.error else trial.state
-    return f"trial {trial.number} {params}: {OBJECTIVE}={trial.value:.4g} {state}"
+    return f"trial {trial.number} {params}: {trial.objective.metric}={trial.value:.4g} {state}"
 
 
 def show(config: TuneConfig, name: str, trials: Sequence[Tried], best: Tried) -> None:
@@ -212,9 +218,10 @@ def show(config: TuneConfig, name: str, trials: Sequence[Tried], best: Tried) ->
     from l2keras_experiments.runtime import progress
 
     states = dict.fromkeys(["complete", "pruned", *(trial.state for trial in trials)])
-    ranked = sorted(trials, key=lambda trial: trial.value)
+    ranked = sorted(trials, key=lambda trial: trial.cost)
     groups = [[recording.row(t) for t in ranked if t.state == state] for state in states]
-    progress.print_table(f"study {name}", recording.COLUMNS, groups, recording.COLUMNS)
+    columns = recording.columns(best.objective)
+    progress.print_table(f"study {name}", columns, groups, columns)
     print(f"best: {line(best)}")
     if best.test:
         print(f"on the test examples, which selected nothing: {recording.tested(best)}")

@@ -103,7 +103,8 @@ def _header(config: TuneConfig, study: str, trials: Sequence[Tried], best: Tried
         f"# Command: {command(config)}\n"
         f"# Found by {program.command('tune')}: study {study}\n"
         f"# Its trial {best.number} of {len(trials)} ({counts}):\n"
-        f"# {space.OBJECTIVE} {best.value:.6g}, {seeds}; the lowest of many: a bit optimistic.\n"
+        f"# {best.objective.metric} {best.value:.6g}, {seeds}; "
+        "the best of many: a bit optimistic.\n"
         f"{test}"
     )
 

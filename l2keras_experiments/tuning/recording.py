@@ -15,7 +15,7 @@ from l2keras_experiments.config import flattening, methods, nodes
 from l2keras_experiments.config.schema import Config, TuneConfig
 from l2keras_experiments.tuning import search, space
 from l2keras_experiments.tuning.search import Tried
-from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE
+from l2keras_experiments.tuning.space import LAM, RATE, Objective
 
 if TYPE_CHECKING:
     from l2keras_experiments.data.datasets import Dataset
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from l2keras_experiments.tracking.store import Store
 
 STUDY_TAG = "tuning"  # on the parent: the name of optuna's study
-TEST = "test_data_loss"
-COLUMNS = (
-    "trial", "lambda", "learning rate", OBJECTIVE, "test data loss", "epochs", "seconds", "state",
-)  # fmt: skip
 
 
 @contextmanager
@@ -105,11 +101,11 @@ def record_pruned(run: Run, config: Config) -> None:
 def record_progress(parent: Run, trial: Tried, trials: Sequence[Tried]) -> float:
     """The trial and the best so far as metrics of the parent; returns the best."""
     best = search.best(trials)
-    lowest = best.value if best else math.nan
-    shown = {"trial." + OBJECTIVE: trial.value, "best." + OBJECTIVE: lowest}
+    value, metric = best.value if best else math.nan, trial.objective.metric
+    shown = {f"trial.{metric}": trial.value, f"best.{metric}": value}
     finite = {key: value for key, value in shown.items() if math.isfinite(value)}
     parent.log_metrics(finite, step=trial.number)
-    return lowest
+    return value
 
 
 def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Path) -> None:
@@ -120,7 +116,7 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
     parent.log_summary({f"best.{key}": value for key, value in found.items()})
     parent.set_tags({f"best.{key}": f"{value:.6g}" for key, value in best.params.items()})
     parent.set_tags({"best.trial": str(best.number), "num_trials": str(len(trials))})
-    parent.log_table(COLUMNS, [row(trial) for trial in trials], "tuning.json")
+    parent.log_table(columns(best.objective), [row(trial) for trial in trials], "tuning.json")
     parent.log_file(preset)
     with tempfile.TemporaryDirectory() as folder:
         for figure in figures.figures(trials):
@@ -130,14 +126,21 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
             parent.log_file(path)
 
 
+def columns(objective: Objective) -> list[str]:
+    """The columns of the table."""
+    measured = [objective.metric, objective.test_metric.replace("_", " ")]
+    return ["trial", "lambda", "learning rate", *measured, "epochs", "seconds", "state"]
+
+
 def row(trial: Tried) -> list[str]:
     """One line of the table."""
     params = [f"{trial.params[key]:.4g}" if key in trial.params else "-" for key in (LAM, RATE)]
     value = f"{trial.value:.5g}" if math.isfinite(trial.value) else "-"
-    test = f"{trial.test[TEST]:.5g}" if TEST in trial.test else "-"
+    test = trial.test.get(trial.objective.test_metric, math.nan)
+    shown = f"{test:.5g}" if math.isfinite(test) else "-"
     state = f"{trial.state}: {trial.error}" if trial.error else trial.state
     length = [str(trial.epochs), f"{trial.seconds:.1f}"]
-    return [str(trial.number), *params, value, test, *length, state]
+    return [str(trial.number), *params, value, shown, *length, state]
 
 
 def tested(trial: Tried) -> str:

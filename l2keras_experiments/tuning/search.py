@@ -21,11 +21,12 @@ from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import ConfigError, TuneConfig
 from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.sweeps import identity
-from l2keras_experiments.tuning.space import LAM, OBJECTIVE, RATE, SQLITE
+from l2keras_experiments.tuning.space import DATA_LOSS, LAM, RATE, SQLITE, Objective
 
 # Attributes of a trial in optuna's database. A failed trial without an error was killed.
 _RETRY_OF = "retry_of"
 ERROR = "error"
+_METRIC = "metric"  # of the study
 _TEST = "test"
 
 
@@ -39,13 +40,14 @@ class Tried:
 
     Attributes:
         params: Config keys to the values tried.
-        value: The objective; of a pruned trial at its last epoch; inf where it diverged; nan
-            where there is none.
+        value: The objective; of a pruned trial at its last epoch; infinitely bad where it
+            diverged; nan where there is none.
         state: "complete", "pruned", "diverged", "failed", "killed" or "running".
         epochs: Epochs of the first seed that were trained.
         error: Why it failed, else "".
         test: Metrics on the test examples, mean over the seeds. They decide nothing; a trial that
             was not completed has none.
+        objective: What `value` is a value of.
     """
 
     number: int
@@ -56,6 +58,12 @@ class Tried:
     seconds: float
     error: str
     test: dict[str, float] = field(default_factory=dict)
+    objective: Objective = DATA_LOSS
+
+    @property
+    def cost(self) -> float:
+        """The value, negative where higher is better."""
+        return self.objective.cost(self.value)
 
 
 def storage_folder(url: str) -> Path:
@@ -99,7 +107,9 @@ def _removed_after_a_mistake(folder: Path) -> Iterator[None]:
         raise
 
 
-def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:
+def open_study(
+    url: str, name: str, config: TuneConfig, objective: Objective = DATA_LOSS
+) -> optuna.Study:
     """The study of this name, new or with the trials that it has.
 
     Raises:
@@ -113,9 +123,15 @@ def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:
         # Two studies at once must not both create the database.
         with identity.claim(storage_folder(url) / "state", "optuna", patience=60):
             storage = optuna.storages.RDBStorage(url)
-        return optuna.create_study(
-            storage=storage, study_name=name, load_if_exists=True, pruner=pruner
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            load_if_exists=True,
+            pruner=pruner,
+            direction="maximize" if objective.higher_is_better else "minimize",
         )
+        study.set_user_attr(_METRIC, objective.metric)
+        return study
     except Exception as error:  # of SQLAlchemy, of any driver, of optuna
         why = describe(error).rstrip(".")
         raise ConfigError(
@@ -123,6 +139,12 @@ def open_study(url: str, name: str, config: TuneConfig) -> optuna.Study:
             f"Received: {why}. "
             "For PostgreSQL pass postgresql+psycopg2://user@host/database and install psycopg2."
         ) from error
+
+
+def objective_of(study: optuna.Study) -> Objective:
+    """The metric that a study improves."""
+    grows = study.direction is optuna.study.StudyDirection.MAXIMIZE
+    return Objective(study.user_attrs.get(_METRIC, DATA_LOSS.metric), grows)
 
 
 def recover(study: optuna.Study) -> None:
@@ -166,7 +188,8 @@ def watch(trial: optuna.trial.Trial, epoch: int, value: float, *, prune: bool = 
         optuna.TrialPruned: it is worse than that of most trials after this epoch.
     """
     if not math.isfinite(value):
-        raise Diverged(f"{OBJECTIVE} is {value} after epoch {epoch + 1}")
+        metric = objective_of(trial.study).metric
+        raise Diverged(f"{metric} is {value} after epoch {epoch + 1}")
     if prune:
         trial.report(value, epoch)
         if trial.should_prune():
@@ -188,26 +211,27 @@ def attempt(
     """
     try:
         value = objective(trial)
-        study.tell(trial, value if math.isfinite(value) else math.inf)
+        study.tell(trial, value if math.isfinite(value) else objective_of(study).worst)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     except Diverged:
-        study.tell(trial, math.inf)
+        study.tell(trial, objective_of(study).worst)
     except Exception as error:
         trial.set_user_attr(ERROR, describe(error)[:200])
         study.tell(trial, state=TrialState.FAIL)
     except BaseException:  # Ctrl-C, SIGTERM, sys.exit
         study.tell(trial, state=TrialState.FAIL)
         raise
-    return _tried(study.get_trials()[trial.number])
+    return _tried(study.get_trials()[trial.number], objective_of(study))
 
 
 def tried(study: optuna.Study) -> list[Tried]:
     """Every trial that was started, in order."""
-    return [_tried(trial) for trial in study.get_trials() if trial.state is not TrialState.WAITING]
+    objective, waiting = objective_of(study), TrialState.WAITING
+    return [_tried(trial, objective) for trial in study.get_trials() if trial.state is not waiting]
 
 
-def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
+def _tried(trial: optuna.trial.FrozenTrial, objective: Objective) -> Tried:
     value = math.nan if trial.values is None else float(trial.values[0])
     states = {
         TrialState.COMPLETE: "complete" if math.isfinite(value) else "diverged",
@@ -223,6 +247,7 @@ def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
         seconds=trial.duration.total_seconds() if trial.duration else math.nan,
         error=str(trial.user_attrs.get(ERROR, "")),
         test=dict(trial.user_attrs.get(_TEST, {})),
+        objective=objective,
     )
 
 
@@ -232,6 +257,6 @@ def num_done(trials: Sequence[Tried]) -> int:
 
 
 def best(trials: Sequence[Tried]) -> Tried | None:
-    """The completed trial of the lowest value."""
+    """The completed trial of the best value."""
     complete = [trial for trial in trials if trial.state == "complete"]
-    return min(complete, key=lambda trial: trial.value, default=None)
+    return min(complete, key=lambda trial: trial.cost, default=None)

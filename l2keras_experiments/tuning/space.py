@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 from l2keras_experiments.config import schema
 from l2keras_experiments.config.schema import (
@@ -17,13 +18,48 @@ from l2keras_experiments.tracking import database
 
 LAM = "regularization.lam"
 RATE = "optimizer.learning_rate"
-OBJECTIVE = "val_data_loss"
 SQLITE = "sqlite:///"
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle")  # SQLAlchemy's
 
 # What a launch may change and still go on with the same study.
 CHANGING = ("tune.num_trials", "tune.timeout", "tune.storage", "tune.preset")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The metric that a search improves, and whether it is to grow."""
+
+    metric: str = "val_data_loss"
+    higher_is_better: bool = False
+
+    @property
+    def test_metric(self) -> str:
+        """What is measured on the test examples, and selects nothing."""
+        return self.metric.replace("val_", "test_", 1)
+
+    @property
+    def worst(self) -> float:
+        return -math.inf if self.higher_is_better else math.inf
+
+    def cost(self, value: float) -> float:
+        """The value, negative where higher is better."""
+        return -value if self.higher_is_better else value
+
+
+DATA_LOSS = Objective()
+
+
+def objective(config: TuneConfig) -> Objective:
+    """What `training.selection` names; to ask a metric whether it is to grow loads Keras."""
+    metric = config.training.selection
+    if metric is None:
+        return DATA_LOSS
+    from l2keras_experiments.runtime import device
+    from l2keras_experiments.training.selection import higher_is_better
+
+    device.set_up(config)
+    return Objective(metric, higher_is_better(config.training, metric))
 
 
 def check_tuning(config: TuneConfig) -> None:

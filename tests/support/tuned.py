@@ -45,7 +45,8 @@ def left_behind(node: Any, folder: Path, printed: str = "") -> Tuned:
     config: TuneConfig = validation.typed(node)
     store = Store(config.tracking.uri, config.tracking.study)
     [parent] = [run for run in runs_of(store) if run.data.tags.get("kind") == "tuning"]
-    study = search.open_study(launch.storage_url(config), space.study_name(config), config)
+    name, objective = space.study_name(config), space.objective(config)
+    study = search.open_study(launch.storage_url(config), name, config, objective)
     children = sorted(
         runs_of(store, parent), key=lambda r: (int(r.data.tags["trial"]), r.info.start_time)
     )

@@ -35,7 +35,10 @@ def test_an_isolated_job_does_not_outlive_its_sweep() -> None:
     board = isolated._RemoteBoard(theirs)
     advance = board.begin("job", 3, "val_auc")
     advance({"loss": 1.0})
-    assert [ours.recv(), ours.recv()] == [("begin", ("job", 3, "val_auc")), ("epoch", {"loss": 1.0})]
+    assert [ours.recv(), ours.recv()] == [
+        ("begin", ("job", 3, "val_auc")),
+        ("epoch", {"loss": 1.0}),
+    ]
     ours.close()
     with pytest.raises(Terminated):
         advance({"loss": 0.5})

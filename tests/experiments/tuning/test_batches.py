@@ -14,6 +14,7 @@ from l2keras_experiments.library import Member, State, Trained
 from l2keras_experiments.sweeps.vectorized.member import Runner
 from l2keras_experiments.training.regularization import Method
 from l2keras_experiments.tuning import batches
+from l2keras_experiments.tuning.space import Objective
 from tests.support.runs import Compose
 
 
@@ -80,6 +81,14 @@ def test_the_worse_half_ends_when_all_have_come_so_far() -> None:
     assert [one.trains for one in batch] == [False, False, False, True, True]
     assert [one.values for one in batch] == [[0.5], [0.1, 0.9], [0.4], [0.2, 0.2], [0.3, 0.1]]
     assert not batch[0].runners[0].has_result
+
+
+def test_where_higher_is_better_the_lower_half_ends() -> None:
+    batch = batch_of(3)
+    for one in batch:
+        one.objective = Objective("val_data_loss", higher_is_better=True)
+    end_epoch(batch, [1], 0.5, 0.1, 0.4)
+    assert [one.is_pruned for one in batch] == [False, True, False]
 
 
 def test_a_trial_is_judged_by_the_mean_of_its_seeds() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from l2keras_experiments.tuning.figures import figures
 from l2keras_experiments.tuning.search import Tried
-from l2keras_experiments.tuning.space import LAM, RATE
+from l2keras_experiments.tuning.space import LAM, RATE, Objective
 
 
 def trial(number: int, value: float, state: str, **params: float) -> Tried:
@@ -61,3 +62,17 @@ def test_nothing_completed_is_drawn_too() -> None:
     """Trials that all diverged give figures without a best."""
     drawn = figures([TRIALS[0]])
     assert all("best" not in figure.svg for figure in drawn)
+
+
+def test_what_is_to_grow_is_drawn_on_a_plain_axis() -> None:
+    """The best so far of 0.2, 0.8, 0.5 is at lambda 0.2; nothing is off the scale."""
+    accuracy = Objective("val_accuracy", higher_is_better=True)
+    values = {0.1: 0.2, 0.2: 0.8, 0.3: 0.5}
+    trials = [
+        replace(trial(number, value, "complete", lam=lam), objective=accuracy)
+        for number, (lam, value) in enumerate(values.items())
+    ]
+    history, over = figures(trials)
+    assert "<!-- val_accuracy -->" in history.svg
+    assert "<!-- best: 0.2 -->" in over.svg
+    assert "off the scale" not in history.svg

@@ -376,3 +376,22 @@ def test_the_study_lies_beside_the_store(composed: Compose, tmp_path: Path) -> N
     assert launch.storage_url(server) == f"sqlite:///{paths.RUNS / 'optuna.db'}"
     own = validation.typed(composed("tune", "tune.storage='postgresql://host/db'"))
     assert launch.storage_url(own) == "postgresql://host/db"
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_it_searches_for_what_selects(composed: Compose, folder: Path, size: int) -> None:
+    """The highest R2 wins, alone and in a batch; table, preset and parent name it."""
+    tuned = run_tune(
+        composed, folder, *TINY, f"tracking.study=r2-{size}", "tune.num_trials=2",
+        f"tune.batch_size={size}", "tune.lam=[1e-3,1000.0]", "tune.pruning=false",
+        "training.metrics=[R2Score]", "training.selection=val_R2Score", "tune.preset=tuned_r2",
+    )  # fmt: skip
+    best = search.best(tuned.trials)
+    assert best is not None
+    values = [trial.value for trial in tuned.trials]
+    assert best.value == max(values) > min(values)
+    assert tuned.parent.data.metrics["best.val_R2Score"] == pytest.approx(best.value)
+    assert f"best: {launch.line(best)}" in tuned.printed
+    assert f"val_R2Score={best.value:.4g}" in tuned.printed
+    assert f"# val_R2Score {best.value:.6g}" in tuned.artifact("tuned_r2.yaml").read_text()
+    assert tuned.children[0].data.params["selection_mode"] == "max"

@@ -11,7 +11,7 @@ import pytest
 
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config.schema import ConfigError, TuneConfig
-from l2keras_experiments.tuning import search
+from l2keras_experiments.tuning import search, space
 from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, RATE
 from tests.support.runs import Compose
@@ -192,3 +192,18 @@ def test_a_folder_that_cannot_be_made() -> None:
         search.locked("sqlite:////proc/none/optuna.db", "study"),
     ):
         pass
+
+
+def test_a_metric_that_is_to_grow_is_maximized(url: str, config: TuneConfig) -> None:
+    """Of 0.1, 0.3, nan and 0.2 the best is 0.3; what diverged is worse than any, also later on."""
+    accuracy = space.Objective("val_accuracy", higher_is_better=True)
+    study = search.open_study(url, "study", config, accuracy)
+    values = iter([0.1, 0.3, math.nan, 0.2])
+    for _ in range(4):
+        search.attempt(study, search.ask(study, config), lambda trial: next(values))
+    trials = search.tried(search.open_study(url, "study", config, accuracy))
+    assert [trial.value for trial in trials] == [0.1, 0.3, -math.inf, 0.2]
+    assert [trial.state for trial in trials] == ["complete", "complete", "diverged", "complete"]
+    best = search.best(trials)
+    assert best is not None
+    assert (best.value, best.objective) == (0.3, accuracy)
