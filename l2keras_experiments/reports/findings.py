@@ -75,31 +75,36 @@ def listed(words: Sequence[str]) -> str:
 
 
 def _on_test(setting: Setting, cell: Cell) -> str:
-    """The test value of a cell in parentheses; nothing where there is none."""
+    """The test value of a cell; nothing where there is none."""
     found = cell.measured(setting.test_metric)
-    return "" if found is None else f" ({setting.test_title} {found})"
+    return "" if found is None else f", {setting.test_title} {found}"
 
 
 def _across(study: Study) -> Iterator[str]:
-    """The best setting against each other setting, where all have the same data."""
-    losses = {setting.loss for setting in study.settings}
-    if len(losses) > 1 and any(setting.compares_losses for setting in study.settings):
+    """The best setting against each other setting, where all have the same data.
+
+    Data losses are compared where they are values of the same loss.
+    """
+    leading = [setting for setting in study.settings if setting.leaders]
+    same = len({setting.metric for setting in leading}) == 1
+    if not same or any(key.startswith("data.") for key in study.varying):
+        return
+    called = dict(zip(map(id, study.settings), names(study.settings), strict=True))
+    groups: dict[object, list[Setting]] = {}
+    for setting in leading:
+        groups.setdefault(setting.loss if setting.compares_losses else None, []).append(setting)
+    for group in groups.values():
+        first = group[0].ranked(setting.leaders[0] for setting in group)[0]
+        [top] = [setting for setting in group if setting.leaders[0] is first]
+        for setting in group:
+            if setting is not top:
+                a, b = (f"{called[id(one)]} at its best" for one in (top, setting))
+                yield _in_words(setting.difference(first, setting.leaders[0]), setting, a, b)
+    if len(groups) > 1:
         yield (
             "Runs that minimize different losses are not ranked: their data losses mean different "
             "things. Set training.selection to a metric that all runs measure."
         )
-        return
-    called = dict(zip(map(id, study.settings), names(study.settings), strict=True))
-    leading = [(setting, setting.leaders[0]) for setting in study.settings if setting.leaders]
-    same = len({setting.metric for setting, _ in leading}) == 1
-    if not same or any(key.startswith("data.") for key in study.varying):
-        return
-    first = leading[0][0].ranked(cell for _, cell in leading)[0]
-    [top] = [setting for setting, cell in leading if cell is first]
-    for setting, cell in leading:
-        if cell is not first:
-            a, b = (f"{called[id(one)]} at its best" for one in (top, setting))
-            yield _in_words(setting.difference(first, cell), setting, a, b)
 
 
 def sentences(setting: Setting) -> list[str]:

@@ -57,9 +57,14 @@ class Record:
 
     @property
     def selection(self) -> tuple[str, bool] | None:
-        """The metric that ranks it, and whether higher is better; None for that of the task."""
+        """The metric that ranks it, and whether higher is better; None for that of the task.
+
+        A trial of a search is ranked as the search does.
+        """
         metric, mode = self.params.get("training.selection"), self.params.get("selection_mode")
-        return None if metric is None or mode is None else (metric, mode == "max")
+        if metric is None or mode is None:
+            return ("val_data_loss", False) if "trial" in self.tags else None
+        return metric, mode == "max"
 
     @property
     def loss(self) -> frozenset[tuple[str, str]]:

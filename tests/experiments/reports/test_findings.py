@@ -53,7 +53,7 @@ def test_the_test_value_of_what_validation_selected() -> None:
     [setting] = found.settings
     said = findings.sentences(setting)
     assert said[1] == "Test accuracy at each method's selected lambda: HalfL2 0.7."
-    assert "0.9 (test accuracy 0.7), at lambda = 0.1" in findings.headlines(found)[0]
+    assert "0.9, test accuracy 0.7, at lambda = 0.1" in findings.headlines(found)[0]
     column = findings.columns(setting).index("test accuracy")
     assert [row[column] for _, row in findings.leaderboard(setting)] == ["0.7", "0.75"]
     assert findings.summary_metrics(found)["HalfL2.test_accuracy"] == 0.7
@@ -262,6 +262,11 @@ def test_different_losses_are_ranked_by_what_both_measure_only() -> None:
               for name, value in losses.items()]  # fmt: skip
     *_, said = findings.headlines(study_of(*trials))
     assert said.startswith("Runs that minimize different losses are not ranked")
+    others = [replace(t, loss=t.loss / 2, others={**t.others, "model.width": "9"}) for t in trials]
+    *_, mae, mse, said = findings.headlines(study_of(*trials, *others))  # with one loss they are
+    assert mae.startswith("width=9, loss=mae at its best is 0.05 better than loss=mae at its")
+    assert mse.startswith("width=9, loss=mse at its best is 0.1 better than loss=mse at its")
+    assert said.startswith("Runs that minimize different losses are not ranked")
     *_, said = findings.headlines(study_of(*(replace(t, accuracy=0.9) for t in trials[:1]),
                                            replace(trials[1], accuracy=0.8)))  # fmt: skip
     assert said.startswith("loss=mse at its best is 0.1 better than loss=mae")
@@ -289,3 +294,13 @@ def test_the_selection_of_the_runs_ranks_them() -> None:
     setting = selected("val_max_error", "min")
     assert [cell.lam for cell in setting.ranked(setting.cells)] == [0.1, 0.2]
     assert findings.sentences(setting)[0].startswith("HalfL2 has the lowest mean validation max er")
+
+
+def test_trials_of_a_search_are_ranked_as_the_search_does() -> None:
+    """By the loss, whatever the accuracy, so that the page and the preset name one lambda."""
+    losses = {0.1: (0.9, 0.5), 0.2: (0.8, 0.3)}
+    trials = [Trial(lam=lam, accuracy=accuracy, loss=loss, tags={"trial": str(number)})
+              for number, (lam, (accuracy, loss)) in enumerate(losses.items())]  # fmt: skip
+    [leader] = setting_of(*trials).leaders
+    assert leader.lam == 0.2
+    assert "validation accuracy" in findings.columns(setting_of(*trials))

@@ -112,6 +112,9 @@ def test_without_accuracy_the_lowest_loss_comes_first(plain: Study) -> None:
 
 def test_the_runs_of_a_comparison_have_a_view_of_their_own() -> None:
     """Sorted by the metric; what else is asked for comes after it."""
+    table, _ = views.of_runs("abc", "compare", ("val_mae", False), ())
+    assert table.state["orderByAsc"]
+    assert "tags.`test_mae`" in table.state["selectedColumns"]
     table, charts = views.of_runs("abc", "compare", ("val_accuracy", True), ("tags.verdict",))
     assert (table.key, charts.key) == ("abc-runs", "abc-charts")
     chosen = [column.replace("`", "") for column in table.state["selectedColumns"]]

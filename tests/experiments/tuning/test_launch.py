@@ -394,4 +394,6 @@ def test_it_searches_for_what_selects(composed: Compose, folder: Path, size: int
     assert f"best: {launch.line(best)}" in tuned.printed
     assert f"val_R2Score={best.value:.4g}" in tuned.printed
     assert f"# val_R2Score {best.value:.6g}" in tuned.artifact("tuned_r2.yaml").read_text()
-    assert tuned.children[0].data.params["selection_mode"] == "max"
+    child = tuned.children[0].data
+    assert child.params["selection_mode"] == "max"
+    assert float(child.tags["val_R2Score"]) == pytest.approx(values[0], rel=1e-3)
