@@ -77,7 +77,8 @@ def of_runs(
         beside: Columns further to the right, such as "tags.verdict".
     """
     kinds = (key.partition(".") for key in beside)
-    columns = [*_first_columns(selection[0]), *(_column(kind, key) for kind, _, key in kinds)]
+    own = (_column(kind, key) for kind, _, key in kinds)
+    columns = list(dict.fromkeys([*_first_columns(selection[0]), *own]))
     return _views(parent, name, _of_launch(parent), selection, columns)
 
 
