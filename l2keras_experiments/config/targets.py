@@ -99,6 +99,18 @@ def check(key: str, node: Mapping[str, Any], supplied: Iterable[str] = ()) -> No
         check_arguments(key, target, signature, node, supplied)
 
 
+def check_not_supplied(
+    key: str, node: Mapping[str, Any], supplied: Iterable[str], source: str
+) -> None:
+    """Raises ConfigError for an argument that `source` passes, which would replace the value."""
+    for name in supplied:
+        if name in node:
+            raise ConfigError(
+                f"`{key}.{name}` must be left to {source}, which passes it. "
+                f"Received: {key}.{name}={node[name]}. Leave it out, or rename the argument."
+            )
+
+
 def check_arguments(
     key: str,
     target: str,
