@@ -7,12 +7,14 @@ Not public so far:
 - what decides whether and how many models are stacked: `check_model`, `check_elementwise`,
   `group_size`, `pays_as_cluster`, `threads`, and `widest` for evaluation;
 - the learning rate of the last update of a Keras optimizer: `inner_optimizers`,
-  `last_learning_rate`.
+  `last_learning_rate`;
+- whether a model has its variables: `is_built`.
 """
 
 from __future__ import annotations
 
 from l2keras._keras.optimizers import inner_optimizers, last_learning_rate
+from l2keras._keras.variables import is_built
 from l2keras._sweep.evaluation import widest
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
@@ -35,6 +37,7 @@ __all__ = [
     "check_model",
     "group_size",
     "inner_optimizers",
+    "is_built",
     "last_learning_rate",
     "pays_as_cluster",
     "seated",

@@ -173,13 +173,16 @@ def accepted(target: str) -> dict[str, inspect.Parameter]:
     return {} if signature is None else _named(signature)
 
 
-def instantiate(key: str, node: Mapping[str, Any], **supplied: Any) -> Any:
+def instantiate(
+    key: str, node: Mapping[str, Any], *, through_kwargs: bool = False, **supplied: Any
+) -> Any:
     """Imports the target of `node` and calls it with its arguments, by Hydra's rules.
 
     Args:
         key: Of the node, dotted, for errors.
         node: With `_target_` and the arguments.
-        supplied: Passed as they are, where the target takes them.
+        through_kwargs: Whether a target with `**kwargs` gets all that is supplied.
+        supplied: Passed as they are, where the signature of the target names them.
 
     Raises:
         ConfigError: the target cannot be imported, does not take these arguments, or raises one.
@@ -194,7 +197,7 @@ def instantiate(key: str, node: Mapping[str, Any], **supplied: Any) -> Any:
     if signature is not None:
         if not node.get("_args_"):
             check_arguments(key, target, signature, node, supplied)
-        if not _takes_any(signature):
+        if not (through_kwargs and _takes_any(signature)):
             supplied = {k: v for k, v in supplied.items() if k in _named(signature)}
     try:
         # Hydra would turn what is supplied into a config, which holds no arrays.

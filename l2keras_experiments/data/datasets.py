@@ -70,6 +70,11 @@ class Dataset:
         return self.x_train
 
     @property
+    def sample_targets(self) -> Array:
+        """Targets to train on."""
+        return self.y_train
+
+    @property
     def parts(self) -> dict[str, tuple[Any, Array]]:
         """The examples and targets of each part that there is, by its name in PARTS."""
         parts = {"train": (self.x_train, self.y_train), "validation": (self.x_val, self.y_val)}

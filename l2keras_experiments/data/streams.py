@@ -88,6 +88,11 @@ class StreamDataset:
         """Inputs of a batch to train on."""
         return self.samples["train"][0]
 
+    @property
+    def sample_targets(self) -> Array:
+        """Targets of a batch to train on."""
+        return self.samples["train"][1]
+
     def check_training(self, training: TrainingConfig) -> None:
         """Raises ConfigError for a `training` that these batches contradict."""
         if training.batch_size != self.batch_size:

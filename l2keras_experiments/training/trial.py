@@ -139,7 +139,7 @@ def compiled_model(
     config: Config, data: Dataset | StreamDataset, method: Method, num_steps: int
 ) -> Any:
     """The model of a run, built from its seed and compiled."""
-    model = build_model(config.model, data, method, config.seed)
+    model = build_model(config.model, data, method, config.seed, config.training.loss)
     optimizer = build_optimizer(
         config.optimizer,
         num_steps,

@@ -405,4 +405,5 @@ class _SeededTemplate(Template):
 
     def build(self, seed: int) -> Any:
         unregularized = replace(build_method(self._config), regularizer=None)
-        return build_model(self._config.model, self._data, unregularized, seed)
+        loss = self._config.training.loss
+        return build_model(self._config.model, self._data, unregularized, seed, loss)

@@ -120,7 +120,9 @@ def test_keras_is_not_imported_to_check_an_optimizer() -> None:
 def test_a_target_gets_what_is_supplied_where_it_takes_it(folder: Path) -> None:
     write(folder / "good.py", "def one(a, b=2): return a, b\ndef any(**k): return k\n")
     assert targets.instantiate("k", {"_target_": "good.one", "b": 5}, a=1, c=3) == (1, 5)
-    assert targets.instantiate("k", {"_target_": "good.any"}, a=1) == {"a": 1}
+    assert targets.instantiate("k", {"_target_": "good.any", "b": 2}, a=1) == {"b": 2}
+    through = targets.instantiate("k", {"_target_": "good.any"}, through_kwargs=True, a=1)
+    assert through == {"a": 1}
     later = targets.instantiate("k", {"_target_": "good.one", "_partial_": True, "b": 7})
     assert later(1) == (1, 7)
     nested = {"_target_": "good.one", "b": {"_target_": "good.one", "a": 0}}
