@@ -106,7 +106,7 @@ def check_not_supplied(
     for name in supplied:
         if name in node:
             raise ConfigError(
-                f"`{key}.{name}` must be left to {source}, which passes it. "
+                f"`{key}.{name}` must be left out, as its value comes from {source}. "
                 f"Received: {key}.{name}={node[name]}. Leave it out, or rename the argument."
             )
 

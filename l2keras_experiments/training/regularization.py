@@ -5,6 +5,7 @@ Keras is imported inside the functions, so that `check_method` can answer before
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,10 @@ class Method:
             own = {id(v) for v in model.trainable_variables if v.regularizer is not None}
             wanted = {id(v) for v in self.selected(model)} - own
             if wanted:
-                l2keras.attach(model, self.regularizer, include=lambda v: id(v) in wanted)
+                with warnings.catch_warnings():
+                    # The config of a subclassed model has no place for it; a run needs none.
+                    warnings.filterwarnings("ignore", message="The penalty counts now, but is lost")
+                    l2keras.attach(model, self.regularizer, include=lambda v: id(v) in wanted)
 
 
 def _take_off(model: Any) -> None:

@@ -18,7 +18,7 @@ from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
-from l2keras_experiments.training import checkpoint
+from l2keras_experiments.training import checkpoint, saving
 from l2keras_experiments.training import history as histories
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import (
@@ -140,6 +140,8 @@ def compiled_model(
 ) -> Any:
     """The model of a run, built from its seed and compiled."""
     model = build_model(config.model, data, method, config.seed, config.training.loss)
+    if config.tracking.log_model:
+        saving.check(model, config.model.target)
     optimizer = build_optimizer(
         config.optimizer,
         num_steps,

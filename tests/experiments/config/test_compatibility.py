@@ -35,7 +35,9 @@ def test_impossible_arguments(arguments: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("key", ["input_shape", "num_outputs"])
 def test_what_the_data_give_is_not_configured(key: str) -> None:
     """The value would be replaced."""
-    with pytest.raises(ConfigError, match=f"`model.{key}` must be left to the data.*model.{key}=3"):
+    with pytest.raises(
+        ConfigError, match=f"`model.{key}` must be left out, .*the data.*model.{key}=3"
+    ):
         check_model(configs.model("mlp", **{key: 3}), "image", "digits")
 
 

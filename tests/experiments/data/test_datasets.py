@@ -163,7 +163,11 @@ def test_seed_decides_the_teacher() -> None:
         ("teacher_student", {"validation_fraction": 0.1}, "the parts train, validation, test"),
         ("digits", {"split_seed": -1}, "at least 0. Received: data.split_seed=-1"),
         ("digits", {"seed": 3}, "`data` must have keys"),
-        ("digits", {"dtype": "float16"}, "`data.dtype` must be left to the run, which passes it"),
+        (
+            "digits",
+            {"dtype": "float16"},
+            "`data.dtype` must be left out, as its value comes from the run",
+        ),
         ("digits", {"test_fraction": -0.1}, "from 0 to 0.9. Received: data.test_fraction=-0.1"),
         ("digits", {"task": "ranking"}, "one of classification, .* Received: data.task=ranking"),
         ("digits", {"num_trian": 5}, r"Received: data.num_trian=5. Did you mean num_train\?"),

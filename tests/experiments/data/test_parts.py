@@ -412,7 +412,7 @@ def test_what_no_dataset_can_be(found: Callable[[], Any], message: str) -> None:
 
 def test_a_target_is_given_the_seed_and_the_dtype() -> None:
     """Its own value would be replaced, so it is a mistake."""
-    with pytest.raises(ConfigError, match=r"`data\.dtype` must be left to the run"):
+    with pytest.raises(ConfigError, match=r"`data\.dtype` must be left out, as"):
         load_data(configs.of_target(DataConfig, f"{__name__}.drawn", dtype="f2"), 3, "float32")
     config = configs.of_target(DataConfig, f"{__name__}.drawn")
     assert load_data(config, 3, "float32").x_val.ravel().tolist() == [3.0] * 10

@@ -382,10 +382,10 @@ def test_a_model_of_ones_own_starts_from_the_seed() -> None:
 @pytest.mark.parametrize("target", ["Subclassed", "unbuilt", "anything"])
 def test_a_model_without_variables_is_built_from_an_example(target: str) -> None:
     """With the weights that the same seed gives a model that knows its inputs."""
-    data = _dataset("features")
+    data, regularizer = _dataset("features"), l2keras.HalfL2(0.1)
     arguments = {} if target == "anything" else {"units": 5}
-    model = build_model(_own(target, **arguments), data, _method(), seed=3)
-    assert len(l2keras.masks.select(model)) == 2
+    model = build_model(_own(target, **arguments), data, _method(regularizer), seed=3)
+    assert [type(v.regularizer).__name__ for v in l2keras.masks.select(model)] == ["HalfL2"] * 2
     reference = build_model(_own("built", **arguments), data, _method(), seed=3)
     _assert_same(model.get_weights(), reference.get_weights())
     assert model(data.x_train).shape == (4, 3)
@@ -398,7 +398,7 @@ def test_a_model_that_cannot_be_built_is_named() -> None:
     ) as error:
         build_model(_own("wrong", axis=5), data, _method(), seed=0)
     assert "\n" not in str(error.value)
-    with pytest.raises(ConfigError, match=r"`model\.vocabulary_size` must be left to the data"):
+    with pytest.raises(ConfigError, match=r"`model\.vocabulary_size` must be left out, as"):
         build_model(_own("Subclassed", vocabulary_size=3), data, _method(), seed=0)
 
 
