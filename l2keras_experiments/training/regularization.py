@@ -95,6 +95,12 @@ def check_method(config: RegularizationConfig) -> None:
         )
     for key in ("include", "exclude"):
         _check_patterns(key, getattr(config, key))
+    if config.decay_all and config.include is not None:
+        raise ConfigError(
+            "`regularization.decay_all` needs the default selection. Received: "
+            f"regularization.decay_all=true with regularization.include={config.include}. "
+            "Leave one of them out."
+        )
     if config.scale is not None:
         _check_scale(config.scale)
     scheduling.check(_SCHEDULE, config.schedule)

@@ -23,6 +23,7 @@ from l2keras_experiments.training import history as histories
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import (
     callbacks_of,
+    check_class_weight,
     data_loss_metric,
     loss_of,
     metrics_of,
@@ -91,6 +92,7 @@ def run_trial(
     """
     training = config.training
     steps, batch_size = batches.sizes(data, training)
+    check_class_weight(training, data.task, data.num_outputs)
     if isinstance(data, StreamDataset):
         checkpoint_path = None
     method = build_method(config, training.epochs * steps)
