@@ -199,16 +199,17 @@ def _check_split_keys(parts: Collection[str], config: DataConfig) -> None:
     """Raises ConfigError for a key of the split that changes nothing in data of these parts."""
     is_split = "validation" not in parts
     without_effect = {
-        "validation_fraction": config.validation_fraction is not None and not is_split,
-        "test_fraction": config.test_fraction is not None and set(parts) != {"train"},
-        "split_seed": config.split_seed != 0 and not is_split and config.num_train is None,
+        "validation_fraction=null": config.validation_fraction is not None and not is_split,
+        "test_fraction=null": config.test_fraction is not None and set(parts) != {"train"},
+        "split_seed=0": config.split_seed != 0 and not is_split and config.num_train is None,
     }
-    for key, is_useless in without_effect.items():
+    for default, is_useless in without_effect.items():
+        key = default.partition("=")[0]
         if is_useless:
             raise ConfigError(
                 f"`data.{key}` needs data that are split. Received: data.{key}="
                 f"{getattr(config, key)}, and the parts {', '.join(parts)} from {config.target}. "
-                "Leave the key out."
+                f"Set data.{default}."
             )
 
 

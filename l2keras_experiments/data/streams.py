@@ -141,7 +141,8 @@ def _of_streams(returned: Any, config: DataConfig, seed: int) -> StreamDataset:
         if getattr(config, key) != default:
             raise ConfigError(
                 f"`data.{key}` needs arrays. Received: data.{key}={getattr(config, key)} with "
-                f"batches from {config.target}. Do it in the function, or return arrays."
+                f"batches from {config.target}. Set data.{key}="
+                f"{'null' if default is None else str(default).lower()}, or return arrays."
             )
     streams = _streams(returned, config)
     num_batches = {part: _num_batches(stream, part, config) for part, stream in streams.items()}

@@ -116,9 +116,10 @@ def _check_outputs(
     shape = shapes[0] or (1,)
     if not any(_matches(shape, one) for one in expected):
         what = {"classification": "classes", "multilabel": "labels"}.get(data.task, "targets")
+        number = f"{data.num_outputs} {what if data.num_outputs > 1 else what[:-1]}"
         raise ConfigError(
-            f"The model must have {data.num_outputs} outputs for each example, as there are "
-            f"{data.num_outputs} {what}. Received: {target} with an output of the shape {shape}. "
+            f"The output of the model must have the shape {expected[0]} for each example, as "
+            f"{data.name} has {number}. Received: {target} with the shape {shape}. "
             "Take an argument num_outputs for the size of the last layer."
         )
 

@@ -144,14 +144,14 @@ def test_the_task_is_that_of_the_targets(
         (
             (classes(), classes()),
             {"validation_fraction": 0.2},
-            "fraction` needs arrays",
+            r"needs arrays.*=null, or return",
         ),
         ((classes(), classes()), {"split_seed": 1}, r"`data\.split_seed` needs arrays"),
         ((targets([0.5]),) * 2, {"task": "classification"}, "number of a class"),
         ((targets([0.5]),) * 2, {"num_outputs": 2}, r"`data\.num_outputs` must be 1"),
         ((classes(), classes()), {"num_train": 5}, r"`data\.num_train` needs arrays"),
         ((classes(), classes()), {"label_noise": 0.1}, r"`data\.label_noise` needs arrays"),
-        ((classes(), classes()), {"standardize": True}, r"`data\.standardize` needs arrays"),
+        ((classes(), classes()), {"standardize": True}, r"data\.standardize=false, or return"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(found: Any, keys: dict[str, Any], message: str) -> None:

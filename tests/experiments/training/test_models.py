@@ -409,16 +409,21 @@ MSE, OF_ONES_OWN = {"_target_": "keras.losses.MeanSquaredError"}, {"_target_": "
     ("task", "shapes", "loss", "message"),
     [
         ("classification", [[3]], None, ""),
-        ("classification", [[5]], None, "must have 3 outputs.*3 classes.*with_outputs.*\\(5,\\)"),
-        ("classification", [[2]], "sparse_categorical_crossentropy", "as there are 3 classes"),
-        ("classification", [[1, 3]], None, r"an output of the shape \(1, 3\)"),
+        (
+            "classification",
+            [[5]],
+            None,
+            r"shape \(3,\) .*toy has 3 classes.*with_outputs with the shape \(5,\)",
+        ),
+        ("classification", [[2]], "sparse_categorical_crossentropy", "has 3 classes"),
+        ("classification", [[1, 3]], None, r"with the shape \(1, 3\)"),
         ("classification", [[3], [1]], None, r"one output. Received: .*2 outputs of.*\(3,\), \(1,"),
         ("classification", [[5]], OF_ONES_OWN, ""),
         ("classification", [[3], [1]], OF_ONES_OWN, "must have one output"),
         ("regression", [[1]], None, ""),
-        ("regression", [[3]], None, "must have 1 outputs.*1 targets"),
-        ("regression", [[3]], "mse", "must have 1 outputs"),
-        ("regression", [[3]], MSE, "must have 1 outputs"),
+        ("regression", [[3]], None, r"must have the shape \(1,\) .*toy has 1 target\."),
+        ("regression", [[3]], "mse", "has 1 target"),
+        ("regression", [[3]], MSE, "has 1 target"),
         ("regression", [[2]], OF_ONES_OWN, ""),
     ],
 )
@@ -443,7 +448,7 @@ def test_two_classes_may_have_one_logit() -> None:
     for loss in binary:
         build_model(config, data, _method(), 0, loss)
     for other in (None, "sparse_categorical_crossentropy"):
-        with pytest.raises(ConfigError, match="must have 2 outputs"):
+        with pytest.raises(ConfigError, match="has 2 classes"):
             build_model(config, data, _method(), 0, other)
 
 
