@@ -96,7 +96,7 @@ def run_trial(
     if isinstance(data, StreamDataset):
         checkpoint_path = None
     method = build_method(config, training.epochs * steps)
-    keras.utils.clear_session(free_memory=False)
+    device.begin_session(config)
     with device.distribution_scope(config, batch_size):
         model = compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
