@@ -8,13 +8,15 @@ Not public so far:
   `group_size`, `pays_as_cluster`, `threads`, and `widest` for evaluation;
 - the learning rate of the last update of a Keras optimizer: `inner_optimizers`,
   `last_learning_rate`; whether a Keras metric is to grow: `is_better_if_higher`;
-  its name: `uncounted_name`.
+  its name: `uncounted_name`;
+- whether a model has its variables: `is_built`.
 """
 
 from __future__ import annotations
 
 from l2keras._keras.losses import is_better_if_higher, uncounted_name
 from l2keras._keras.optimizers import inner_optimizers, last_learning_rate
+from l2keras._keras.variables import is_built
 from l2keras._sweep.evaluation import widest
 from l2keras._sweep.feed import Feed
 from l2keras._sweep.group import Group
@@ -38,6 +40,7 @@ __all__ = [
     "group_size",
     "inner_optimizers",
     "is_better_if_higher",
+    "is_built",
     "last_learning_rate",
     "pays_as_cluster",
     "seated",

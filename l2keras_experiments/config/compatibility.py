@@ -9,7 +9,9 @@ from l2keras_experiments.config import targets
 from l2keras_experiments.config.schema import ConfigError, ModelConfig
 
 MODULE = "l2keras_experiments.training.models"
-SUPPLIED = ("input_shape", "num_outputs", "vocabulary_size")  # passed where a target takes them
+# Passed where a target names them; data in batches do not have the last.
+ALWAYS_SUPPLIED = ("input_shape", "num_outputs")
+SUPPLIED = (*ALWAYS_SUPPLIED, "vocabulary_size")
 ACTIVATIONS = ("linear", "relu", "elu", "gelu", "silu", "sigmoid", "tanh")
 # By the kind of the inputs.
 FITTING = {
@@ -28,6 +30,7 @@ def check_model(config: ModelConfig, kind: str | None, data: str) -> None:
         data: What the dataset is called.
     """
     targets.check("model", config.node, SUPPLIED)
+    targets.check_not_supplied("model", config.node, ALWAYS_SUPPLIED, "the data")
     if config.target.rpartition(".")[0] != MODULE:
         return
     _check_arguments(config.arguments)

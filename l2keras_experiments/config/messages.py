@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from l2keras_experiments.config import credentials
 
 LONGEST_WORD, LONGEST_LINE = 160, 1500  # characters
 MISTAKE, UNEXPECTED = 2, 1  # exit statuses
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")  # in messages of Keras
 SHOW_TRACEBACKS = "HYDRA_FULL_ERROR"  # Hydra's variable, for every command
 
 
 def line(text: str) -> str:
     """The text in one line of printable characters without passwords, its long words shortened."""
-    words = (_short(word) for word in credentials.masked(text).split())
+    words = (_short(word) for word in credentials.masked(_COLOR.sub("", text)).split())
     shown = " ".join(words)
     if len(shown) > LONGEST_LINE:
         shown = f"{shown[: LONGEST_LINE // 2]} ... {shown[-LONGEST_LINE // 2 :]}"

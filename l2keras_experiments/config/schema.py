@@ -129,10 +129,11 @@ class DataConfig(TargetGroup):
     target: str = "l2keras_experiments.data.sources.digits"
     num_train: int | None = _key(None, "training examples to keep; null for all")
     label_noise: float = _key(0.0, "fraction of the training labels redrawn at random")
-    validation_fraction: float = _key(
-        0.2, "of what is not for testing, where the data come without validation"
+    validation_fraction: float | None = _key(
+        None, "of what is not for testing, where the data come without validation; null: 0.2"
     )
-    test_fraction: float = _key(0.2, "of data that come whole; 0 for no test")
+    test_fraction: float | None = _key(None, "of data that come whole; 0 for no test; null: 0.2")
+    split_seed: int = _key(0, "of the split into parts, and of what num_train keeps")
     task: str | None = _key(
         None, "classification, regression or multilabel; null: as the targets show"
     )

@@ -29,6 +29,8 @@ from l2keras_experiments.config.schema import ConfigError
 TARGET = "_target_"
 HYDRA_KEYS = (TARGET, "_args_", "_convert_", "_partial_", "_recursive_")
 OWN = ("l2keras_experiments", "l2keras", "keras")  # packages whose versions identify them
+_LAYER = "keras.src.layers.layer.Layer"
+_FORMER_KEYWORDS = ("input_shape", "input_dim")  # which Layer takes, though it names them not
 _MOST_IMPORTS = 20  # from where a name is imported to where it is defined
 _Definition = ast.FunctionDef | ast.ClassDef | ast.Assign
 
@@ -99,6 +101,18 @@ def check(key: str, node: Mapping[str, Any], supplied: Iterable[str] = ()) -> No
         check_arguments(key, target, signature, node, supplied)
 
 
+def check_not_supplied(
+    key: str, node: Mapping[str, Any], supplied: Iterable[str], source: str
+) -> None:
+    """Raises ConfigError for an argument that `source` passes, which would replace the value."""
+    for name in supplied:
+        if name in node:
+            raise ConfigError(
+                f"`{key}.{name}` must be left out, as its value comes from {source}. "
+                f"Received: {key}.{name}={node[name]}. Leave it out, or rename the argument."
+            )
+
+
 def check_arguments(
     key: str,
     target: str,
@@ -109,13 +123,16 @@ def check_arguments(
     """Raises ConfigError for an argument that is unknown, missing, or of another type."""
     parameters = _named(signature)
     supplied = set(supplied)
+    keywords = _layer_keywords(target) if _takes_any(signature) else set(parameters)
     for name, value in node.items():
-        if name in HYDRA_KEYS or _takes_any(signature):
+        if name in HYDRA_KEYS:
             continue
         if name not in parameters:
-            raise unknown_argument(key, target, str(name), value, set(parameters) - supplied)
+            if keywords and name not in keywords:
+                raise unknown_argument(key, target, str(name), value, keywords - supplied)
+            continue
         has_target = isinstance(value, Mapping) and TARGET in value  # what it returns is unknown
-        word = "" if has_target else _mismatch(parameters[name].annotation, value)
+        word = "" if has_target else _mismatch(_annotation(target, parameters[name], value), value)
         if word:
             raise ConfigError(f"`{key}.{name}` must be {word}. Received: {key}.{name}={value}.")
     missing = [
@@ -161,13 +178,16 @@ def accepted(target: str) -> dict[str, inspect.Parameter]:
     return {} if signature is None else _named(signature)
 
 
-def instantiate(key: str, node: Mapping[str, Any], **supplied: Any) -> Any:
+def instantiate(
+    key: str, node: Mapping[str, Any], *, through_kwargs: bool = False, **supplied: Any
+) -> Any:
     """Imports the target of `node` and calls it with its arguments, by Hydra's rules.
 
     Args:
         key: Of the node, dotted, for errors.
         node: With `_target_` and the arguments.
-        supplied: Passed as they are, where the target takes them.
+        through_kwargs: Whether a target with `**kwargs` gets all that is supplied.
+        supplied: Passed as they are, where the signature of the target names them.
 
     Raises:
         ConfigError: the target cannot be imported, does not take these arguments, or raises one.
@@ -182,7 +202,7 @@ def instantiate(key: str, node: Mapping[str, Any], **supplied: Any) -> Any:
     if signature is not None:
         if not node.get("_args_"):
             check_arguments(key, target, signature, node, supplied)
-        if not _takes_any(signature):
+        if not (through_kwargs and _takes_any(signature)):
             supplied = {k: v for k, v in supplied.items() if k in _named(signature)}
     try:
         # Hydra would turn what is supplied into a config, which holds no arrays.
@@ -338,6 +358,12 @@ def _spec(name: str) -> ModuleSpec | None:
     return spec
 
 
+def tree_of(name: str) -> ast.Module | None:
+    """The source of a module, parsed; None without one in Python."""
+    module = _find(name)
+    return None if module is None else module.tree
+
+
 def _find(name: str) -> _Module | None:
     """A module with Python source; None for any other, and for namespace packages."""
     spec = _spec(name)
@@ -358,7 +384,7 @@ def _signature_in_source(key: str, target: str) -> inspect.Signature | None:
     module = _find(name)
     if module is None or len(attributes) != 1:
         return None
-    known, definition = _definition(module, attributes[0])
+    known, definition, _ = _definition(module, attributes[0])
     if definition is None:
         if known is None:
             return None
@@ -371,26 +397,55 @@ def _signature_in_source(key: str, target: str) -> inspect.Signature | None:
     return _signature(definition)
 
 
-def _definition(module: _Module, name: str) -> tuple[list[str] | None, _Definition | None]:
-    """The names of the last module looked into, None if not all are known; the definition."""
+def _layer_keywords(target: str) -> set[str]:
+    """The keywords of a layer of Keras and its bases; none where the source does not tell."""
+    if not target.startswith("keras.layers."):
+        return set()
+    found, (place, [name]) = {*_FORMER_KEYWORDS}, _split(TARGET, target)
+    module = _find(place)
+    while module is not None:
+        _, definition, module = _definition(module, name)
+        if module is None or not isinstance(definition, ast.ClassDef):
+            break
+        signature = _signature(definition)
+        found |= set() if signature is None else set(_named(signature))
+        if f"{module.name}.{definition.name}" == _LAYER:
+            return found
+        base = definition.bases[0] if definition.bases else None
+        if not isinstance(base, ast.Name):
+            break
+        name = base.id
+    return set()
+
+
+def _definition(
+    module: _Module, name: str
+) -> tuple[list[str] | None, _Definition | None, _Module | None]:
+    """Follows imports to a definition.
+
+    Returns:
+        The names of the last module looked into, None if not all are known; the definition; its
+        module.
+    """
     for _ in range(_MOST_IMPORTS):
         names = _top_level(module)
         if name not in names:
-            return (None if "*" in names or "__getattr__" in names else sorted(names)), None
+            is_open = "*" in names or "__getattr__" in names
+            return None if is_open else sorted(names), None, None
         statement = names[name]
         if not isinstance(statement, ast.ImportFrom):
             defined = isinstance(statement, _Definition)
-            return None, statement if defined else None  # type: ignore[return-value]
+            return None, statement if defined else None, module  # type: ignore[return-value]
         base = "." * statement.level + (statement.module or "")
         source = importlib.util.resolve_name(base, module.package) if statement.level else base
         original = next(a.name for a in statement.names if (a.asname or a.name) == name)
         if _find(f"{source}.{original}") is not None:
-            return None, None  # a module
+            return None, None, None  # a module
         found = _find(source)
         if found is None:
-            return None, None
+            return None, None, None
         module, name = found, original
-    return None, None
+    return None, None, None
 
 
 def _top_level(module: _Module) -> dict[str, ast.stmt]:
@@ -493,6 +548,19 @@ _FITS = {
     "str": lambda value: isinstance(value, str),
     "None": lambda value: value is None,
 }
+
+
+def _annotation(target: str, parameter: inspect.Parameter, value: Any) -> Any:
+    """Of a parameter; where Keras has none for a text, that of its default."""
+    is_keras = target.startswith(("keras.layers.", "keras.optimizers."))
+    if parameter.annotation is not parameter.empty or not is_keras or not isinstance(value, str):
+        return parameter.annotation
+    default = parameter.default
+    with suppress(ValueError, SyntaxError):
+        default = ast.literal_eval(default) if isinstance(default, str) else default
+    if isinstance(default, bool):
+        return "bool"
+    return "float" if isinstance(default, int | float) else parameter.empty
 
 
 def _mismatch(annotation: Any, value: Any) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from l2keras_experiments.config import targets
 from l2keras_experiments.config.schema import ConfigError, DataConfig
 from l2keras_experiments.data import files, sources
 from l2keras_experiments.data.sources import Array, stratified_order
+from l2keras_experiments.runtime import durable
 
 SOURCES = "l2keras_experiments.data.sources"  # the module of the built-in datasets
 CSV = "l2keras_experiments.data.files.csv"
 SUPPLIED = ("seed", "dtype")  # passed to the target where it takes them
 TASKS = ("classification", "regression", "multilabel")
 PARTS = ("train", "validation", "test")
+FRACTION = 0.2  # for validation and for testing, where the config leaves it open
+FEW = 10  # examples that measure too little to select by
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,11 @@ class Dataset:
     def sample_inputs(self) -> Any:
         """Inputs to train on."""
         return self.x_train
+
+    @property
+    def sample_targets(self) -> Array:
+        """Targets to train on."""
+        return self.y_train
 
     @property
     def parts(self) -> dict[str, tuple[Any, Array]]:
@@ -125,19 +134,24 @@ def rows(structure: Any, indices: Any) -> Any:
 def check_data_config(config: DataConfig) -> None:
     """Raises ConfigError, a ValueError, for what is wrong whatever the data hold."""
     targets.check("data", config.node, SUPPLIED)
+    targets.check_not_supplied("data", config.node, SUPPLIED, "the run")
     if config.task is not None and config.task not in TASKS:
         raise ConfigError(
             f"`data.task` must be one of {', '.join(TASKS)}, or null. "
             f"Received: data.task={config.task}."
         )
     for key in ("label_noise", "validation_fraction", "test_fraction"):
-        fraction = getattr(config, key)
+        fraction = getattr(config, key) or 0.0
         most = 1.0 if key == "label_noise" else 0.9
         if not 0.0 <= fraction <= most:
             raise ConfigError(
                 f"`data.{key}` must be a fraction from 0 to {most:g}. "
                 f"Received: data.{key}={fraction}."
             )
+    if config.split_seed < 0:
+        raise ConfigError(
+            f"`data.split_seed` must be at least 0. Received: data.split_seed={config.split_seed}."
+        )
     if config.num_outputs is not None and config.num_outputs < 1:
         raise ConfigError(
             "`data.num_outputs` must be at least 1. "
@@ -156,6 +170,7 @@ def check_data_config(config: DataConfig) -> None:
 def _check_source(config: DataConfig) -> None:
     """Checks what is known of the built-in datasets before they are loaded."""
     name, arguments = config.name, config.arguments
+    _check_split_keys(sources.parts_of(name), config)
     if name == sources.TEACHER_STUDENT:
         noise, features = arguments.get("target_noise", 0.0), arguments.get("num_features", 1)
         if config.label_noise:
@@ -173,7 +188,29 @@ def _check_source(config: DataConfig) -> None:
         _check_num_train(config, sources.num_examples(name))
     else:
         number = sources.num_examples(name)
-        _check_num_train(config, number - round(config.validation_fraction * number))
+        _check_num_train(config, number - round(_fraction(config.validation_fraction) * number))
+
+
+def _fraction(value: float | None) -> float:
+    return FRACTION if value is None else value
+
+
+def _check_split_keys(parts: Collection[str], config: DataConfig) -> None:
+    """Raises ConfigError for a key of the split that changes nothing in data of these parts."""
+    is_split = "validation" not in parts
+    without_effect = {
+        "validation_fraction=null": config.validation_fraction is not None and not is_split,
+        "test_fraction=null": config.test_fraction is not None and set(parts) != {"train"},
+        "split_seed=0": config.split_seed != 0 and not is_split and config.num_train is None,
+    }
+    for default, is_useless in without_effect.items():
+        key = default.partition("=")[0]
+        if is_useless:
+            raise ConfigError(
+                f"`data.{key}` needs data that are split. Received: data.{key}="
+                f"{getattr(config, key)}, and the parts {', '.join(parts)} from {config.target}. "
+                f"Set data.{default}."
+            )
 
 
 def _refuse_label_noise(config: DataConfig, task: str) -> None:
@@ -208,15 +245,17 @@ def _check_path(config: DataConfig) -> None:
             f"Received: data.path={path}, which is none, in {Path.cwd()}. Correct the path."
         )
     if config.target == CSV:
-        files.check_csv(path, config.arguments["target"], config.arguments.get("drop"))
+        known = ("target", "drop", "sep")
+        files.check_csv(path, **{k: v for k, v in config.arguments.items() if k in known})
 
 
 def load_data(config: DataConfig, seed: int, dtype: str) -> Dataset:
     """The dataset that `config` names.
 
     Args:
-        config: `num_train` keeps the first of a fixed order in which every beginning holds the
-            classes in proportion, so that a smaller set is part of a larger one.
+        config: `num_train` keeps the first of an order in which every beginning holds the classes
+            in proportion, so that a smaller set is part of a larger one. `split_seed` decides
+            this order and the parts.
         seed: Decides the redrawn labels, and what a target draws that takes it. Never the parts.
         dtype: Of floats: "float32" or "float64".
 
@@ -293,8 +332,9 @@ def _parts(found: Any, config: DataConfig) -> dict[str, tuple[Any, Any]]:
             "without (x_test, y_test), or a dict of such pairs named train, validation, test. "
             f"Received: {received}. Correct what it returns."
         )
+    inputs = _tables_as_numbers([x for x, _ in pairs.values()], config)
     parts = {}
-    for part, (x, y) in pairs.items():
+    for part, x, (_, y) in zip(pairs, inputs, pairs.values(), strict=True):
         parts[part] = as_arrays(x, config), as_arrays(y, config)
         leaves = _leaves(parts[part][0])
         if not isinstance(parts[part][1], np.ndarray) or any(_are_texts(a) for a in leaves):
@@ -318,6 +358,24 @@ def _by_position(found: Any) -> dict[str, Any] | None:
     if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in found):
         return dict(zip(PARTS, found, strict=False)) if len(found) in (2, 3) else None
     return {"train": tuple(found)} if len(found) == 2 else None
+
+
+def _tables_as_numbers(structures: Sequence[Any], config: DataConfig) -> Sequence[Any]:
+    """The inputs of all parts, with numbers in the place of tables that hold texts."""
+    if any(isinstance(one, Mapping) for one in structures):
+        names = [set(one) if isinstance(one, Mapping) else None for one in structures]
+        if any(keys != names[0] for keys in names):
+            return structures  # of different forms, which `_check_shapes` names
+        inner = {
+            key: _tables_as_numbers([one[key] for one in structures], config)
+            for key in structures[0]
+        }
+        return [{key: inner[key][part] for key in inner} for part in range(len(structures))]
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not all(isinstance(one, pandas.DataFrame) for one in structures):
+        return structures
+    remedy = "Convert the column in the function, or leave it out."
+    return files.as_numbers(structures, config.target, lambda column: remedy)
 
 
 def as_arrays(structure: Any, config: DataConfig) -> Any:
@@ -383,6 +441,7 @@ def _with_outputs(
             classes = np.unique(together)
             whole = [np.searchsorted(classes, y) for y in whole]
             num_outputs = len(classes)
+        check_classes(num_outputs, config)
         targets_of = [y.astype("int32") for y in whole]
     else:
         if not np.issubdtype(together.dtype, np.number) and together.dtype != bool:
@@ -422,6 +481,8 @@ def _guessed_task(y: Array, config: DataConfig) -> str:
         received = f"{len(np.unique(y))} different whole numbers"
     elif zeros_and_ones:
         received = "a single 1 in each row of y"
+    elif are_zeros_and_ones(y):
+        received = "floats that are all 0 or 1"
     else:
         return "regression"
     raise ConfigError(
@@ -431,39 +492,57 @@ def _guessed_task(y: Array, config: DataConfig) -> str:
 
 
 def _split(parts: dict[str, tuple[Any, Any]], config: DataConfig, task: str) -> None:
-    """Takes test and validation from "train" where they are missing: always the same ones."""
-    whole = set(parts) == {"train"}
-    for part, fraction in (
-        ("test", config.test_fraction if whole else 0.0),
-        ("validation", config.validation_fraction),
-    ):
-        x, y = parts["train"]
-        order = _order(y, task)
-        number = round(fraction * len(y))
-        if part in parts or not number:
-            continue
-        taken, rest = order[:number], order[number:]
-        for name, chosen in ((part, taken), ("train", rest)):
-            parts[name] = rows(x, chosen), y[chosen]
+    """Takes test and validation from "train" where they are missing; split_seed decides which."""
+    _check_split_keys(parts, config)
+    fractions = {}
+    if set(parts) == {"train"}:
+        fractions["test"] = _fraction(config.test_fraction)
     if "validation" not in parts:
-        raise ConfigError(
-            "There must be validation examples: lambda is selected by them. Received: none from "
-            f"{config.target}, with data.validation_fraction={config.validation_fraction}. "
-            "Set data.validation_fraction=0.2."
-        )
+        fractions["validation"] = _fraction(config.validation_fraction)
+    for part, fraction in fractions.items():
+        x, y = parts["train"]
+        order = _order(y, task, config.split_seed)
+        number = round(fraction * len(y))
+        if part == "validation" and not 0 < number < len(y):
+            raise _no_validation(fraction, len(y), config)
+        if number:
+            for name, chosen in ((part, order[:number]), ("train", order[number:])):
+                parts[name] = rows(x, chosen), y[chosen]
+    if len(parts["validation"][1]) < FEW:
+        _warn_of_few(config.name, len(parts["validation"][1]))
+
+
+def _no_validation(fraction: float, number: int, config: DataConfig) -> ConfigError:
+    received = f"{number} examples that are not for testing from {config.target}"
+    if fraction and number > 1:
+        smallest = math.ceil(100 / number) / 100
+        remedy = f"Set data.validation_fraction={smallest:g}, or return more examples."
+    else:
+        remedy = "Return more examples." if fraction else "Set data.validation_fraction=0.2."
+    return ConfigError(
+        "There must be validation examples beside those to train on: lambda is selected by them. "
+        f"Received: {received}, with data.validation_fraction={fraction:g}. {remedy}"
+    )
+
+
+@functools.cache
+def _warn_of_few(name: str, number: int) -> None:
+    """Warns once in a process."""
+    examples = "1 validation example" if number == 1 else f"{number} validation examples"
+    durable.warn(f"{name} has {examples}: metrics on so few say little about lambda")
 
 
 def _keep(parts: dict[str, tuple[Any, Any]], config: DataConfig, task: str) -> None:
     """Keeps the first `num_train` examples to train on."""
     x, y = parts["train"]
     _check_num_train(config, len(y))
-    kept = _order(y, task)[: config.num_train]
+    kept = _order(y, task, config.split_seed)[: config.num_train]
     parts["train"] = rows(x, kept), y[kept]
 
 
-def _order(y: Array, task: str) -> Array:
-    """A fixed shuffled order; of classes, with each in proportion in every beginning."""
-    return stratified_order(y if task == "classification" else np.zeros(len(y)))
+def _order(y: Array, task: str, seed: int) -> Array:
+    """A shuffled order; of classes, with each in proportion in every beginning."""
+    return stratified_order(y if task == "classification" else np.zeros(len(y)), seed)
 
 
 def _standardize(parts: dict[str, tuple[Any, Any]]) -> None:
@@ -540,6 +619,20 @@ def check_num_outputs(num_outputs: int, config: DataConfig) -> None:
             f"`data.num_outputs` must be {num_outputs}, as the targets show. "
             f"Received: data.num_outputs={config.num_outputs} with {config.name}. Pass null."
         )
+
+
+def check_classes(number: int, config: DataConfig) -> None:
+    """Raises ConfigError for fewer than two classes."""
+    if number < 2:
+        raise ConfigError(
+            "A classification must have at least two classes. "
+            f"Received: {number} from {config.target}. Correct the targets, or set data.task."
+        )
+
+
+def are_zeros_and_ones(y: Array) -> bool:
+    """Whether floats may as well be two classes."""
+    return y.dtype.kind == "f" and bool(np.isin(y, (0, 1)).all())
 
 
 def redraw_labels(labels: Array, fraction: float, num_classes: int, seed: int) -> Array:

@@ -106,9 +106,9 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def stratified_order(labels: Array) -> Array:
-    """A fixed shuffled order of the indices: every beginning holds the classes in proportion."""
-    shuffled = np.random.default_rng(0).permutation(len(labels))
+def stratified_order(labels: Array, seed: int = 0) -> Array:
+    """A shuffled order of the indices: every beginning holds the classes in proportion."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
     position = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
@@ -266,6 +266,11 @@ def teacher_student(seed: int, num_features: int = 20, target_noise: float = 0.5
         "validation": (x_val, x_val @ w),
         "test": (x_test, x_test @ w),
     }
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The parts that a dataset comes in."""
+    return ("train", "validation", "test") if name == TEACHER_STUDENT else ("train", "test")
 
 
 def kind_of_inputs(name: str) -> str:

@@ -20,7 +20,9 @@ from l2keras_experiments.data.datasets import (
     PARTS,
     TASKS,
     Dataset,
+    are_zeros_and_ones,
     as_arrays,
+    check_classes,
     check_num_outputs,
     is_stream,
     map_arrays,
@@ -31,7 +33,14 @@ from l2keras_experiments.data.datasets import (
 )
 from l2keras_experiments.data.sources import Array
 
-NEEDS_ARRAYS = {"num_train": None, "label_noise": 0.0, "standardize": False}  # with their defaults
+NEEDS_ARRAYS = {  # with their defaults
+    "num_train": None,
+    "label_noise": 0.0,
+    "standardize": False,
+    "validation_fraction": None,
+    "test_fraction": None,
+    "split_seed": 0,
+}
 _REMEDIES = {
     None: "Return the number of batches from num_batches.",
     -1: "End it with .take(number_of_batches).",  # tf.data.INFINITE_CARDINALITY
@@ -78,6 +87,11 @@ class StreamDataset:
     def sample_inputs(self) -> Any:
         """Inputs of a batch to train on."""
         return self.samples["train"][0]
+
+    @property
+    def sample_targets(self) -> Array:
+        """Targets of a batch to train on."""
+        return self.samples["train"][1]
 
     def check_training(self, training: TrainingConfig) -> None:
         """Raises ConfigError for a `training` that these batches contradict."""
@@ -127,7 +141,8 @@ def _of_streams(returned: Any, config: DataConfig, seed: int) -> StreamDataset:
         if getattr(config, key) != default:
             raise ConfigError(
                 f"`data.{key}` needs arrays. Received: data.{key}={getattr(config, key)} with "
-                f"batches from {config.target}. Do it in the function, or return arrays."
+                f"batches from {config.target}. Set data.{key}="
+                f"{'null' if default is None else str(default).lower()}, or return arrays."
             )
     streams = _streams(returned, config)
     num_batches = {part: _num_batches(stream, part, config) for part, stream in streams.items()}
@@ -235,7 +250,7 @@ def _guessed_task(y: Array, config: DataConfig) -> str:
     """The task that targets like these of one batch must mean."""
     if y.dtype.kind in "iu" and y.size == len(y):
         return "classification"
-    if y.dtype.kind == "f" and (y.size == len(y) or not np.isin(y, (0, 1)).all()):
+    if y.dtype.kind == "f" and not are_zeros_and_ones(y):
         return "regression"
     raise ConfigError(
         "`data.task` must be set where a batch does not show it. Received: y of "
@@ -260,6 +275,7 @@ def _num_outputs(samples: Mapping[str, tuple[Any, Array]], task: str, config: Da
             f"Received: none, with {config.target}. Set data.num_outputs=..., or "
             "data.task=regression."
         )
+    check_classes(config.num_outputs, config)
     lowest, highest = min(int(y.min()) for y in ys), max(int(y.max()) for y in ys)
     if lowest < 0 or highest >= config.num_outputs:
         raise ConfigError(

@@ -158,6 +158,14 @@ def _torch_gpus(device: Device) -> list[str]:
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
+def begin_session(config: Config) -> None:
+    """Clears Keras' session, which forgets the dtype policy, too, and sets that again."""
+    import keras
+
+    keras.utils.clear_session(free_memory=False)
+    _set_precision(config)
+
+
 def _set_precision(config: Config) -> None:
     import keras
 

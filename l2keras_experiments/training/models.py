@@ -6,7 +6,7 @@ Layers have names, so that variables have paths that can be read: `mlp/hidden_1/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,8 +15,9 @@ from keras import layers, ops
 from l2keras_experiments.config import targets
 from l2keras_experiments.config.compatibility import SUPPLIED, check_inputs
 from l2keras_experiments.config.schema import ConfigError, ModelConfig
-from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.data.datasets import Dataset, rows
 from l2keras_experiments.data.streams import StreamDataset
+from l2keras_experiments.library import is_built
 from l2keras_experiments.runtime import device
 from l2keras_experiments.training.regularization import Method
 
@@ -24,7 +25,11 @@ HEAD_SIZE = 16  # of attention; a model of width 32 has two heads
 
 
 def build_model(
-    config: ModelConfig, data: Dataset | StreamDataset, method: Method, seed: int
+    config: ModelConfig,
+    data: Dataset | StreamDataset,
+    method: Method,
+    seed: int,
+    loss: Any = None,
 ) -> keras.Model:
     """The model that `config` names, for the inputs and outputs of `data`.
 
@@ -34,25 +39,95 @@ def build_model(
 
     Args:
         config: A target and its arguments.
-        data: Gives the target `input_shape`, `num_outputs` and `vocabulary_size`, where it takes
-            them; a StreamDataset does not know the last.
+        data: Gives the target `input_shape`, `num_outputs` and `vocabulary_size`, where its
+            signature names them; a StreamDataset does not know the last. A model without
+            variables is called with an example, which makes them.
         method: Attaches its regularizer, and takes off or keeps those of the model.
         seed: Of the initial weights and of dropout.
+        loss: As `TrainingConfig.loss`. A function of the user's own may take other outputs.
 
     Raises:
-        ConfigError: a target that is not there, or a model that cannot take these inputs.
-        TargetError: the target raised.
+        ConfigError: a target that is not there, a model that cannot take these inputs, or one
+            with other outputs than the targets.
+        TargetError: the target raised, or the model when it was called.
     """
     keras.utils.set_random_seed(seed)
     about = {name: getattr(data, name) for name in SUPPLIED if hasattr(data, name)}
+    targets.check_not_supplied("model", config.node, about, "the data")
     model = targets.instantiate("model", config.node, **about)
     if not isinstance(model, keras.Model):
         raise ConfigError(
             f"{config.target} must return a keras.Model. Received: {type(model).__name__}. "
             "Return the model, not compiled."
         )
+    outputs = _outputs(model, data, config.target)
+    if not _has_own_loss(model):
+        _check_outputs(outputs, data, config.target, loss)
     method.attach(model)
     return model
+
+
+def _outputs(model: keras.Model, data: Dataset | StreamDataset, target: str) -> list[Any]:
+    """The outputs of a model, symbolic or of one example, which builds it.
+
+    Raises:
+        TargetError: the call raised.
+    """
+    if getattr(model, "outputs", None) is not None:  # functional
+        return list(model.outputs)
+    try:
+        outputs = model(rows(data.sample_inputs, slice(1)), training=False)
+    except Exception as error:  # of Keras, the backend and the user's own code
+        if isinstance(error, NotImplementedError) and is_built(model):  # it is never called
+            return []
+        text = " ".join(str(error).split()) or "no message"
+        raise targets.TargetError(
+            f"{target}, called with an example of the shape {data.input_shape}, raised "
+            f"{type(error).__name__}: {text}"
+        ) from error
+    return list(keras.tree.flatten(outputs))
+
+
+def _has_own_loss(model: keras.Model) -> bool:
+    """Whether the class of the model decides what its outputs are compared with."""
+    names = ("train_step", "compute_loss")
+    return any(getattr(type(model), n) is not getattr(keras.Model, n) for n in names)
+
+
+def _check_outputs(
+    outputs: Sequence[Any], data: Dataset | StreamDataset, target: str, loss: Any
+) -> None:
+    """Raises ConfigError for outputs that the targets would be broadcast to, or cannot match."""
+    shapes = [tuple(output.shape[1:]) for output in outputs]
+    if len(shapes) != 1:
+        raise ConfigError(
+            f"The model must have one output. Received: {target} with {len(shapes)} outputs of the "
+            f"shapes {shapes}. Return one of them."
+        )
+    name = str(loss.get(targets.TARGET)) if isinstance(loss, Mapping) else loss
+    if isinstance(loss, Mapping) and not name.startswith("keras."):
+        return
+    if data.task == "classification":
+        expected = [(data.num_outputs,)]
+        if data.num_outputs == 2 and name is not None and "categorical" not in name.lower():
+            expected.append((1,))  # as binary cross-entropy and hinge losses take it
+    else:
+        expected = [data.sample_targets.shape[1:] or (1,)]
+    shape = shapes[0] or (1,)
+    if not any(_matches(shape, one) for one in expected):
+        what = {"classification": "classes", "multilabel": "labels"}.get(data.task, "targets")
+        number = f"{data.num_outputs} {what if data.num_outputs > 1 else what[:-1]}"
+        raise ConfigError(
+            f"The output of the model must have the shape {expected[0]} for each example, as "
+            f"{data.name} has {number}. Received: {target} with the shape {shape}. "
+            "Take an argument num_outputs for the size of the last layer."
+        )
+
+
+def _matches(shape: tuple[int | None, ...], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        one in (None, other) for one, other in zip(shape, expected, strict=True)
+    )
 
 
 def linear(input_shape: Sequence[int], num_outputs: int) -> keras.Model:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from l2keras_experiments.config import targets
+from l2keras_experiments.config import keras_source, targets
 from l2keras_experiments.config.schema import ConfigError, TrainingConfig
 
 _LOSSES = {
@@ -19,18 +19,30 @@ _LOSSES = {
 
 
 def check_training(config: TrainingConfig) -> None:
-    """Raises ConfigError for a loss, a metric or a callback that cannot be."""
-    for key, value in (("loss", config.loss), *_numbered("metrics", config.metrics)):
-        if isinstance(value, Mapping):
-            targets.check(f"training.{key}", value)
-        elif value is not None and not isinstance(value, str):
-            raise ConfigError(
-                f"`training.{key}` must be a name of Keras, or have a `_target_`. "
-                f"Received: training.{key}={value}."
-            )
+    """Raises ConfigError for a loss, a metric, or a callback that cannot be."""
+    _check_objective("loss", "losses", config.loss)
+    for key, value in _numbered("metrics", config.metrics):
+        _check_objective(key, "metrics", value)
     for key, value in _numbered("callbacks", config.callbacks):
-        targets.check(f"training.{key}", value if isinstance(value, Mapping) else {})
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"`training.{key}` must have a `_target_`. Received: training.{key}={value}. "
+                f"Write {{_target_: {value}}}."
+            )
+        targets.check(f"training.{key}", value)
     _check_class_weight(config.class_weight)
+
+
+def _check_objective(key: str, kind: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        targets.check(f"training.{key}", value)
+    elif isinstance(value, str):
+        keras_source.check_name(f"training.{key}", kind, value)
+    elif value is not None:
+        raise ConfigError(
+            f"`training.{key}` must be a name of Keras, or have a `_target_`. "
+            f"Received: training.{key}={value}."
+        )
 
 
 def _numbered(key: str, values: Any) -> list[tuple[str, Any]]:
@@ -51,6 +63,23 @@ def _check_class_weight(weights: Any) -> None:
         raise ConfigError(
             "`training.class_weight` must map numbers of classes to weights. "
             f"Received: training.class_weight={weights}. Write {{0: 1.0, 1: 5.0}}."
+        )
+
+
+def check_class_weight(config: TrainingConfig, task: str, num_outputs: int) -> None:
+    """Raises ConfigError unless `class_weight` has a weight for each class of the data."""
+    if config.class_weight is None:
+        return
+    if task != "classification":
+        raise ConfigError(
+            f"`training.class_weight` needs classes, which a {task} does not have. "
+            f"Received: training.class_weight={config.class_weight}. Leave it out."
+        )
+    if set(config.class_weight) != set(range(num_outputs)):
+        raise ConfigError(
+            "`training.class_weight` must have one weight for each class, from 0 to "
+            f"{num_outputs - 1}. Received: training.class_weight={config.class_weight}. "
+            "Classes are numbered in sorted order; the weight 1 changes nothing."
         )
 
 

@@ -137,7 +137,7 @@ def build_optimizer(
     supplied |= dict.fromkeys(on, weight_decay or 0.0)
     if gradient_accumulation_steps > 1:
         supplied["gradient_accumulation_steps"] = gradient_accumulation_steps
-    optimizer = targets.instantiate("optimizer", config.node, **supplied)
+    optimizer = targets.instantiate("optimizer", config.node, through_kwargs=True, **supplied)
     _check_taken(optimizer, config.target, supplied)
     if weight_decay is not None and model is not None:
         apply_weight_decay_mask(optimizer, model, decayed)

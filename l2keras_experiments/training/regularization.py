@@ -5,6 +5,7 @@ Keras is imported inside the functions, so that `check_method` can answer before
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,10 @@ class Method:
             own = {id(v) for v in model.trainable_variables if v.regularizer is not None}
             wanted = {id(v) for v in self.selected(model)} - own
             if wanted:
-                l2keras.attach(model, self.regularizer, include=lambda v: id(v) in wanted)
+                with warnings.catch_warnings():
+                    # The config of a subclassed model has no place for it; a run needs none.
+                    warnings.filterwarnings("ignore", message="The penalty counts now, but is lost")
+                    l2keras.attach(model, self.regularizer, include=lambda v: id(v) in wanted)
 
 
 def _take_off(model: Any) -> None:
@@ -91,6 +95,12 @@ def check_method(config: RegularizationConfig) -> None:
         )
     for key in ("include", "exclude"):
         _check_patterns(key, getattr(config, key))
+    if config.decay_all and config.include is not None:
+        raise ConfigError(
+            "`regularization.decay_all` needs the default selection. Received: "
+            f"regularization.decay_all=true with regularization.include={config.include}. "
+            "Leave one of them out."
+        )
     if config.scale is not None:
         _check_scale(config.scale)
     scheduling.check(_SCHEDULE, config.schedule)

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from l2keras_experiments.config.schema import ConfigError
+
 
 def save(model: Any, path: Path) -> None:
     """`model.save(path)`, in half the time.
@@ -24,6 +26,18 @@ def save(model: Any, path: Path) -> None:
     if names is not None and not hasattr(names, "cache_info"):
         saving_lib.get_attr_skipset = functools.cache(names)
     model.save(path)
+
+
+def check(model: Any, target: str) -> None:
+    """Raises ConfigError for a model that has no config, which its file needs."""
+    try:
+        model.get_config()
+    except NotImplementedError as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ConfigError(
+            "`tracking.log_model` needs a model that Keras can save. "
+            f"Received: {target} ({reason}). Write get_config, or set tracking.log_model=false."
+        ) from None
 
 
 Spec = tuple[str | None, str, list[int]]  # name, type and shape, with -1 for a free size

@@ -19,11 +19,12 @@ from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
-from l2keras_experiments.training import checkpoint
+from l2keras_experiments.training import checkpoint, saving
 from l2keras_experiments.training import history as histories
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import (
     callbacks_of,
+    check_class_weight,
     data_loss_metric,
     loss_of,
     metrics_of,
@@ -93,10 +94,11 @@ def run_trial(
     """
     training = config.training
     steps, batch_size = batches.sizes(data, training)
+    check_class_weight(training, data.task, data.num_outputs)
     if isinstance(data, StreamDataset):
         checkpoint_path = None
     method = build_method(config, training.epochs * steps)
-    keras.utils.clear_session(free_memory=False)
+    device.begin_session(config)
     with device.distribution_scope(config, batch_size):
         model = compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
@@ -141,7 +143,9 @@ def compiled_model(
     config: Config, data: Dataset | StreamDataset, method: Method, num_steps: int
 ) -> Any:
     """The model of a run, built from its seed and compiled."""
-    model = build_model(config.model, data, method, config.seed)
+    model = build_model(config.model, data, method, config.seed, config.training.loss)
+    if config.tracking.log_model:
+        saving.check(model, config.model.target)
     optimizer = build_optimizer(
         config.optimizer,
         num_steps,

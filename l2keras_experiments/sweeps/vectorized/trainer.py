@@ -34,7 +34,7 @@ from l2keras_experiments.library import (
     threads,
     train,
 )
-from l2keras_experiments.runtime import signals
+from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.sweeps.vectorized.datasets import Datasets
 from l2keras_experiments.sweeps.vectorized.member import Runner
 from l2keras_experiments.training.models import build_model
@@ -101,7 +101,7 @@ class Together:
         data = self._datasets.of(first)
         self.steps_per_epoch = batches.steps_per_epoch(data.num_train, first.training.batch_size)
         self._num_steps = first.training.epochs * self.steps_per_epoch
-        keras.utils.clear_session(free_memory=False)
+        device.begin_session(first)
         self._template = _SeededTemplate(first, data)
         check_model(self._template.model)
         check_elementwise(self._optimizer())
@@ -405,4 +405,5 @@ class _SeededTemplate(Template):
 
     def build(self, seed: int) -> Any:
         unregularized = replace(build_method(self._config), regularizer=None)
-        return build_model(self._config.model, self._data, unregularized, seed)
+        loss = self._config.training.loss
+        return build_model(self._config.model, self._data, unregularized, seed, loss)

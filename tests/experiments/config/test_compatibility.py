@@ -32,6 +32,15 @@ def test_impossible_arguments(arguments: dict[str, Any], message: str) -> None:
         check_model(configs.model("mlp", **arguments), "image", "digits")
 
 
+@pytest.mark.parametrize("key", ["input_shape", "num_outputs"])
+def test_what_the_data_give_is_not_configured(key: str) -> None:
+    """The value would be replaced."""
+    with pytest.raises(
+        ConfigError, match=f"`model.{key}` must be left out, .*the data.*model.{key}=3"
+    ):
+        check_model(configs.model("mlp", **{key: 3}), "image", "digits")
+
+
 def test_a_model_of_ones_own_is_asked_for_its_arguments_only() -> None:
     """Its kind of inputs is not known; what it is given need not be set."""
     mine = configs.of_target(ModelConfig, f"{__name__}.own", width=0)

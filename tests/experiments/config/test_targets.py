@@ -117,10 +117,41 @@ def test_keras_is_not_imported_to_check_an_optimizer() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_target_": "keras.layers.Dense", "units": 5, "unit": 5}, "Did you mean units"),
+        ({"_target_": "keras.layers.LSTM", "units": 5, "droput": 0.1}, "Did you mean dropout"),
+        ({"_target_": "keras.layers.Dense", "units": 5, "use_bias": "on"}, "must be true or false"),
+        ({"_target_": "keras.optimizers.Adam", "beta_1": "high"}, "must be a number.*=high"),
+    ],
+)
+def test_what_keras_does_not_take_is_named_without_it(node: dict[str, Any], message: str) -> None:
+    """Also inside of another node, and though Keras' signatures end in **kwargs."""
+    with pytest.raises(ConfigError, match=rf"k\.inner.*{message}"):
+        targets.check("k", {"_target_": "builtins.dict", "inner": node})
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "keras.layers.Dense", "units": 5, "name": "a", "dtype": "float32"},
+        {"_target_": "keras.layers.Dense", "units": 5, "input_shape": [3]},
+        {"_target_": "keras.layers.Conv2D", "filters": 5, "kernel_size": 3, "lora_rank": 2},
+        {"_target_": "keras.layers.BatchNormalization", "epsilon": None, "trainable": False},
+        {"_target_": "keras.optimizers.Adam", "beta_1": 1, "clipnorm": 1.0, "name": "x"},
+    ],
+)
+def test_what_keras_takes_through_a_base_is_accepted(node: dict[str, Any]) -> None:
+    targets.check("k", node)
+
+
 def test_a_target_gets_what_is_supplied_where_it_takes_it(folder: Path) -> None:
     write(folder / "good.py", "def one(a, b=2): return a, b\ndef any(**k): return k\n")
     assert targets.instantiate("k", {"_target_": "good.one", "b": 5}, a=1, c=3) == (1, 5)
-    assert targets.instantiate("k", {"_target_": "good.any"}, a=1) == {"a": 1}
+    assert targets.instantiate("k", {"_target_": "good.any", "b": 2}, a=1) == {"b": 2}
+    through = targets.instantiate("k", {"_target_": "good.any"}, through_kwargs=True, a=1)
+    assert through == {"a": 1}
     later = targets.instantiate("k", {"_target_": "good.one", "_partial_": True, "b": 7})
     assert later(1) == (1, 7)
     nested = {"_target_": "good.one", "b": {"_target_": "good.one", "a": 0}}

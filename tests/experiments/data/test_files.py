@@ -92,6 +92,41 @@ def test_columns_that_are_not_there(table: str, keys: dict[str, Any], message: s
         check_data_config(configs.data("csv", path=table, **keys))
 
 
+def test_an_empty_target_is_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "holes.csv"
+    path.write_text("a,y\n1,2\n3,\n")
+    with pytest.raises(ConfigError, match=r"1 empty cells in column 'y'\. .*leave these rows out"):
+        load("csv", str(path), target="y")
+
+
+def test_an_id_is_no_feature(table: str) -> None:
+    """Four values in four rows; the remedy has what is left out already."""
+    Path(table).write_text(TABLE.replace("1,red", "1,violet"))
+    message = r"4 different values in column 'colour' of .*data\.drop=\[id,colour\]"
+    with pytest.raises(ConfigError, match=message):
+        load("csv", table, target="kind", drop="id")
+
+
+@pytest.mark.parametrize(("sep", "character"), [("semicolon", ";"), (";", ";"), ("tab", "\t")])
+def test_cells_may_be_separated_otherwise(table: str, sep: str, character: str) -> None:
+    expected = files.csv(table, "kind", drop="id")[0].tolist()
+    Path(table).write_text(TABLE.replace(",", character))
+    check_data_config(configs.data("csv", path=table, target="kind", sep=sep))
+    assert files.csv(table, "kind", drop="id", sep=sep)[0].tolist() == expected
+    with pytest.raises(ConfigError, match=r"Its only column: id.*set data\.sep"):
+        check_data_config(configs.data("csv", path=table, target="kind"))
+    with pytest.raises(ConfigError, match="must be one character, tab or semicolon"):
+        check_data_config(configs.data("csv", path=table, target="kind", sep="; "))
+
+
+@pytest.mark.parametrize("content", [b"a,y\n\xf1\x00,1\n", b"\xf1,y\n1,2\n"])
+def test_what_is_no_text_is_no_table(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "binary.csv"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"`data\.path` must be a CSV file in UTF-8.*data\.path="):
+        load("csv", str(path), target="y")
+
+
 def test_a_table_without_rows(tmp_path: Path) -> None:
     path = tmp_path / "empty.csv"
     path.write_text("a,y\n")

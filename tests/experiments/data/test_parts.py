@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from l2keras_experiments.config.schema import ConfigError, DataConfig
+from l2keras_experiments.data import datasets
 from l2keras_experiments.data.datasets import load_data
 from tests.support import configs
 
@@ -82,6 +83,57 @@ def test_the_fractions_are_followed() -> None:
         load(hundred(), validation_fraction=0.0)
 
 
+def test_too_few_examples_name_a_fraction_that_is_enough() -> None:
+    """A fifth of 2 rounds to 0; half of 2 is 1. One example cannot be in two parts."""
+    x, y = np.zeros((2, 1)), np.array([0, 1])
+    with pytest.raises(ConfigError, match=r"2 examples .*Set data\.validation_fraction=0\.5"):
+        load((x, y))
+    assert len(load((x, y), validation_fraction=0.5).y_val) == 1
+    with pytest.raises(ConfigError, match=r"1 examples .*fraction=0\.9\. Return more examples"):
+        load((x[:1], np.array([0.5])), validation_fraction=0.9)
+
+
+def test_few_validation_examples_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """A fifth of 45 after the 11 for testing is 9 or fewer; of 100 it is 16."""
+    x, y = hundred()
+    load((x, y))
+    assert capsys.readouterr().err == ""
+    datasets._warn_of_few.cache_clear()
+    for _ in range(2):
+        load((x[:45], np.arange(45) % 2))
+    assert capsys.readouterr().err.count("returned has 7 validation examples") == 1
+
+
+def test_the_seed_of_the_split_draws_another() -> None:
+    """As stratified and as whole as the first; the same number draws the same one."""
+    first, second = load(hundred()), load(hundred(), split_seed=1)
+    assert indices(second.x_val) == indices(load(hundred(), split_seed=1, seed=9).x_val)
+    assert set(indices(second.x_val)) != set(indices(first.x_val))
+    assert set(indices(second.x_test)) != set(indices(first.x_test))
+    assert np.bincount(second.y_test).tolist() == [12, 6, 2]
+    assert sorted(indices(second.x_train, second.x_val, second.x_test)) == list(range(100))
+    assert indices(load(hundred(), split_seed=0).x_val) == indices(first.x_val)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("validation_fraction", 0.2), ("test_fraction", 0.2), ("split_seed", 1)]
+)
+def test_a_key_without_effect_is_a_mistake(key: str, value: Any) -> None:
+    x, y = hundred()
+    three = [(x[:70], y[:70]), (x[70:90], y[70:90]), (x[90:], y[90:])]
+    message = f"`data.{key}` needs data that are split. Received: data.{key}={value}, and the parts"
+    with pytest.raises(ConfigError, match=message):
+        load(three, **{key: value})
+    assert len(load((x, y), **{key: value}).y_val) == 16
+
+
+def test_the_seed_of_the_split_draws_what_num_train_keeps() -> None:
+    x, y = hundred()
+    pairs = (x[:70], y[:70]), (x[70:], y[70:])
+    first, second = (load(pairs, num_train=7, split_seed=seed) for seed in (0, 1))
+    assert set(indices(first.x_train)) != set(indices(second.x_train))
+
+
 def test_num_train_is_at_most_what_is_left() -> None:
     with pytest.raises(ConfigError, match=r"at most 64, all of .*Received: data\.num_train=65"):
         load(hundred(), num_train=65)
@@ -140,6 +192,49 @@ def test_pandas_tables_lose_their_index() -> None:
     assert (data.task, data.num_outputs, data.y_train.dtype) == ("classification", 3, np.int32)
 
 
+def test_texts_and_categories_of_a_table_become_features() -> None:
+    """Over all parts: blue, green, red; numbers and booleans first, as they are."""
+    columns = {"size": [1, 2], "flag": [True, False]}
+    frames = [
+        pd.DataFrame({"colour": ["red", "blue"], **columns}),
+        pd.DataFrame({"colour": pd.Categorical(["green", "red"]), **columns}),
+    ]
+    train, validation = (({"table": frame}, np.array([0, 1])) for frame in frames)
+    data = load((train, validation))
+    found = data.x_train["table"][np.argsort(data.x_train["table"][:, 0])]
+    assert found.tolist() == [[1, 1, 0, 0, 1], [2, 0, 1, 0, 0]]
+    assert data.x_val["table"].tolist() == [[1, 1, 0, 1, 0], [2, 0, 0, 0, 1]]
+
+
+TEXTS = ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            ["a", "b", "c", "d"],
+            "fewer values than rows.*Received: 4 different values in column 't'",
+        ),
+        (["a", None, "b", "b"], "Received: 1 empty cells in column 't'"),
+        (pd.to_datetime(["2026-01-01"] * 4), "Received: datetime64.* in column 't'"),
+        (["a", 1, "b", [2]], "Received: object in column 't'"),
+    ],
+)
+def test_a_column_that_is_no_feature_is_named(column: Any, message: str) -> None:
+    frame = pd.DataFrame({"n": [1.0, 2.0, 3.0, 4.0], "t": column})
+    with pytest.raises(ConfigError, match=f"{message}.*or leave it out") as error:
+        load((frame, np.array([0, 1, 0, 1])))
+    assert "\n" not in str(error.value)
+
+
+def test_tables_of_other_columns_are_of_another_shape() -> None:
+    y = np.array([0, 1, 0, 1])
+    one, two = pd.DataFrame({"t": TEXTS}), pd.DataFrame({"t": TEXTS, "n": range(4)})
+    with pytest.raises(ConfigError):
+        load(((one, y), (two, y)))
+
+
 def test_classes_are_numbered_over_all_parts() -> None:
     """A class that only the test part has gets an output; numbers need not begin at 0."""
     x = np.zeros((4, 1))
@@ -165,6 +260,24 @@ def test_floats_are_a_regression(shape: tuple[int, ...]) -> None:
     assert (data.task, data.num_outputs) == ("regression", outputs)
     assert (data.y_val.dtype, data.y_val.shape) == (np.float32, (10, outputs))
     np.testing.assert_allclose(data.y_val, y.reshape(10, outputs))
+
+
+def test_floats_of_zeros_and_ones_need_the_task() -> None:
+    """They may be two classes, or a measurement."""
+    y = np.array([[0.0], [1.0], [1.0], [0.0]])
+    pair = (np.zeros((4, 2)), y)
+    with pytest.raises(ConfigError, match=r"task` must be set.*floats that are all 0 or 1"):
+        load((pair, pair))
+    data = load((pair, pair), task="classification")
+    assert (data.y_val.tolist(), data.num_outputs) == ([0, 1, 1, 0], 2)
+    assert load((pair, pair), task="regression").y_val.tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("y", [[3, 3, 3, 3], ["a"] * 4, [False] * 4])
+def test_one_class_is_none_to_tell_from(y: list[Any]) -> None:
+    pair = (np.zeros((4, 2)), np.array(y))
+    with pytest.raises(ConfigError, match="at least two classes"):
+        load((pair, pair))
 
 
 def test_several_ones_in_a_row_are_labels() -> None:
@@ -285,7 +398,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ([[1], [1, 2], [3]], [0, 1, 0]), "Data must be arrays. Received: "),
     (lambda: (np.array([["a"], ["b"]]), Y[:2]), "x must be numbers, y one array.*texts in x"),
     (lambda: (X, {"a": Y, "b": Y}), "several arrays in y"),
-    (lambda: (pd.DataFrame({"a": ["x", 1]}), Y[:2]), "Python objects"),
+    (lambda: (np.array([["x"], [1]], object), Y[:2]), "Python objects"),
 ]  # fmt: skip
 
 
@@ -298,5 +411,8 @@ def test_what_no_dataset_can_be(found: Callable[[], Any], message: str) -> None:
 
 
 def test_a_target_is_given_the_seed_and_the_dtype() -> None:
+    """Its own value would be replaced, so it is a mistake."""
+    with pytest.raises(ConfigError, match=r"`data\.dtype` must be left out, as"):
+        load_data(configs.of_target(DataConfig, f"{__name__}.drawn", dtype="f2"), 3, "float32")
     config = configs.of_target(DataConfig, f"{__name__}.drawn")
     assert load_data(config, 3, "float32").x_val.ravel().tolist() == [3.0] * 10

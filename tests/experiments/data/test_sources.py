@@ -59,7 +59,7 @@ def _levels(images: np.ndarray) -> list[float]:
 
 
 def _write_mnist(folder: Path) -> None:
-    labels = np.array([4, 4, 4], dtype=np.uint8)
+    labels = np.array([4, 7, 4], dtype=np.uint8)
     np.savez(
         folder / "mnist.npz", x_train=_grey(3), y_train=labels, x_test=_grey(2), y_test=labels[:2]
     )
@@ -116,7 +116,7 @@ def test_mnist_file_is_read(small_files: Path) -> None:
     assert (len(data.x_train), len(data.x_val)) == (2, 1)
     assert sorted(_levels(data.x_train) + _levels(data.x_val)) == [0.0, 0.2, 0.4]
     assert sorted(_levels(data.x_test)) == [0.0, 0.2]
-    assert sources.mnist()["train"][1].tolist() == [4, 4, 4]
+    assert sources.mnist()["train"][1].tolist() == [4, 7, 4]
 
 
 def test_fashion_mnist_files_are_read(small_files: Path) -> None:

@@ -38,6 +38,7 @@ OVERRIDES = [
     "data.num_outputs=2",
     "data.num_train=null",
     "data.label_noise=0",
+    "data.validation_fraction=null",
     "training.batch_size=4",
     "training.epochs=2",
     "model=linear",

@@ -160,13 +160,16 @@ def test_the_learning_rate_under_accumulation_is_the_one_alone(
 def test_a_model_and_a_table_of_ones_own_at_once(
     composed: Compose, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are stacked as the built-in ones; validation and test are those of the run alone."""
+    """They are stacked as the built-in ones; validation and test are those of the run alone.
+
+    The model has no variables before it is called.
+    """
     (tmp_path / "own_at_once.py").write_text(
         "import keras\n"
-        "def build(input_shape, num_outputs, units=4):\n"
+        "def build(num_outputs, units=4):\n"
         "    hidden = keras.layers.Dense(units, 'tanh')\n"
         "    head = keras.layers.Dense(num_outputs)\n"
-        "    return keras.Sequential([keras.Input(input_shape), hidden, head])\n"
+        "    return keras.Sequential([hidden, head])\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     x = np.random.default_rng(0).normal(size=(120, 3))

@@ -290,6 +290,50 @@ def nested(input_shape: dict[str, Any], num_outputs: int) -> keras.Model:
     )
 
 
+class Subclassed(keras.Model):
+    """As Keras' guide writes it: the other keywords are those of keras.Model."""
+
+    def __init__(self, num_outputs: int, units: int = 4, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.hidden = layers.Dense(units, name="hidden")
+        self.head = layers.Dense(num_outputs, name="head")
+
+    def call(self, inputs: Any) -> Any:
+        return self.head(self.hidden(inputs))
+
+
+class OwnStep(Subclassed):
+    """Its outputs are not what the targets are compared with."""
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, **_: Any) -> Any:
+        return keras.ops.mean(keras.ops.square(y_pred))
+
+
+def unbuilt(num_outputs: int, units: int = 4) -> keras.Model:
+    return keras.Sequential(
+        [layers.Dense(units, name="hidden"), layers.Dense(num_outputs, name="head")]
+    )
+
+
+def built(input_shape: Any, num_outputs: int, units: int = 4) -> keras.Model:
+    model = unbuilt(num_outputs, units)
+    return keras.Sequential([keras.Input(input_shape), *model.layers])
+
+
+def anything(**kwargs: Any) -> keras.Model:
+    return unbuilt(3, **kwargs)
+
+
+def wrong(axis: int) -> keras.Model:
+    return keras.Sequential([layers.Softmax(axis), layers.Dense(3)])
+
+
+def with_outputs(input_shape: Any, shapes: list[list[int]]) -> keras.Model:
+    inputs = keras.Input(input_shape)
+    outputs = [layers.Reshape(shape)(layers.Dense(int(np.prod(shape)))(inputs)) for shape in shapes]
+    return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs)
+
+
 def no_model() -> int:
     return 3
 
@@ -304,13 +348,15 @@ def _own(function: str, **arguments: Any) -> ModelConfig:
 
 def test_a_model_of_ones_own_is_given_what_it_takes() -> None:
     """Its inputs' shape, not the number of outputs, for which it does not ask."""
-    model = build_model(_own("own", units=7), _dataset("features"), _method(), seed=0)
+    model = build_model(
+        _own("own", units=7), _dataset("features", task="regression"), _method(), seed=0
+    )
     assert [v.shape for v in model.trainable_variables] == [(6, 7), (7,), (7, 1), (1,)]
 
 
 def test_the_method_replaces_the_regularizer_of_a_model() -> None:
     """Or keeps it and regularizes the rest, where that is asked; "none" takes it off, too."""
-    data, regularizer = _dataset("features"), l2keras.HalfL2(0.1)
+    data, regularizer = _dataset("features", task="regression"), l2keras.HalfL2(0.1)
     found = []
     for method in (
         _method(regularizer),
@@ -326,11 +372,94 @@ def test_the_method_replaces_the_regularizer_of_a_model() -> None:
 
 
 def test_a_model_of_ones_own_starts_from_the_seed() -> None:
-    data = _dataset("features")
+    data = _dataset("features", task="regression")
     first = build_model(_own("own"), data, _method(), seed=5).get_weights()
     keras.utils.set_random_seed(1)
     regularized = build_model(_own("own"), data, _method(l2keras.HalfL2(1.0)), seed=5)
     _assert_same(first, regularized.get_weights())
+
+
+@pytest.mark.parametrize("target", ["Subclassed", "unbuilt", "anything"])
+def test_a_model_without_variables_is_built_from_an_example(target: str) -> None:
+    """With the weights that the same seed gives a model that knows its inputs."""
+    data, regularizer = _dataset("features"), l2keras.HalfL2(0.1)
+    arguments = {} if target == "anything" else {"units": 5}
+    model = build_model(_own(target, **arguments), data, _method(regularizer), seed=3)
+    assert [type(v.regularizer).__name__ for v in l2keras.masks.select(model)] == ["HalfL2"] * 2
+    reference = build_model(_own("built", **arguments), data, _method(), seed=3)
+    _assert_same(model.get_weights(), reference.get_weights())
+    assert model(data.x_train).shape == (4, 3)
+
+
+def test_a_model_that_cannot_be_built_is_named() -> None:
+    data = _dataset("features")
+    with pytest.raises(
+        TargetError, match=r"wrong, called .* shape \(6,\), raised .*[dD]im"
+    ) as error:
+        build_model(_own("wrong", axis=5), data, _method(), seed=0)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=r"`model\.vocabulary_size` must be left out, as"):
+        build_model(_own("Subclassed", vocabulary_size=3), data, _method(), seed=0)
+
+
+MSE, OF_ONES_OWN = {"_target_": "keras.losses.MeanSquaredError"}, {"_target_": "own.loss"}
+
+
+@pytest.mark.parametrize(
+    ("task", "shapes", "loss", "message"),
+    [
+        ("classification", [[3]], None, ""),
+        (
+            "classification",
+            [[5]],
+            None,
+            r"shape \(3,\) .*toy has 3 classes.*with_outputs with the shape \(5,\)",
+        ),
+        ("classification", [[2]], "sparse_categorical_crossentropy", "has 3 classes"),
+        ("classification", [[1, 3]], None, r"with the shape \(1, 3\)"),
+        ("classification", [[3], [1]], None, r"one output. Received: .*2 outputs of.*\(3,\), \(1,"),
+        ("classification", [[5]], OF_ONES_OWN, ""),
+        ("classification", [[3], [1]], OF_ONES_OWN, "must have one output"),
+        ("regression", [[1]], None, ""),
+        ("regression", [[3]], None, r"must have the shape \(1,\) .*toy has 1 target\."),
+        ("regression", [[3]], "mse", "has 1 target"),
+        ("regression", [[3]], MSE, "has 1 target"),
+        ("regression", [[2]], OF_ONES_OWN, ""),
+    ],
+)
+def test_outputs_are_compared_with_the_targets(
+    task: str, shapes: list[list[int]], loss: Any, message: str
+) -> None:
+    """Keras would broadcast some of them in silence."""
+    config, data = _own("with_outputs", shapes=shapes), _dataset("features", task)
+    if not message:
+        build_model(config, data, _method(), 0, loss)
+        return
+    with pytest.raises(ConfigError, match=message):
+        build_model(config, data, _method(), 0, loss)
+
+
+def test_two_classes_may_have_one_logit() -> None:
+    """For a binary loss; the loss of the task takes one for each class."""
+    x, y = np.ones((4, 6), "float32"), np.arange(4, dtype="int32") % 2
+    data = Dataset("toy", x, y, x, y, None, None, "classification", 2)
+    config = _own("with_outputs", shapes=[[1]])
+    binary: list[Any] = ["binary_crossentropy", {"_target_": "keras.losses.BinaryCrossentropy"}]
+    for loss in binary:
+        build_model(config, data, _method(), 0, loss)
+    for other in (None, "sparse_categorical_crossentropy"):
+        with pytest.raises(ConfigError, match="has 2 classes"):
+            build_model(config, data, _method(), 0, other)
+
+
+def test_a_model_with_a_loss_of_its_own_has_any_outputs() -> None:
+    data = _dataset("features", task="regression")
+    model = build_model(_own("OwnStep"), data, _method(), 0)
+    assert model(data.x_train).shape == (4, 1)
+    x = {"a": data.x_train}
+    two = Dataset("toy", x, data.y_train, x, data.y_train, None, None, "regression", 1)
+    with pytest.raises(TargetError, match="called with an example"):
+        build_model(_own("OwnStep"), two, _method(), 0)
 
 
 def test_a_model_may_take_nested_inputs() -> None:

@@ -78,9 +78,15 @@ def test_metrics_and_callbacks_come_from_names_and_targets() -> None:
     [
         (TrainingConfig(loss=3), "`training.loss` must be a name of Keras"),
         (TrainingConfig(loss={"_target_": "keras.losses.Nope"}), "no Nope"),
+        (
+            TrainingConfig(loss="crosentropy"),
+            r"training\.loss=crosentropy\. Did you mean \w*_crossentropy\?",
+        ),
+        (TrainingConfig(metrics=["auc", "accurcy"]), r"metrics\.1=accurcy\. .* mean accuracy\?"),
         (TrainingConfig(metrics="accuracy"), "`training.metrics` must be a list"),
         (TrainingConfig(metrics=[1]), "`training.metrics.0` must be a name"),
-        (TrainingConfig(callbacks=["mine"]), "`training.callbacks.0._target_` must be module"),
+        (TrainingConfig(callbacks=["mine"]), "callbacks.0` must have a `_target_`.*=mine. Write"),
+        (TrainingConfig(callbacks=[{"monitor": "loss"}]), "callbacks.0._target_` must be module"),
         (TrainingConfig(class_weight={"a": 1.0}), "must map numbers of classes"),
         (TrainingConfig(class_weight={0: -1.0}), "must map numbers of classes"),
     ],
@@ -89,3 +95,20 @@ def test_what_cannot_be_is_named(config: TrainingConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         objectives.check_training(config)
     objectives.check_training(TrainingConfig())
+
+
+@pytest.mark.parametrize(
+    ("task", "weights", "message"),
+    [
+        ("regression", {0: 1.0}, "needs classes, which a regression does not have"),
+        ("classification", {0: 1.0, 1: 5.0}, r"from 0 to 2. Received: .*\{0: 1.0, 1: 5.0\}"),
+        ("classification", {0: 1.0, 1: 5.0, 2: 1.0, 7: 1.0}, "one weight for each class"),
+    ],
+)
+def test_weights_are_those_of_the_classes(task: str, weights: Any, message: str) -> None:
+    objectives.check_class_weight(TrainingConfig(), task, 3)
+    objectives.check_class_weight(
+        TrainingConfig(class_weight={0: 1, 1: 2, 2: 0}), "classification", 3
+    )
+    with pytest.raises(ConfigError, match=message):
+        objectives.check_class_weight(TrainingConfig(class_weight=weights), task, 3)

@@ -36,6 +36,14 @@ def test_a_schedule_of_lambda_counts_updates() -> None:
     assert [float(decay.lam(step)) for step in (0, 2, 4)] == pytest.approx([0.5, 0.25, 0.0])
 
 
+def test_all_variables_or_some_of_them() -> None:
+    """decay_all would overrule `include`, so both are a mistake."""
+    message = r"decay_all=true with regularization\.include=\*kernel\. Leave one"
+    with pytest.raises(ConfigError, match=message):
+        check_method(config_of(decay_all=True, include="*kernel").regularization)
+    check_method(config_of(decay_all=True, exclude="*first*").regularization)
+
+
 def small() -> Any:
     """A model with an L2 of its own on one of two kernels."""
     layers = keras.layers

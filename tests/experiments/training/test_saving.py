@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from keras.src.saving import saving_lib
 
+from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.training import saving
 
 
@@ -55,3 +57,26 @@ def test_what_is_left_out_is_looked_up_once(
         keras.backend.clear_session()
     assert "Layer" in asked
     assert len(asked) == len(set(asked))
+
+
+class Own(keras.Model):
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs)
+
+
+class WithConfig(Own):
+    def get_config(self) -> dict[str, Any]:
+        return {"units": self.dense.units}
+
+
+def test_a_model_without_a_config_is_named_before_it_trains(model: keras.Model) -> None:
+    saving.check(model, "mine.build")
+    saving.check(WithConfig(3), "mine.build")
+    message = r"Received: mine\.build \(Object Own .*\)\. .* set tracking\.log_model=false"
+    with pytest.raises(ConfigError, match=message) as error:
+        saving.check(Own(3), "mine.build")
+    assert "\n" not in str(error.value)

@@ -163,7 +163,11 @@ def test_trajectories_start_at_the_same_weights() -> None:
 )
 def test_training_options(training: dict[str, Any]) -> None:
     """Every option of the step trains with decay: the data loss falls and lambda is recorded."""
-    history = train(config_of("decoupled", 0.01, epochs=6, **training)).history
+    result = train(config_of("decoupled", 0.01, epochs=6, **training))
+    history = result.history
+    mixed = training.get("mixed_precision", MixedPrecision.none)
+    computed = "float32" if mixed is MixedPrecision.none else mixed.value
+    assert result.model.layers[2].compute_dtype == computed
     assert history["data_loss"][-1] < history["data_loss"][0]
     assert history["weight_decay"][-1] == pytest.approx(0.01)
 
