@@ -46,11 +46,11 @@ def check_optimizer_config(config: OptimizerConfig) -> None:
     _check_momentum(config)
 
 
-def check_own_decay(config: OptimizerConfig) -> None:
-    """Raises ConfigError for an optimizer whose own weight decay is not lambda."""
+def check_own_decay(config: OptimizerConfig, method: str = "optimizer_weight_decay") -> None:
+    """Raises ConfigError for an optimizer whose step overwrites what a method decays."""
     if config.target.startswith("keras.") and config.name in _WITHOUT_DECAY:
         raise ConfigError(
-            "regularization=optimizer_weight_decay needs an optimizer that steps from W. "
+            f"regularization={method} needs an optimizer that steps from W. "
             f"Received: {config.target}, whose step overwrites the decay. "
             "Choose regularization=coupled or half_l2, or another optimizer."
         )
