@@ -29,8 +29,7 @@ def check_training(config: TrainingConfig) -> None:
                 f"`training.{key}` must be a name of Keras, or have a `_target_`. "
                 f"Received: training.{key}={value}."
             )
-    for key, value in _numbered("callbacks", config.callbacks):
-        targets.check(f"training.{key}", value if isinstance(value, Mapping) else {})
+    _check_callbacks(config.callbacks)
     _check_class_weight(config.class_weight)
     stopping = config.early_stopping
     if stopping.patience is not None and stopping.patience < 1:
@@ -57,6 +56,16 @@ def _numbered(key: str, values: Any) -> list[tuple[str, Any]]:
             f"`training.{key}` must be a list. Received: training.{key}={values}. Write [a,b]."
         )
     return [(f"{key}.{number}", value) for number, value in enumerate(values or [])]
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    for key, value in _numbered("callbacks", callbacks):
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"`training.{key}` must be a mapping with a `_target_`. "
+                f"Received: training.{key}={value}. Write callbacks: [{{_target_: {value}}}]."
+            )
+        targets.check(f"training.{key}", value)
 
 
 def _check_class_weight(weights: Any) -> None:

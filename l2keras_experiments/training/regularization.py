@@ -221,6 +221,11 @@ def _check_form(key: str, config: RegularizationConfig) -> None:
     """Raises ConfigError for what neither a method nor a group takes."""
     for name in ("include", "exclude"):
         _check_patterns(f"{key}.{name}", getattr(config, name))
+    if config.decay_all and config.include is not None:
+        raise ConfigError(
+            f"`{key}.decay_all` selects every variable. Received: {key}.decay_all=true with "
+            f"{key}.include={config.include}. Leave out one of them."
+        )
     if config.scale is not None:
         _check_scale(f"{key}.scale", config.scale)
     scheduling.check(f"{key}.schedule", config.schedule)

@@ -80,7 +80,7 @@ def test_metrics_and_callbacks_come_from_names_and_targets() -> None:
         (TrainingConfig(loss={"_target_": "keras.losses.Nope"}), "no Nope"),
         (TrainingConfig(metrics="accuracy"), "`training.metrics` must be a list"),
         (TrainingConfig(metrics=[1]), "`training.metrics.0` must be a name"),
-        (TrainingConfig(callbacks=["mine"]), "`training.callbacks.0._target_` must be module"),
+        (TrainingConfig(callbacks=["mine"]), r"Write callbacks: \[{_target_: mine}\]"),
         (TrainingConfig(class_weight={"a": 1.0}), "must map numbers of classes"),
         (TrainingConfig(class_weight={0: -1.0}), "must map numbers of classes"),
         (TrainingConfig(early_stopping=EarlyStoppingConfig(patience=0)), "must be at least 1"),
