@@ -39,3 +39,10 @@ def test_a_method_that_cannot_be(arguments: str, message: str, runs: Path) -> No
     given = answer("train", arguments.split())
     check_mistake(given, runs)
     assert re.search(message, given.err), given.err
+
+
+def test_an_arm_that_cannot_be(runs: Path) -> None:
+    """A comparison is answered before its first arm trains."""
+    given = answer("compare", ["optimizer=ftrl"])
+    check_mistake(given, runs)
+    assert "regularization=decoupled needs an optimizer that steps from W" in given.err

@@ -128,10 +128,12 @@ def test_validation_scores_and_the_test_is_shown_beside_it() -> None:
     assert (result.score, result.tested) == (0.75, 0.625)
     shown = dict(zip(arms.COLUMNS, arms.row(result), strict=True))
     assert (shown["validation accuracy"], shown["test accuracy"]) == ("0.750", "0.625")
-    regression = {key: values for key, values in history.items() if key != "val_accuracy"}
+    assert shown["penalty"] == "0.1000"
+    regression = {key: [1.0, 0.5] for key in ("val_data_loss", "data_loss", "weight_norm")}
     other = ArmResult(Arm("half_l2", 0.1), 0.1, regression, {}, 1.0, 4, np.zeros(2), "")
     assert (other.score, other.metric) == (-0.5, "data_loss")
     assert math.isnan(other.tested)
+    assert dict(zip(arms.COLUMNS, arms.row(other), strict=True))["penalty"] == "-"
 
 
 def test_best_ignores_what_diverged() -> None:
