@@ -14,8 +14,8 @@ from l2keras_experiments.data.datasets import check_data_config, input_kind
 from l2keras_experiments.runtime import device
 from l2keras_experiments.tracking import database
 from l2keras_experiments.training.objectives import check_training
-from l2keras_experiments.training.optimizers import check_optimizer_config, check_own_decay
-from l2keras_experiments.training.regularization import check_method
+from l2keras_experiments.training.optimizers import check_optimizer_config
+from l2keras_experiments.training.regularization import check_method, check_with_optimizer
 from l2keras_experiments.training.selection import check_monitored_names, check_stopping
 
 
@@ -37,8 +37,7 @@ def typed(config: DictConfig) -> Any:
     check_model(resolved.model, input_kind(resolved.data), resolved.data.name)
     check_optimizer_config(resolved.optimizer)
     check_method(resolved.regularization)
-    if resolved.regularization.name == "optimizer_weight_decay":
-        check_own_decay(resolved.optimizer)
+    check_with_optimizer(resolved.regularization, resolved.optimizer)
     check_training(resolved.training)
     check_stopping(resolved.training)
     if resolved.model.is_built_in:

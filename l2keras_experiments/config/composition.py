@@ -6,10 +6,11 @@ import argparse
 import importlib.util
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,16 +20,17 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.utils import JobRuntime, setup_globals
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import (
+    ConfigKeyError,
     InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
 
-from l2keras_experiments.config import messages
+from l2keras_experiments.config import messages, schema
 from l2keras_experiments.config.loading import OpenLoader
 from l2keras_experiments.config.paths import CONFIGS, check_writable, reason
 from l2keras_experiments.config.schema import ConfigError, check_text
@@ -46,9 +48,33 @@ def mistakes() -> Iterator[None]:
         raise
     except Exception as error:
         raise ConfigError(
-            "The overrides and config files must make one valid config. "
+            _unknown(error)
+            or "The overrides and config files must make one valid config. "
             f"Received: {explained(error)}. Correct the override or the file."
         ) from error
+
+
+def _unknown(error: Exception) -> str:
+    """The answer to a key or an option in a config file that does not exist; "" to others."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        received = f"{group}={option} in a list of defaults"
+        return messages.unknown("option", received, option, error.options)
+    cause, match = error.__cause__ or error.__context__, re.match(r"In '(.+?)'", str(error))
+    if not (isinstance(cause, ConfigKeyError) and cause.full_key and match):
+        return ""
+    file, key = match[1], cause.full_key
+    if key == file.partition("/")[0]:
+        return (
+            f"A file in {key}/ must begin with the line `# @package _global_`. "
+            f"Received: {file}.yaml without it. Add the line."
+        )
+    groups = [item.name for item in fields(schema.Config)]
+    kinds = [schema.Config]
+    kinds += [schema.CompareConfig, schema.TuneConfig] if "." in key else []  # its group exists
+    valid = dict.fromkeys([*groups, *(name for kind in kinds for name, _, _ in schema.keys(kind))])
+    received = f"{key} in {file}.yaml"
+    return "" if key.startswith("hydra") else messages.unknown("key", received, key, [*valid])
 
 
 def explained(error: BaseException) -> str:

@@ -19,12 +19,16 @@ def recorded(config: DictConfig) -> DictConfig:
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:
-    """Dotted keys to plain values, as MLflow shows them."""
+    """Dotted keys to plain values, as MLflow shows them.
+
+    A mapping whose keys are no identifiers, such as patterns of paths, is one value: names of
+    MLflow's parameters hold no `*`.
+    """
     flat: dict[str, Any] = {}
 
     def walk(node: Any, prefix: str) -> None:
         for key, value in node.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict) and all(str(name).isidentifier() for name in value):
                 walk(value, f"{prefix}{key}.")
             else:
                 flat[f"{prefix}{key}"] = getattr(value, "value", value)

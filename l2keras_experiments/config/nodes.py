@@ -102,6 +102,7 @@ def _open_group(
                 expected = typed_values.expected(f"{name}.{key}", schema_type)
                 raise ConfigError(
                     f"`{name}.{key}` must be {expected}. Received: {name}.{key}={mapping[key]}."
+                    f"{typed_values.remedy(f'{name}.{key}', mapping[key])}"
                 ) from None
     found: OpenGroup = OmegaConf.to_object(empty)  # type: ignore[assignment]  # of the group's type
     if isinstance(found, TargetGroup):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 
-from l2keras_experiments.config import composition, launchers, schema, typed_values
+from l2keras_experiments.config import composition, launchers, messages, schema, typed_values
 from l2keras_experiments.config.composition import Found
 from l2keras_experiments.config.schema import ConfigError
 
@@ -66,7 +65,7 @@ def _check_key(override: Override, config: type[schema.Config], found: Found) ->
     elif options := ("." not in key and found.options(key)):
         _check_option(override, options)
     else:
-        raise ConfigError(_unknown("key", line, key, [*found.groups(), *valid]))
+        raise ConfigError(messages.unknown("key", line, key, [*found.groups(), *valid]))
 
 
 def _check_hydra_key(override: Override, found: Found) -> None:
@@ -98,7 +97,7 @@ def _check_option(override: Override, options: Sequence[str]) -> None:
     for value in values:
         none = value is None and override.key_or_group == "experiment"
         if not none and str(value) not in options and "/" not in str(value):  # there Hydra looks
-            raise ConfigError(_unknown("option", override.input_line, str(value), options))
+            raise ConfigError(messages.unknown("option", override.input_line, str(value), options))
 
 
 def _matching(override: Override, options: Sequence[str]) -> list[str]:
@@ -125,12 +124,3 @@ def check_number(runs: int) -> None:
             f"A sweep must have at most {MOST_RUNS} runs. Received: {runs} runs. "
             "Sweep over fewer values, or in several sweeps."
         )
-
-
-def _unknown(kind: str, received: str | None, word: str, valid: Sequence[str]) -> str:
-    last = word.lstrip("+").rpartition(".")[2]
-    near = [schema.SYNONYMS[last]] if kind == "key" and last in schema.SYNONYMS else []
-    near += difflib.get_close_matches(word[:100], valid, n=1, cutoff=0.5)
-    near += [key for key in valid if key.rpartition(".")[2] == last]
-    hint = f"Did you mean {near[0]}?" if near else f"Valid: {', '.join(valid)}."
-    return f"There is no such {kind}. Received: {received}. {hint}"

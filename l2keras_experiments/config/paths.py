@@ -1,7 +1,8 @@
 """Where the config files are, and where the experiments write.
 
-A checkout has configs/ beside the packages, and writes to its own runs/ from any working directory.
-The wheel has configs/ inside of the package, and writes to runs/ of the working directory.
+A checkout has configs/ beside the packages; its modules `experiments.*` write to its own runs/ from
+any working directory. The wheel has configs/ inside of the package. The console command `l2keras`
+writes to runs/ of the working directory, from a checkout too.
 """
 
 import os
@@ -13,7 +14,8 @@ PROJECT = _PACKAGE.parent  # the checkout; installed, the folder of all packages
 INSTALLED = (_PACKAGE / "configs").is_dir()
 CONFIGS = (_PACKAGE if INSTALLED else PROJECT) / "configs"
 WORK = Path.cwd() if INSTALLED else PROJECT  # its commit is recorded with each run
-RUNS = WORK / "runs"
+CONSOLE_VARIABLE = "L2KERAS_CONSOLE"  # the working directory of `l2keras`, for its children too
+RUNS = Path(os.environ.get(CONSOLE_VARIABLE) or WORK, "runs")
 
 LONGEST_NAME = 255  # bytes of the name of a file
 

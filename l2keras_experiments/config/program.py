@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from l2keras_experiments.config import paths
 
 CONSOLE = "l2keras"
-_VARIABLE = "L2KERAS_CONSOLE"  # in the environment, which the processes of a sweep inherit
 
 
 def enter_console() -> None:
-    """Makes this process and its children print commands as `l2keras ...`."""
-    os.environ[_VARIABLE] = "1"
+    """Makes this process and its children print commands as `l2keras ...` and write to ./runs.
+
+    Call it before the modules load that import `paths.RUNS`.
+    """
+    os.environ[paths.CONSOLE_VARIABLE] = str(Path.cwd())
+    paths.RUNS = Path.cwd() / "runs"
 
 
 def in_console() -> bool:
     """Whether the console command is the way to call the commands: always without a checkout."""
-    return paths.INSTALLED or _VARIABLE in os.environ
+    return paths.INSTALLED or paths.CONSOLE_VARIABLE in os.environ
 
 
 def words(name: str) -> list[str]:

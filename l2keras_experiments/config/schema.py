@@ -180,7 +180,12 @@ class RegularizationConfig(OpenGroup):
     exclude: Any = _key(None, "patterns of variable paths not to decay")
     scale: Any = _key(None, "factors of lambda by pattern; the first pattern that matches counts")
     schedule: Any = _key("constant", "of lambda over the training: as optimizer.schedule")
-    own_l2: str = _key("replace", "L2 that a model brings: replace (take it off) or keep")
+    own_l2: str = _key(
+        "replace", "L2 that a model brings: replace, or keep it in the place of lambda"
+    )
+    groups: Any = _key(
+        None, "list of further WeightDecays, each a mapping with include and keys of its own"
+    )
 
 
 @dataclass

@@ -129,7 +129,8 @@ def check_arguments(
             continue
         if name not in parameters:
             if keywords and name not in keywords:
-                raise unknown_argument(key, target, str(name), value, keywords - supplied)
+                valid, passed = keywords - supplied, supplied & keywords
+                raise unknown_argument(key, target, str(name), value, valid, passed)
             continue
         has_target = isinstance(value, Mapping) and TARGET in value  # what it returns is unknown
         word = "" if has_target else _mismatch(_annotation(target, parameters[name], value), value)
@@ -148,7 +149,7 @@ def check_arguments(
 
 
 def unknown_argument(
-    key: str, target: str, name: str, value: Any, valid: Iterable[str]
+    key: str, target: str, name: str, value: Any, valid: Iterable[str], supplied: Iterable[str] = ()
 ) -> ConfigError:
     """The answer to an argument that a target does not take.
 
@@ -156,12 +157,13 @@ def unknown_argument(
         key: Of the node, dotted; a group's own keys are valid, too.
         target: As in the config.
         name, value: The argument.
-        valid: What the target takes.
+        valid: What the target takes, to be listed.
+        supplied: What it takes, too, and gets without the config.
     """
     own = schema.own_keys(key) if key in schema.open_groups(schema.Config) else []
     known = sorted({*valid, *own})
     near = [word for word in known if f"{key}.{word}" == schema.SYNONYMS.get(name)]
-    near += difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near += difflib.get_close_matches(name, [*known, *supplied], n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]}?" if near else f"Valid: {', '.join(known) or 'none'}."
     return ConfigError(
         f"`{key}` must have keys that {target} takes. Received: {key}.{name}={value}. {hint}"

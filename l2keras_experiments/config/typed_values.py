@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from types import NoneType
@@ -36,7 +37,18 @@ def check_values(override: Override, config: type[schema.Config]) -> None:
         except (OmegaConfBaseException, ValueError):  # of more digits than int() takes
             raise ConfigError(
                 f"`{key}` must be {expected(key, config)}. Received: {override.input_line}."
+                f"{remedy(key, value)}"
             ) from None
+
+
+def remedy(key: str, value: Any) -> str:
+    """What to write for a value of another type, where another key takes it; else ""."""
+    if key == "regularization.lam" and isinstance(value, Mapping):
+        return (
+            " Factors of lambda by pattern are regularization.scale, in a config file: "
+            "scale: {'*head/kernel': 0.1, '*': 1}."
+        )
+    return ""
 
 
 def expected(key: str, config: type[schema.Config]) -> str:

@@ -18,26 +18,32 @@ from l2keras_experiments.runtime.naming import component
 
 # Where a run is recorded and what it shows does not change what it computes.
 NEUTRAL = ("tracking.", "training.progress", "rerun")
+# Where files are read. A callback's are left out: most callbacks write theirs.
+_READING = ("data.", "model.", "optimizer.", "regularization.", "training.loss", "training.metrics")
 
 
 def config_hash(flat: Mapping[str, Any]) -> str:
     """Sixteen hex digits of a flattened, resolved config, what is neutral left out.
 
-    The source of the targets' modules counts, and of data files the bytes, not the name.
+    The source of the targets' modules counts, and of files the bytes, not the name.
     """
-    told = {k: _content(k, v) for k, v in flat.items() if not k.startswith(NEUTRAL)}
-    told["backend"] = told.get("backend") or os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if told.get("regularization.name") == "none":
-        told["regularization.lam"] = 0.0  # which nothing reads
-    told["sources"] = targets.source_hash(flat)
-    text = json.dumps(told, sort_keys=True, default=str)
+    counted = {k: v for k, v in flat.items() if not k.startswith(NEUTRAL)}
+    counted = {k: _content(v) if k.startswith(_READING) else v for k, v in counted.items()}
+    counted["backend"] = flat.get("backend") or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if flat.get("regularization.name") == "none":
+        counted["regularization.lam"] = 0.0  # which nothing reads
+    counted["sources"] = targets.source_hash(flat)
+    text = json.dumps(counted, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _content(key: str, value: Any) -> Any:
-    """The digest of a data file in the place of its path; any other value as it is."""
-    is_path = key.startswith("data.") and key.rpartition(".")[2] == "path"
-    if not (is_path and isinstance(value, str) and Path(value).is_file()):
+def _content(value: Any) -> Any:
+    """A value with the digest of each file that it names in the place of the path."""
+    if isinstance(value, Mapping):  # of patterns the first that matches counts
+        return [[str(key), _content(one)] for key, one in value.items()]
+    if isinstance(value, list | tuple):
+        return [_content(one) for one in value]
+    if not (isinstance(value, str) and os.path.isfile(value)):
         return value
     path = Path(value).resolve()
     status = path.stat()

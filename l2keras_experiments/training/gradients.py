@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from l2keras_experiments.config import program
-from l2keras_experiments.runtime import boundary
+from l2keras_experiments.runtime import boundary, device
 
 C = 0.9  # the coefficient that is pasted into both frameworks
 ETA = 0.1
@@ -147,9 +147,9 @@ def main() -> int:
     parser = boundary.Parser(prog=program.command("check_grad"), description=__doc__)
     parser.parse_args()
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with_torch = importlib.util.find_spec("torch") is not None
-    results = checks(with_torch)
+    with device.quiet_imports():
+        results = checks(with_torch)
     np.set_printoptions(precision=DECIMALS, suppress=True, linewidth=100)
     for check in results:
         verdict = "equal to 8 decimals" if check.passed else "DIFFERENT"

@@ -19,17 +19,11 @@ _LOSSES = {
 
 
 def check_training(config: TrainingConfig) -> None:
-    """Raises ConfigError for a loss, a metric, or a callback that cannot be."""
+    """Raises ConfigError for a loss, a metric or a callback that cannot be."""
     _check_objective("loss", "losses", config.loss)
     for key, value in _numbered("metrics", config.metrics):
         _check_objective(key, "metrics", value)
-    for key, value in _numbered("callbacks", config.callbacks):
-        if not isinstance(value, Mapping):
-            raise ConfigError(
-                f"`training.{key}` must have a `_target_`. Received: training.{key}={value}. "
-                f"Write {{_target_: {value}}}."
-            )
-        targets.check(f"training.{key}", value)
+    _check_callbacks(config.callbacks)
     _check_class_weight(config.class_weight)
 
 
@@ -51,6 +45,16 @@ def _numbered(key: str, values: Any) -> list[tuple[str, Any]]:
             f"`training.{key}` must be a list. Received: training.{key}={values}. Write [a,b]."
         )
     return [(f"{key}.{number}", value) for number, value in enumerate(values or [])]
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    for key, value in _numbered("callbacks", callbacks):
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"`training.{key}` must be a mapping with a `_target_`. "
+                f"Received: training.{key}={value}. Write callbacks: [{{_target_: {value}}}]."
+            )
+        targets.check(f"training.{key}", value)
 
 
 def _check_class_weight(weights: Any) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from l2keras_experiments.config import targets
+from l2keras_experiments.config.paths import CONFIGS
 from l2keras_experiments.config.schema import ConfigError, OptimizerConfig
 from l2keras_experiments.training import scheduling
 
@@ -46,11 +49,11 @@ def check_optimizer_config(config: OptimizerConfig) -> None:
     _check_momentum(config)
 
 
-def check_own_decay(config: OptimizerConfig) -> None:
-    """Raises ConfigError for an optimizer whose own weight decay is not lambda."""
+def check_own_decay(config: OptimizerConfig, method: str = "optimizer_weight_decay") -> None:
+    """Raises ConfigError for an optimizer whose step overwrites what a method decays."""
     if config.target.startswith("keras.") and config.name in _WITHOUT_DECAY:
         raise ConfigError(
-            "regularization=optimizer_weight_decay needs an optimizer that steps from W. "
+            f"regularization={method} needs an optimizer that steps from W. "
             f"Received: {config.target}, whose step overwrites the decay. "
             "Choose regularization=coupled or half_l2, or another optimizer."
         )
@@ -67,7 +70,24 @@ def _check_keras_arguments(config: OptimizerConfig) -> None:
     valid = sorted({*targets.accepted(config.target), *base} - set(_OURS))
     for name, value in config.arguments.items():
         if name not in valid and name not in _OURS:
+            _check_left_over(config, name, value)
             raise targets.unknown_argument("optimizer", config.target, name, value, valid)
+
+
+def _check_left_over(config: OptimizerConfig, name: str, value: Any) -> None:
+    """Raises ConfigError for an argument of an option whose target another one replaced."""
+    files = sorted((CONFIGS / "optimizer").glob("*.yaml"))
+    options: dict[str, Any] = {
+        path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in files
+    }
+    from_options = [key for key, option in options.items() if option.get(name) == value]
+    own = [key for key, option in options.items() if option.get(targets.TARGET) == config.target]
+    if from_options and own:
+        raise ConfigError(
+            f"`optimizer` must have keys that {config.target} takes. Received: "
+            f"optimizer.{name}={value}, an argument of optimizer={from_options[0]}. "
+            f"Leave it out, or choose optimizer={own[0]} for the target."
+        )
 
 
 def _check_clipping(arguments: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,9 +30,10 @@ def node_of(key: str, schedule: Any) -> dict[str, Any]:
     arguments = dict(schedule) if isinstance(schedule, Mapping) else {"name": schedule}
     name = arguments.pop("name", None)
     if name not in NAMES:
+        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.5)
         raise ConfigError(
             f"`{key}` must be one of {', '.join(NAMES)}, or have a `_target_`. "
-            f"Received: {key}={name}."
+            f"Received: {key}={name}.{f' Did you mean {near[0]}?' if near else ''}"
         )
     return {targets.TARGET: f"{MODULE}.{name}", **arguments}
 
@@ -42,12 +44,11 @@ def check(key: str, schedule: Any) -> None:
 
 
 def make(key: str, schedule: Any, peak: float, num_steps: int) -> Any:
-    """A float, or a Keras schedule of `num_steps` steps whose highest value is `peak`."""
-    return targets.instantiate(
-        key,
-        node_of(key, schedule),
-        learning_rate=peak,
-        num_steps=num_steps,
-        initial_learning_rate=peak,
-        decay_steps=num_steps,
-    )
+    """A float, or a Keras schedule of `num_steps` steps whose highest value is `peak`.
+
+    What the config gives of these stays.
+    """
+    node = node_of(key, schedule)
+    values = dict(zip(SUPPLIED, (peak, num_steps, peak, num_steps), strict=True))
+    supplied: dict[str, Any] = {name: value for name, value in values.items() if name not in node}
+    return targets.instantiate(key, node, **supplied)

@@ -30,7 +30,7 @@ from l2keras_experiments.training.objectives import (
     metrics_of,
 )
 from l2keras_experiments.training.optimizers import build_optimizer
-from l2keras_experiments.training.regularization import Method, build_method
+from l2keras_experiments.training.regularization import Method, build_method, mistakes_named
 from l2keras_experiments.training.selection import check_monitored
 from l2keras_experiments.training.stopping import EarlyStopping, validated_epochs
 
@@ -99,7 +99,7 @@ def run_trial(
         checkpoint_path = None
     method = build_method(config, training.epochs * steps)
     device.begin_session(config)
-    with device.distribution_scope(config, batch_size):
+    with device.distribution_scope(config, batch_size), mistakes_named():
         model = compiled_model(config, data, method, num_steps=training.epochs * steps)
     report = audit(model, method.callbacks)
     if on_report is not None:
@@ -109,19 +109,22 @@ def run_trial(
     stopping = EarlyStopping(training)
     if checkpoint_path is not None and done is not None:
         stopping.load(checkpoint.best_path(checkpoint_path))
-    recorder = EpochRecorder(method, on_epoch, keep_trajectory, checkpoint_path, done, stopping)
+    recorder = EpochRecorder(
+        method, report, on_epoch, keep_trajectory, checkpoint_path, done, stopping
+    )
     epochs = range(recorder.first_epoch, training.epochs)
     if epochs and not stopping.is_over(recorder.history):
-        model.fit(
-            **batches.fit_arguments(data, batch_size, config.seed, epochs),
-            initial_epoch=epochs.start,
-            epochs=epochs.stop,
-            validation_freq=validated_epochs(training.epochs, training.validation_freq),
-            class_weight=training.class_weight,
-            shuffle=False,  # the order is that of the batches
-            callbacks=[*method.callbacks, *callbacks_of(training), recorder],
-            verbose=0,
-        )
+        with mistakes_named():
+            model.fit(
+                **batches.fit_arguments(data, batch_size, config.seed, epochs),
+                initial_epoch=epochs.start,
+                epochs=epochs.stop,
+                validation_freq=validated_epochs(training.epochs, training.validation_freq),
+                class_weight=training.class_weight,
+                shuffle=False,  # the order is that of the batches
+                callbacks=[*method.callbacks, *callbacks_of(training), recorder],
+                verbose=0,
+            )
     weights = stopping.best_weights(recorder.history)
     if weights is not None:
         model.set_weights(weights)
@@ -197,6 +200,7 @@ class EpochRecorder(keras.callbacks.Callback):
     def __init__(
         self,
         method: Method,
+        report: AuditReport,
         on_epoch: OnEpoch | None,
         keep_trajectory: bool,
         checkpoint_path: Path | None,
@@ -208,7 +212,7 @@ class EpochRecorder(keras.callbacks.Callback):
         self.first_epoch = done.epochs if done else 0
         self.trajectory: list[np.ndarray] = []
         self._began = time.perf_counter() - (done.seconds if done else 0.0)
-        self._method = method
+        self._method, self._audited = method, report
         self._on_epoch = on_epoch
         self._keep_trajectory = keep_trajectory
         self._checkpoint_path = checkpoint_path
@@ -255,10 +259,29 @@ class EpochRecorder(keras.callbacks.Callback):
             self._on_epoch(epoch, histories.measured(self.history, epoch))
 
     def _weight_metrics(self) -> dict[str, float]:
-        """`weight_norm` of the decayed variables, and the penalty that lambda puts on them."""
+        """`weight_norm` of the decayed variables, and their penalty."""
         norms = [penalties.half_squared_norm(variable) for variable in self._decayed]
         half = sum(float(keras.ops.convert_to_numpy(norm)) for norm in norms)
-        return {"weight_norm": (2 * half) ** 0.5, "penalty": self._method.effective_lam * half}
+        return {"weight_norm": (2 * half) ** 0.5, **self._penalty()}
+
+    def _penalty(self) -> dict[str, float]:
+        """The sum of lam/2 * |W|^2, each variable with its lam; nothing where that is not it.
+
+        Decay that depends on more than W, such as `cautious` or `toward`, has no such penalty.
+        """
+        rows = self._audited.rows
+        decays = [decay for row in rows for decay in row.callbacks]
+        if any(decay.schedule for decay in decays):  # lam of now
+            rows = audit(self.model, self._method.callbacks).rows
+        if any(row.lam is None or row.l1 for row in rows) or any(decay.form for decay in decays):
+            return {}
+        total = 0.0
+        weights = {id(variable): variable for variable in self.model.weights}.values()
+        for row, variable in zip(rows, weights, strict=True):
+            if row.lam:
+                half = keras.ops.convert_to_numpy(penalties.half_squared_norm(variable))
+                total += row.lam * float(half)
+        return {"penalty": total}
 
     def _keep_weights(self) -> None:
         if self._keep_trajectory:

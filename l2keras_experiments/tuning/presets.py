@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ _ORIGIN = re.compile(r"^# Found by .*\btune: study ", re.MULTILINE)
 
 
 def preset_name(config: TuneConfig) -> str:
-    words = re.sub(r"[^A-Za-z0-9_.-]+", "-", space.words(config))[:190]
+    words = re.sub(r"[^A-Za-z0-9_-]+", "-", space.words(config))[:190]
     return config.tune.preset or f"tuned_{words}"
 
 
@@ -129,12 +130,23 @@ def overrides(config: Config) -> dict[str, Any]:
 
 
 def _movable(section: Any) -> Any:
-    """A group with the whole path of its data file, so that it is found from any folder."""
-    path = section.arguments.get("path") if isinstance(section, OpenGroup) else None
-    if not (isinstance(path, str) and Path(path).is_file()):
+    """A group whose files are found from any working directory."""
+    if not isinstance(section, OpenGroup):
         return section
-    arguments = {**section.arguments, "path": str(Path(path).absolute())}
-    return replace(section, arguments=arguments)
+    return replace(section, arguments=_with_movable_files(section.arguments))
+
+
+def _with_movable_files(value: Any) -> Any:
+    """Paths from `${config_dir:}` for files in it or beside it, which move with it; else whole."""
+    if isinstance(value, dict):
+        return {key: _with_movable_files(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_movable_files(one) for one in value]
+    if not (isinstance(value, str) and os.path.isfile(value)):
+        return value
+    path, own = os.path.abspath(value), [os.path.abspath(folder) for folder in _own_folders()[:1]]
+    beside = [folder for folder in own if Path(path).is_relative_to(Path(folder).parent)]
+    return f"${{config_dir:}}/{os.path.relpath(path, beside[0])}" if beside else path
 
 
 def _option(group: str, section: Any) -> str:

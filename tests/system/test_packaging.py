@@ -180,6 +180,7 @@ def test_a_sweep_of_ones_own_model_outside_of_the_checkout(equipped: Path, tmp_p
     [page] = project.glob("runs/report/l2keras/*/report.html")
     assert f"page: {page}\n" in printed
     assert "MLflow UI: l2keras ui\n" in printed
+    assert "oneDNN" not in printed  # of what TensorFlow writes when it loads
     html = page.read_text(encoding="utf-8")
     assert "l2keras train --config-dir conf -m model=mine data=mine" in html
     assert "l2keras report l2keras --parent " in html
@@ -197,7 +198,9 @@ def test_a_sweep_of_ones_own_model_outside_of_the_checkout(equipped: Path, tmp_p
 
 def test_mistakes_and_help_name_the_command(equipped: Path, tmp_path: Path) -> None:
     """Every message calls the command as the user does; a mistake leaves no file."""
-    assert l2keras(equipped, tmp_path, "train", "--help").stdout.startswith("l2keras train [key=")
+    told = l2keras(equipped, tmp_path, "train", "--help")
+    assert told.stdout.startswith("l2keras train [key=")
+    assert told.stderr == ""
     for words, expected in {
         ("train", "seed=0,1"): "Received: seed=0,1.",
         ("compare", "-m", "seed=0,1"): "use `l2keras train`",

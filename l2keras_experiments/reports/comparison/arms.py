@@ -17,6 +17,7 @@ from l2keras_experiments.config.schema import (
     ConfigError,
     MixedPrecision,
 )
+from l2keras_experiments.training.regularization import check_with_optimizer
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def check_comparison(config: CompareConfig) -> None:
             "`compare.lams` needs positive lambdas that float32 can hold. "
             f"Received: {config.compare.lams}. The arm `none` is lambda 0."
         )
+    for arm in plan(config):
+        check_with_optimizer(configure(config, arm).regularization, config.optimizer)
 
 
 def grid(config: CompareConfig) -> list[float]:
@@ -306,7 +309,7 @@ def row(result: ArmResult) -> list[str]:
         _number(result.test.get(f"test_{result.beside_loss}", math.nan), ".3f"),
         _number(result.test.get("test_data_loss", math.nan), ".4f"),
         f"{result.last('data_loss'):.4f}",
-        f"{result.last('penalty'):.4f}",
+        _number(result.last("penalty"), ".4f"),
         f"{result.last('weight_norm'):.3f}",
         f"{result.seconds:.1f}",
         _number(result.distance, ".1e"),

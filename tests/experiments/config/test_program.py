@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from l2keras_experiments.tuning import presets
 
 @pytest.fixture(autouse=True)
 def _from_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(program._VARIABLE, raising=False)
+    monkeypatch.delenv(paths.CONSOLE_VARIABLE, raising=False)
 
 
 def test_a_checkout_runs_modules() -> None:
@@ -34,9 +36,25 @@ def test_a_checkout_runs_modules() -> None:
 
 def test_the_console_command_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process that `l2keras` started, and in its children, messages say `l2keras`."""
-    monkeypatch.setenv(program._VARIABLE, "1")
+    monkeypatch.setenv(paths.CONSOLE_VARIABLE, "/work")
     assert program.command("check_grad") == "l2keras check-grad"
     assert ui_command("sqlite:////x/y.db") == "MLFLOW_TRACKING_URI=sqlite:////x/y.db l2keras ui"
+
+
+@pytest.mark.parametrize("way", ["console", "child", "module"])
+def test_the_console_command_writes_to_the_working_directory(way: str, tmp_path: Path) -> None:
+    """From a checkout too, where the modules of `experiments` write to that of the checkout."""
+    enter = "program.enter_console()" if way == "console" else "pass"
+    code = f"""from l2keras_experiments.config import program; {enter}
+from l2keras_experiments.config.paths import RUNS; print(RUNS)"""
+    environment = {**os.environ, "PYTHONPATH": str(paths.PROJECT)}
+    cwd = tmp_path
+    if way == "child":  # of a launcher, which may work elsewhere
+        environment[paths.CONSOLE_VARIABLE], cwd = str(tmp_path), tmp_path.parent
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    folder = paths.PROJECT if way == "module" else tmp_path
+    assert done.stdout.strip() == str(folder / "runs"), done.stderr
 
 
 def test_an_installed_package_has_the_console_command_only(

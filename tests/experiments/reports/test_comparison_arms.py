@@ -132,6 +132,9 @@ def test_validation_scores_and_the_test_is_shown_beside_it() -> None:
     loss = ("val_data_loss", False)
     other = ArmResult(Arm("half_l2", 0.1), 0.1, regression, {}, 1.0, 4, np.zeros(2), "", loss)
     assert (other.score, other.metric) == (-0.5, "data_loss")
+    no_penalty = {key: values for key, values in regression.items() if key != "penalty"}
+    without = ArmResult(Arm("half_l2", 0.1), 0.1, no_penalty, {}, 1.0, 4, np.zeros(2), "", loss)
+    assert dict(zip(arms.columns([without]), arms.row(without), strict=True))["penalty"] == "-"
     assert math.isnan(other.tested)
     own = {**history, "val_auc": [0.9, 0.8]}
     auc = ("val_auc", True)

@@ -124,6 +124,43 @@ def test_the_bytes_of_a_data_file_count_not_its_name(composed: Compose, tmp_path
     assert of(first) != before
 
 
+@pytest.mark.parametrize(
+    "key", ["data.file", "model.options.weights", "optimizer.files", "regularization.toward"]
+)
+def test_every_file_that_a_target_reads_counts(key: str, tmp_path: Path) -> None:
+    """Whatever the argument is called, in a list or a mapping too."""
+    path = tmp_path / "start.weights.h5"
+
+    def of() -> str:
+        value = [str(path)] if key.endswith("files") else str(path)
+        return identity.config_hash({key: value})
+
+    path.write_text("one")
+    before = of()
+    path.write_text("other")
+    assert of() != before
+    path.write_text("one")
+    assert of() == before
+
+
+def test_the_file_that_a_callback_writes_does_not_count(tmp_path: Path) -> None:
+    """A log of the first run is no reason for a second one."""
+    path = tmp_path / "log.csv"
+    flat = {
+        "training.callbacks": [{"_target_": "keras.callbacks.CSVLogger", "filename": str(path)}]
+    }
+    before = identity.config_hash(flat)
+    path.write_text("epoch,loss\n")
+    assert identity.config_hash(flat) == before
+
+
+def test_the_order_of_patterns_counts() -> None:
+    """The first that matches wins."""
+    first, second = {"a/*": 1, "*": 2}, {"*": 2, "a/*": 1}
+    hashes = {identity.config_hash({"regularization.scale": one}) for one in (first, second)}
+    assert len(hashes) == 2
+
+
 def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep of many runs reads its table once, and again when it has changed."""
     path, opened = tmp_path / "table.csv", []

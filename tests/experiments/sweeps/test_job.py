@@ -42,6 +42,17 @@ def test_a_run_is_recorded(composed: Compose, uri: str, tmp_path: Path) -> None:
     assert model.predict(np.zeros((2, 8, 8, 1), "float32"), verbose=0).shape == (2, 10)
 
 
+def test_patterns_in_the_config_are_recorded(composed: Compose, uri: str) -> None:
+    """As one parameter in the order of the config: MLflow's names hold no `*`."""
+    node = composed("config", f"tracking.uri={uri}", "regularization=decoupled", *SMALL)
+    node.regularization.scale = {"*output/kernel": 0.1, "*": 1.0}
+    assert job.train(node).status == "FINISHED"
+    [run] = runs_of(Store(uri, "l2keras"))
+    assert run.info.status == "FINISHED"
+    assert run.data.params["regularization.scale"] == "{'*output/kernel': 0.1, '*': 1.0}"
+    assert job.train(node).status == "SKIPPED"
+
+
 def test_a_run_that_may_be_at_work_elsewhere_is_left_alone(composed: Compose, uri: str) -> None:
     """Unless a process on these disks has died over it: then it is gone on with."""
     node = composed("config", f"tracking.uri={uri}", *SMALL)

@@ -22,10 +22,11 @@ from tests.support.runs import Compose, mistake
     ["optimizer.clipnorm=1.0", "optimizer.global_clipnorm=1.0", "training.jit=true",
      "training.mixed_precision=float16", "regularization=builtin_l2",
      "regularization=optimizer_weight_decay",
-     "optimizer._target_=tests.support.optimizers.halved"],
+     "optimizer._target_=tests.support.optimizers.halved",
+     "regularization.groups=[{include:output,name:coupled}]"],
 )  # fmt: skip
 def test_what_cannot_be_stacked_is_trained_alone(composed: Compose, override: str) -> None:
-    """A norm over weights, XLA, loss scaling, Keras' own decay, an own optimizer: in no group."""
+    """A norm over weights, XLA, loss scaling, Keras' own decay, an own optimizer, groups."""
     plain, other = composed("config", *SMALL), composed("config", *SMALL, override)
     assert trainer.group_key(validation.typed(plain), flattening.flatten(plain)) is not None
     assert trainer.group_key(validation.typed(other), flattening.flatten(other)) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -19,6 +20,21 @@ def test_every_check_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.count("equal to 8 decimals") == 6
     assert "2.6863001 " in printed
     assert "2.29158508" in printed
+
+
+def test_the_greeting_of_tensorflow_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its C++ code writes to stderr past Python, whatever TF_CPP_MIN_LOG_LEVEL is."""
+
+    def greeting(with_torch: bool) -> list[gradients.Check]:
+        os.write(2, b"oneDNN custom operations are on.\n")
+        return []
+
+    monkeypatch.setattr(gradients, "checks", greeting)
+    monkeypatch.setattr(sys, "argv", ["check_grad"])
+    assert gradients.main() == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_any_difference_is_status_1(

@@ -192,6 +192,7 @@ def test_own_decay_of_what_does_not_step_from_w_raises(name: str) -> None:
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("sgd", {"momentum": 1.0}, r"in \[0, 1\). Received: optimizer.momentum=1.0"),
     ("adam", {"momentum": 0.9}, r"keys that keras.optimizers.Adam takes. Received: optimizer.mom"),
+    ("adam", {"momentum": 0.0}, "argument of optimizer=sgd. Leave it out, or choose optimizer=ad"),
     ("adam", {"nesterov": True}, "Received: optimizer.nesterov=True"),
     ("adam", {"lr": 0.9}, r"Received: optimizer.lr=0.9. Did you mean learning_rate\?"),
     ("adam", {"shcedule": "cosine"}, r"Received: optimizer.shcedule=cosine. Did you mean schedule"),
@@ -207,9 +208,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("adamw", {"weight_decay": 0.1}, "regularization=optimizer_weight_decay regularization.lam"),
     ("muon", {"adam_weight_decay": 0.1}, "regularization=optimizer_weight_decay"),
     ("sgd", {"gradient_accumulation_steps": 2}, "Write training.gradient_accumulation_steps"),
-    ("sgd", {"schedule": "cosin"}, "one of constant, cosine, .*Received: optimizer.schedule=cosin"),
+    ("sgd", {"schedule": "cosin"}, "Received: optimizer.schedule=cosin. Did you mean cosine"),
     ("sgd", {"schedule": {"final": 0.1}}, "Received: optimizer.schedule=None"),
     ("sgd", {"schedule": {"name": "cosine", "finale": 0.1}}, "schedule.finale=0.1. Did you mean f"),
+    ("sgd", {"schedule": {"name": "cosine", "num_step": 3}}, "Did you mean num_steps"),
     ("sgd", {"schedule": {"_target_": "nowhere.f"}}, r"`optimizer.schedule._target_`.*nowhere"),
 ]  # fmt: skip
 

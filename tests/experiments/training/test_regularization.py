@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
-from l2keras import HalfL2
+from l2keras import HalfL2, WeightDecay
 from l2keras_experiments.config.schema import Config, ConfigError, RegularizationConfig
 from l2keras_experiments.training.regularization import build_method, check_method
 
@@ -80,6 +82,69 @@ def test_the_l2_of_a_model_is_replaced_or_kept(
     assert [config is None for config in configs] == [one is None for one in regularizers]
 
 
+@pytest.mark.parametrize("name", ["half_l2", "decoupled", "optimizer_weight_decay"])
+def test_lambda_acts_on_what_has_no_l2_of_its_own(name: str) -> None:
+    """`keep` means the same for each method: never an own L2 and lambda on one variable."""
+    method = build_method(config_of(name=name, own_l2="keep", exclude="*second/bias"))
+    model = small()
+    method.attach(model)
+    assert method.selected(model) == [model.get_layer("second").kernel]
+    for decay in method.callbacks:
+        assert decay.exclude == ["*second/bias", model.get_layer("first").kernel.path]
+
+
+@pytest.mark.parametrize("name", ["half_l2", "decoupled", "optimizer_weight_decay"])
+def test_an_l2_on_every_variable_leaves_nothing_for_lambda(name: str) -> None:
+    keys = {"name": name, "include": "*first/kernel", "own_l2": "keep"}
+    with pytest.raises(ConfigError, match=r"must leave a variable for lambda.*first/kernel"):
+        build_method(config_of(**keys)).attach(small())
+    build_method(config_of(**keys | {"own_l2": "replace"})).attach(small())
+    build_method(config_of(**keys | {"name": "none"})).attach(small())
+
+
+def test_groups_decay_at_once_each_in_its_own_way() -> None:
+    """Without a gradient W <- (1 - eta * lam) * W: lam 0.5 on the first kernel, 0.5 * 0.4 behind.
+
+    `cautious` decays where the step has the sign of W or is 0, as here.
+    """
+    group = {"include": "*second/kernel", "scale": 0.4, "cautious": True}
+    method = build_method(config_of(include="*first/kernel", groups=[group]))
+    model = small()
+    method.attach(model)
+    model.set_weights([np.ones(weight.shape) for weight in model.get_weights()])
+    for layer in model.layers:
+        layer.bias.assign(np.zeros(layer.bias.shape))
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    model.fit(np.zeros((1, 3)), np.zeros((1, 1)), verbose=0, callbacks=list(method.callbacks))
+    first, second = (np.asarray(layer.kernel) for layer in model.layers)
+    assert first == pytest.approx(np.full((3, 2), 1 - 0.5 * 0.5))
+    assert second == pytest.approx(np.full((2, 1), 1 - 0.5 * 0.2))
+    assert [decay.cautious for decay in method.callbacks] == [False, True]
+    assert method.selected(model) == [layer.kernel for layer in model.layers]
+
+
+FORMS = {"corrected": True, "cautious": True, "stable": True, "toward": "init", "lazy": True,
+         "fused": True, "peak_learning_rate": 1.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("coupling", ["decoupled", "coupled", "independent"])
+def test_the_config_allows_what_weight_decay_allows(coupling: str) -> None:
+    """Every pair of forms: the check without Keras and the constructor answer alike."""
+
+    def passes(check: Any) -> bool:
+        try:
+            check()
+        except ValueError:
+            return False
+        return True
+
+    for pair in [*itertools.combinations(FORMS, 2), *((name,) for name in FORMS)]:
+        forms = {name: FORMS[name] for name in pair}
+        config = config_of(name=coupling, arguments=forms).regularization
+        expected = passes(lambda forms=forms: WeightDecay(0.1, coupling=coupling, **forms))
+        assert passes(lambda config=config: check_method(config)) == expected, (coupling, forms)
+
+
 def test_arguments_of_weight_decay_are_passed_on() -> None:
     config = config_of(include="*kernel", arguments={"cautious": True, "layer_decay": 0.5})
     [decay] = build_method(config).callbacks
@@ -96,9 +161,19 @@ def test_arguments_of_weight_decay_are_passed_on() -> None:
         ({"scale": {"*": -1.0}}, "must map patterns"),
         ({"scale": 2.0}, "must map patterns"),
         ({"include": 3}, "must be a pattern of variable paths"),
+        ({"include": "*", "decay_all": True}, "decay_all` selects every variable"),
         ({"include": []}, "must be a pattern of variable paths"),
         ({"own_l2": "drop"}, "must be replace or keep"),
         ({"schedule": "cosin"}, "`regularization.schedule` must be one of constant"),
+        ({"arguments": {"layer_decay": -1}}, "`regularization.layer_decay` must be positive"),
+        ({"arguments": {"toward": "no.keras"}}, "file that exists. Received: .*toward=no.keras"),
+        ({"groups": {"include": "*"}}, "groups` must be a list of mappings"),
+        ({"groups": [{"cautios": True}]}, r"groups\.0` must have keys .*Did you mean cautious"),
+        ({"groups": [{"name": "half_l2"}]}, r"groups\.0\.name` must be one of decoupled"),
+        ({"groups": [{"lam": "high"}]}, r"groups\.0\.lam` must be a number >= 0"),
+        ({"groups": [{"own_l2": "keep"}]}, "own_l2` holds for all groups"),
+        ({"groups": [{"include": 3}]}, r"groups\.0\.include` must be a pattern"),
+        ({"name": "none", "groups": [{"include": "*"}]}, "needs one of decoupled"),
     ],
 )
 def test_what_cannot_be_is_named(keys: dict[str, Any], message: str) -> None:

@@ -14,6 +14,7 @@ from l2keras_experiments.config.schema import (
     Device,
     Dtype,
     MixedPrecision,
+    RegularizationConfig,
 )
 from l2keras_experiments.data.datasets import load_data
 from l2keras_experiments.runtime import device
@@ -66,6 +67,48 @@ def test_loss_is_data_loss_plus_penalty(name: str, effective: float) -> None:
     ):
         assert penalty == pytest.approx(effective / 2 * norm**2)
         assert loss == pytest.approx(data_loss + penalty, rel=1e-6)
+
+
+@pytest.mark.usefixtures("eager_steps")
+def test_the_penalty_has_the_lambda_of_each_variable() -> None:
+    """lam/2 * |W|^2 with lam 0.1 * 0.5 on the first kernel and 0.1 * 2 on the other two."""
+    config = config_of("decoupled", 0.1, epochs=1)
+    config.regularization.scale = {"*hidden_1/kernel": 0.5, "*": 2.0}
+    result = train(config)
+    squares = [float(np.sum(np.square(w.numpy()))) for w in result.model.weights if w.ndim == 2]
+    expected = (0.05 * squares[0] + 0.2 * (squares[1] + squares[2])) / 2
+    assert result.history["penalty"] == [pytest.approx(expected, rel=1e-5)]
+
+
+@pytest.mark.usefixtures("eager_steps")
+def test_what_has_no_penalty_logs_none() -> None:
+    """Cautious decay depends on the step, too; of a schedule lambda counts as it is now."""
+    config = config_of("decoupled", 0.1, epochs=2)
+    config.regularization.schedule = "linear"
+    first, last = train(config).history["penalty"]
+    assert first > last == 0
+    config.regularization.arguments["cautious"] = True
+    assert "penalty" not in train(config).history
+
+
+@pytest.mark.usefixtures("eager_steps")
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"include": "*nothing*"}, r"`regularization\.include` must match.*'\*nothing\*'"),
+        ({"scale": {"*foo*": 1.0}}, r"`regularization\.scale` must match.*'\*foo\*'"),
+        ({"arguments": {"corrected": ["*foo*"]}}, r"`regularization\.corrected` must match"),
+        ({"groups": [{"include": "*hidden_1/kernel"}]}, "hidden_1/kernel"),
+    ],
+)
+def test_what_the_model_cannot_take_is_a_mistake_of_the_config(
+    keys: dict[str, Any], message: str
+) -> None:
+    """What only the model shows: one line that names the key."""
+    config = config_of("decoupled", 0.1, epochs=1)
+    config.regularization = RegularizationConfig(name="decoupled", lam=0.1, **keys)
+    with pytest.raises(ConfigError, match=message):
+        train(config)
 
 
 @pytest.mark.usefixtures("eager_steps")

@@ -116,7 +116,7 @@ def test_a_preset_of_ones_own_options(
     assert written == own / "experiment" / "tuned_table_mlp_half_l2_sgd.yaml"
     tree: Any = OmegaConf.to_container(OmegaConf.load(written))
     assert tree["model"] == {"_target_": MLP, "width": 128}  # as is the default of the built-in
-    assert tree["data"] == {"path": str(own / "table.csv"), "target": "y"}
+    assert tree["data"] == {"path": "${config_dir:}/table.csv", "target": "y"}
     assert presets.command(config) == (
         f"python -m experiments.train --config-dir {own} experiment={written.stem}"
     )
@@ -126,12 +126,34 @@ def test_a_preset_of_ones_own_options(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("folder_of_file", "written"),
+    [("own/conf", "${config_dir:}/t.csv"), ("own", "${config_dir:}/../t.csv"), ("away", None)],
+)
+def test_a_file_moves_with_the_config_folder(
+    folder_of_file: str, written: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the folder, with what lies beside it, finds its own file; another file stays."""
+    (tmp_path / "own" / "conf").mkdir(parents=True)
+    file = tmp_path / folder_of_file / "t.csv"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("x,y\n1,a\n")
+    monkeypatch.setattr(presets, "_own_folders", lambda: [tmp_path / "own" / "conf"])
+    monkeypatch.setattr(presets, "_option", lambda group, section: "mine")
+    config = Config()
+    config.data.arguments = {"options": {"files": [str(file)]}}
+    found = presets.overrides(config)["data"]["options"]
+    assert found == {"files": [written or str(file)]}
+
+
 def test_the_name_of_a_preset_can_be_typed(composed: Compose, tmp_path: Path) -> None:
     """What a file is called may hold anything."""
     (tmp_path / "my data (1).csv").write_text("x,y\n1,a\n")
     config = validation.typed(composed("tune"))
     config.data.arguments["path"] = str(tmp_path / "my data (1).csv")
     assert presets.preset_name(config) == "tuned_my-data-1-_mlp_half_l2_sgd"
+    config.model.target = "mine.nets.wide"
+    assert presets.preset_name(config) == "tuned_my-data-1-_mine-nets-wide_half_l2_sgd"
     presets.check_preset(config)
 
 
