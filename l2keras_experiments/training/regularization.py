@@ -227,8 +227,8 @@ def _check_form(key: str, config: RegularizationConfig) -> None:
         _check_patterns(f"{key}.{name}", getattr(config, name))
     if config.decay_all and config.include is not None:
         raise ConfigError(
-            f"`{key}.decay_all` selects every variable. Received: {key}.decay_all=true with "
-            f"{key}.include={config.include}. Leave out one of them."
+            f"`{key}.decay_all` needs the default selection. Received: {key}.decay_all=true with "
+            f"{key}.include={config.include}. Leave one of them out."
         )
     if config.scale is not None:
         _check_scale(f"{key}.scale", config.scale)

@@ -161,7 +161,6 @@ def test_arguments_of_weight_decay_are_passed_on() -> None:
         ({"scale": {"*": -1.0}}, "must map patterns"),
         ({"scale": 2.0}, "must map patterns"),
         ({"include": 3}, "must be a pattern of variable paths"),
-        ({"include": "*", "decay_all": True}, "decay_all` selects every variable"),
         ({"include": []}, "must be a pattern of variable paths"),
         ({"own_l2": "drop"}, "must be replace or keep"),
         ({"schedule": "cosin"}, "`regularization.schedule` must be one of constant"),
