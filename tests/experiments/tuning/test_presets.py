@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from l2keras_experiments.commands import validation
@@ -21,12 +20,6 @@ BEST = Tried(1, PARAMS, 0.25, "complete", 3, 1.0, "")
 MLP = "l2keras_experiments.training.models.mlp"
 OPTIONS = {"data": "csv", "model": "mine", "optimizer": "sgd", "regularization": "half_l2"}
 TRIALS = [replace(BEST, number=0, value=0.5, state="pruned"), BEST]
-
-
-@pytest.fixture(autouse=True)
-def _no_folder_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another test of this process may have composed with one."""
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
 
 @pytest.fixture
