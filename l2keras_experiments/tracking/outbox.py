@@ -31,7 +31,8 @@ from l2keras_experiments.runtime.durable import Damaged
 Operation = tuple[str, Any]
 Write = Callable[[Sequence[Operation]], None]
 
-FLUSH_SECONDS = 5.0
+# The first write comes early: while a short run trains, not after it.
+FIRST_FLUSH, FLUSH_SECONDS = 1.0, 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 HURRY_SECONDS = 15.0  # after Ctrl-C and SIGTERM, which SIGKILL follows soon
 
@@ -55,7 +56,7 @@ class Outbox:
         # Appended to by the run, taken from by the thread: no lock that a signal could leave shut.
         self._waiting: deque[Operation] = deque()
         self._wake, self._written = threading.Event(), threading.Event()
-        self._urgent = self._closed = False
+        self._urgent = self._closed = self._has_written = False
         self.rejection: Rejected | None = None
         self.trouble: str | None = None  # why the store did not take the last batch
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
@@ -120,7 +121,7 @@ class Outbox:
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
-            pause, self.trouble = FIRST_PAUSE, None
+            pause, self.trouble, self._has_written = FIRST_PAUSE, None, True
             for _ in batch:
                 self._waiting.popleft()
             self._written.set()
@@ -129,7 +130,9 @@ class Outbox:
         """Returns when something is urgent or some seconds old; False at the end."""
         while not self._closed:
             if not (self._urgent and self._waiting):
-                self._wake.wait(FLUSH_SECONDS)
+                self._wake.wait(
+                    FLUSH_SECONDS if self._has_written else min(FIRST_FLUSH, FLUSH_SECONDS)
+                )
                 self._wake.clear()
             if self._waiting and not self._closed:
                 return True
