@@ -206,7 +206,7 @@ class TrainingConfig:
     class_weight: Any = _key(None, "weight of the loss by class, such as {0: 1.0, 1: 5.0}")
     selection: str | None = _key(
         None,
-        "validation metric that ranks runs, such as val_auc; null: val_accuracy, else "
+        "validation metric that ranks runs, such as val_top2; null: val_accuracy, else "
         "val_data_loss",
     )
     selection_mode: str = _key("auto", "of training.selection: min, max, or auto: as it says")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from l2keras_experiments.config import paths
+from l2keras_experiments.config import methods, paths
 from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.reports.records import Record
 from l2keras_experiments.reports.study import Setting, Study
@@ -36,7 +36,7 @@ def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
             "run_id": record.id,
             "name": record.name,
             "status": record.status,
-            "method": record.method,
+            "method": methods.label(record.method),
             **{key: _value(text) for key, text in sorted(record.params.items())},
             **{key: float(number) for key, number in sorted(record.metrics.items())},
         }
@@ -75,7 +75,7 @@ def _cells(setting: Setting) -> list[dict[str, Any]]:
         chosen, test = cell.interval(setting.metric), cell.interval(setting.test_metric)
         found.append(
             {
-                "method": cell.method,
+                "method": methods.label(cell.method),
                 "lam": cell.lam,
                 "lambda": cell.effective_lam,
                 "learning_rate": cell.learning_rate,

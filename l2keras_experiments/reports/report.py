@@ -214,7 +214,7 @@ def parser() -> argparse.ArgumentParser:
     found = boundary.Parser(
         prog=program.command("report"),
         description="Writes the page, the figures (SVG, PNG) and the tables of a study: the metric "
-        "over lambda with 95 %% intervals over seeds, learning rate x lambda, losses, norms, "
+        "over lambda with 95 % intervals over seeds, learning rate x lambda, losses, norms, "
         "paired differences between methods, what failed, the commands.",
     )
     found.add_argument(

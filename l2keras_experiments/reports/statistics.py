@@ -104,7 +104,7 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     The verdict is "clear" where the 95 % interval leaves out zero. It is "equal" where no
     difference is more than rounding, and "no spread" where all differences are the same, as
     happens with few seeds and an accuracy that counts few examples: the interval then has no
-    width, and means nothing.
+    width, and means nothing. Two seeds are "too few" unless their interval leaves out zero.
     """
     seeds = sorted(set(a) & set(b))
     differences = [a[seed] - b[seed] for seed in seeds]
@@ -120,4 +120,7 @@ def _verdict(found: Interval, differences: Sequence[float], rounding: float) -> 
         return "too few seeds"
     if max(differences) - min(differences) <= rounding:
         return "no spread"
-    return "clear" if abs(found.mean) > found.half_width else "within noise"
+    if abs(found.mean) > found.half_width:
+        return "clear"
+    # Student's interval of two is so wide that it says nothing beside their range.
+    return "too few seeds" if found.n == 2 else "within noise"

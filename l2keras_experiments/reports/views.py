@@ -100,8 +100,8 @@ def _views(
         "isAccordionReordered": True,
     }
     return (
-        View(f"{key}-{RUNS}", f"Runs of {name}", table),
-        View(f"{key}-{CHARTS}", f"Charts of {name}", {**table, **charts}),
+        View(f"{key}-{RUNS}", f"Runs of {name} ({key[:8]})", table),
+        View(f"{key}-{CHARTS}", f"Charts of {name} ({key[:8]})", {**table, **charts}),
     )
 
 

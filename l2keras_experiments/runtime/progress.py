@@ -205,7 +205,7 @@ def bar(
 def _bars(console: Console, live: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10 if console.width < 100 else 20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

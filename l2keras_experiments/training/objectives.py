@@ -5,8 +5,10 @@ Keras is imported inside the functions, so that `check_training` can answer befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from l2keras_experiments.config import keras_source, targets
 from l2keras_experiments.config.schema import ConfigError, TrainingConfig
@@ -118,6 +120,43 @@ def _metric(key: str, value: Any) -> Any:
     if isinstance(made, keras.metrics.Metric) and "name" not in value:
         made.name = uncounted_name(made)
     return made
+
+
+def check_on_targets(
+    config: TrainingConfig, task: str, examples: Any, shape: Sequence[int]
+) -> None:
+    """Raises ConfigError for a configured loss or metric that cannot compare the targets.
+
+    Args:
+        config: Of the training.
+        task: One of TASKS.
+        examples: Some targets of the data.
+        shape: Of the output for an example.
+    """
+    import keras
+
+    size = (shape[-1] if shape else 1) + 3  # a shape that nothing is broadcast to
+    y = np.resize(examples, (size, *examples.shape[1:]))
+    outputs = np.zeros((size, *shape), keras.config.floatx())
+    configured = [] if config.loss is None else [("loss", loss_of(config, task))]
+    if config.metrics is not None:
+        keys = [key for key, _ in _numbered("metrics", config.metrics)]
+        configured += zip(keys, metrics_of(config, task), strict=True)
+    for key, objective in configured:
+        if isinstance(objective, str) and objective.lower() in ("accuracy", "acc"):
+            continue  # Keras chooses by the shapes
+        try:
+            function = keras.metrics.get(objective) if key != "loss" else objective
+            function(y, outputs)
+        except Exception as error:  # of Keras, the backend and the user's own code
+            name = getattr(objective, "name", objective)
+            remedy = "Choose one that takes the numbers of classes, such as a sparse one."
+            raise ConfigError(
+                f"`training.{key}` must compare outputs of the shape {tuple(shape)} with targets "
+                f"of the shape {tuple(examples.shape[1:])}. Received: {name}, which raised "
+                f"{type(error).__name__}. "
+                f"{remedy if task == 'classification' else 'Choose one that takes these.'}"
+            ) from error
 
 
 def data_loss_metric(config: TrainingConfig, task: str) -> Any:

@@ -42,6 +42,11 @@ def piecewise(
     factor: float = 0.1,
 ) -> Any:
     """eta * factor ** k after k of the milestones, which are fractions of T."""
+    if list(milestones) != sorted(set(milestones)) or not all(0 < m < 1 for m in milestones):
+        raise ValueError(
+            f"`milestones` must grow from above 0 to below 1. Received: {list(milestones)}. "
+            "Write them as fractions of training, such as [0.5, 0.75]."
+        )
     boundaries = [max(1, round(milestone * num_steps)) for milestone in milestones]
     rates = [learning_rate * factor**k for k in range(len(boundaries) + 1)]
     return schedules.PiecewiseConstantDecay(boundaries, rates)

@@ -115,7 +115,10 @@ def check_monitored(config: TrainingConfig, task: str, model: Any) -> None:
     import keras
 
     own = type(model).train_step is not keras.Model.train_step
-    names = [*_directions(config, task), *(metric.name for metric in model.metrics)]
+    names = [
+        *_directions(config, task),
+        *(metric.name for metric in model.metrics if metric.name != "compile_metrics"),
+    ]
     for key, monitor in _monitored(config).items():
         if not own:
             _check_measured(config, key, monitor, names)

@@ -25,6 +25,7 @@ from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import (
     callbacks_of,
     check_class_weight,
+    check_on_targets,
     data_loss_metric,
     loss_of,
     metrics_of,
@@ -149,6 +150,9 @@ def compiled_model(
     model = build_model(config.model, data, method, config.seed, config.training.loss)
     if config.tracking.log_model:
         saving.check(model, config.model.target)
+    output = getattr(model, "output_shape", None)
+    if isinstance(output, tuple) and None not in output[1:]:
+        check_on_targets(config.training, data.task, data.sample_targets, output[1:])
     optimizer = build_optimizer(
         config.optimizer,
         num_steps,

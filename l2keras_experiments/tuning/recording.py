@@ -128,7 +128,8 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
 
 def columns(objective: Objective) -> list[str]:
     """The columns of the table."""
-    measured = [objective.metric, objective.test_metric.replace("_", " ")]
+    selected = objective.metric.replace("val_", "validation_", 1)
+    measured = [name.replace("_", " ") for name in (selected, objective.test_metric)]
     return ["trial", "lambda", "learning rate", *measured, "epochs", "seconds", "state"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -315,6 +316,19 @@ def row(result: ArmResult) -> list[str]:
         _number(result.distance, ".1e"),
         result.verdict,
     ]
+
+
+def numbers(result: ArmResult) -> dict[str, Any]:
+    """One line of the table, as numbers; None for what was not measured."""
+    history = {key: result.last(key) for key in result.history}
+    values = {**history, **result.test, "distance": result.distance, "seconds": result.seconds}
+    return {
+        "method": methods.label(result.arm.name),
+        "as_written": result.arm.pasted,
+        "lambda": result.effective_lam,
+        **{key: value if math.isfinite(value) else None for key, value in values.items()},
+        "verdict": result.verdict,
+    }
 
 
 def _number(value: float, form: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,8 @@ def record_summary(
     path = report.default_folder(parent.store) / f"comparison-{parent.id[:8]}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
+    text = json.dumps([arms.numbers(result) for result in results], indent=2)
+    path.with_suffix(".json").write_text(text, encoding="utf-8")
     return path
 
 

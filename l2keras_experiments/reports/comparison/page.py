@@ -73,7 +73,8 @@ def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
         kinds = list(dict.fromkeys(_kind(result) for result in chosen))
         farthest = max(result.distance for result in chosen)
         sentences.append(
-            f"{methods.label(name)}: {'; '.join(kinds)}. Largest distance: {farthest:.1e}."
+            f"{methods.label(name)}: {'; '.join(kinds)}. "
+            f"Largest distance at the number written: {farthest:.1e}."
         )
     best = arms.best_lambda(results, lams)
     if math.isfinite(best):

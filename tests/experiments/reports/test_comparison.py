@@ -52,6 +52,8 @@ def run_compare(composed: Compose, uri: str, *overrides: str) -> Compared:
     [parent] = [r for r in runs_of(store) if r.data.tags.get("kind") == "comparison"]
     children = {r.data.tags["label"]: r for r in runs_of(store, parent)}
     beside = store.folder.parent
+    [data] = beside.glob("report/l2keras/comparison-*.json")
+    assert len(json.loads(data.read_text())) == len(children)
     [file] = beside.glob("report/l2keras/comparison-*.html")  # none overwrites another's
     assert file.stem == f"comparison-{parent.info.run_id[:8]}"
     page = file.read_text(encoding="utf-8")

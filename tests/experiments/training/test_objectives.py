@@ -112,3 +112,24 @@ def test_weights_are_those_of_the_classes(task: str, weights: Any, message: str)
     )
     with pytest.raises(ConfigError, match=message):
         objectives.check_class_weight(TrainingConfig(class_weight=weights), task, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "named"),
+    [
+        (TrainingConfig(metrics=["AUC"]), (2,), "training.metrics.0.*Received: AUC"),
+        (TrainingConfig(metrics=["accuracy", "mae"]), (3,), "training.metrics.1.*Received: mae"),
+        (TrainingConfig(loss="categorical_crossentropy"), (3,), "training.loss.*sparse one"),
+        (TrainingConfig(metrics=["accuracy", "sparse_top_k_categorical_accuracy"]), (3,), None),
+    ],
+)
+def test_what_cannot_compare_the_targets_is_named(
+    config: TrainingConfig, shape: tuple[int, ...], named: str | None
+) -> None:
+    """A metric of one-hot labels with numbers of classes, before anything trains."""
+    classes = np.array([0, 1], "int32")
+    if named is None:
+        objectives.check_on_targets(config, "classification", classes, shape)
+        return
+    with pytest.raises(ConfigError, match=named):
+        objectives.check_on_targets(config, "classification", classes, shape)
