@@ -17,6 +17,7 @@ from l2keras_experiments.sweeps import completed, identity, job
 from l2keras_experiments.tracking import recording
 from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.training import trial
+from tests.support import factorial
 from tests.support.runs import SMALL, Compose, logged_model, runs_of
 
 pytestmark = pytest.mark.usefixtures("eager_steps")
@@ -103,7 +104,7 @@ def test_the_same_command_twice(composed: Compose, uri: str) -> None:
     assert first.data.metrics == second.data.metrics
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", factorial.sample(PRESETS, 3))
 def test_every_preset_runs(composed: Compose, uri: str, preset: str) -> None:
     """Each preset trains, and opens with its question, roles and command."""
     text = (paths.CONFIGS / "experiment" / f"{preset}.yaml").read_text()

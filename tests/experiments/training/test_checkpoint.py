@@ -14,6 +14,7 @@ from l2keras_experiments.runtime import durable
 from l2keras_experiments.training import checkpoint
 from l2keras_experiments.training.checkpoint import Progress
 from l2keras_experiments.training.trial import TrialResult, run_trial
+from tests.support import factorial
 from tests.support.runs import Compose
 
 pytestmark = pytest.mark.usefixtures("eager_steps")
@@ -43,7 +44,7 @@ def trained(composed: Compose, overrides: list[str], **kept: Any) -> TrialResult
         device.set_up(validation.typed(composed("config")))
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", factorial.sample(SETTINGS, 2))
 def test_a_resumed_run_ends_with_the_same_bits(
     composed: Compose, tmp_path: Path, name: str
 ) -> None:

@@ -15,6 +15,7 @@ from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.training import schedules
 from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
 from l2keras_experiments.training.scheduling import NAMES
+from tests.support import factorial
 from tests.support.configs import optimizer
 
 PEAK, STEPS = 0.5, 40
@@ -82,7 +83,7 @@ def torch_rates(total: int, **options: Any) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("total", [4, 7, 10, 33, 40, 101])
+@pytest.mark.parametrize("total", factorial.sample([4, 7, 10, 33, 40, 101], 3))
 def test_one_cycle_is_that_of_torch(total: int) -> None:
     """With its defaults, also where the peak lies between two steps."""
     assert rates(built("one_cycle", total), range(total)) == pytest.approx(
@@ -118,12 +119,15 @@ def test_a_warm_up_stands_in_front_of_each(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "warmup_fraction"),
-    [
-        (name, fraction)
-        for name in NAMES
-        for fraction in (0.0, 0.25)
-        if (name, fraction) != CONSTANT
-    ],
+    factorial.sample(
+        [
+            (name, fraction)
+            for name in NAMES
+            for fraction in (0.0, 0.25)
+            if (name, fraction) != CONSTANT
+        ],
+        4,
+    ),
 )
 def test_schedules_survive_saving(name: str, warmup_fraction: float, tmp_path: Path) -> None:
     """A compiled model that is saved and loaded goes on at the same rates."""

@@ -20,7 +20,7 @@ from l2keras_experiments.data.datasets import load_data
 from l2keras_experiments.runtime import device
 from l2keras_experiments.training.regularization import METHODS, build_method
 from l2keras_experiments.training.trial import TrialResult, run_trial
-from tests.support import configs
+from tests.support import configs, factorial
 
 
 def config_of(name: str, lam: float, **training: Any) -> Config:
@@ -159,7 +159,7 @@ def test_the_same_config_twice(optimizer: str) -> None:
 
 
 @pytest.mark.usefixtures("eager_steps")
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", factorial.sample(sorted(METHODS), 3))
 def test_the_report_has_the_lambda_of_the_method(name: str) -> None:
     """What is audited before the first step is the effective lambda, on every kernel."""
     heard: list[Any] = []
@@ -195,13 +195,16 @@ def test_trajectories_start_at_the_same_weights() -> None:
 
 @pytest.mark.parametrize(
     "training",
-    [
-        {"jit": True},
-        {"mixed_precision": MixedPrecision.float16},
-        {"mixed_precision": MixedPrecision.bfloat16},
-        {"steps_per_execution": 3},
-        {"gradient_accumulation_steps": 3},
-    ],
+    factorial.sample(
+        [
+            {"jit": True},
+            {"mixed_precision": MixedPrecision.float16},
+            {"mixed_precision": MixedPrecision.bfloat16},
+            {"steps_per_execution": 3},
+            {"gradient_accumulation_steps": 3},
+        ],
+        2,
+    ),
     ids=str,
 )
 def test_training_options(training: dict[str, Any]) -> None:

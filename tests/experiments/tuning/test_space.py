@@ -10,6 +10,7 @@ from l2keras_experiments.commands import validation
 from l2keras_experiments.config import composition
 from l2keras_experiments.config.schema import Config, ConfigError, TuneConfig
 from l2keras_experiments.tuning import space
+from tests.support import factorial
 from tests.support.runs import Compose, mistake
 
 
@@ -21,22 +22,28 @@ def configured(composed: Compose, *overrides: str) -> TuneConfig:
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [
-        ("regularization=none", r"a lambda\. Received: regularization\.name='none'\. Choose"),
-        ("tune.lam=[1.0,0.1]", r"0 < low < high.*Received: tune\.lam=\[1\.0, 0\.1\]"),
-        ("tune.lam=[0.1,0.1]", r"Received: tune\.lam=\[0\.1, 0\.1\]"),
-        ("tune.lam=[0.0,0.1]", r"Received: tune\.lam=\[0\.0, 0\.1\]"),
-        ("tune.lam=[-1.0,0.1]", r"Received: tune\.lam=\[-1\.0, 0\.1\]"),
-        ("tune.lam=[0.1]", r"must be \[low, high\].*Received: tune\.lam=\[0\.1\]"),
-        ("tune.lam=[0.1,inf]", r"Received: tune\.lam=\[0\.1, inf\]"),
-        ("tune.lam=[nan,1.0]", r"Received: tune\.lam=\[nan, 1\.0\]"),
-        ("tune.learning_rate=[1.0,0.1]", r"Received: tune\.learning_rate=\[1\.0, 0\.1\]"),
-        ("tune.num_trials=0", r"at least 1\. Received: tune\.num_trials=0"),
-        ("tune.num_seeds=0", r"at least 1\. Received: tune\.num_seeds=0"),
-        ("tune.warmup_epochs=-1", r"at least 0\. Received: tune\.warmup_epochs=-1"),
-        ("tune.timeout=0", r"positive\. Received: tune\.timeout=0\.0\. For no limit pass null"),
-        ("tune.storage=a.db", r"Received: tune\.storage=a\.db\. For a file pass sqlite:///a\.db"),
-    ],
+    factorial.sample(
+        [
+            ("regularization=none", r"a lambda\. Received: regularization\.name='none'\. Choose"),
+            ("tune.lam=[1.0,0.1]", r"0 < low < high.*Received: tune\.lam=\[1\.0, 0\.1\]"),
+            ("tune.lam=[0.1,0.1]", r"Received: tune\.lam=\[0\.1, 0\.1\]"),
+            ("tune.lam=[0.0,0.1]", r"Received: tune\.lam=\[0\.0, 0\.1\]"),
+            ("tune.lam=[-1.0,0.1]", r"Received: tune\.lam=\[-1\.0, 0\.1\]"),
+            ("tune.lam=[0.1]", r"must be \[low, high\].*Received: tune\.lam=\[0\.1\]"),
+            ("tune.lam=[0.1,inf]", r"Received: tune\.lam=\[0\.1, inf\]"),
+            ("tune.lam=[nan,1.0]", r"Received: tune\.lam=\[nan, 1\.0\]"),
+            ("tune.learning_rate=[1.0,0.1]", r"Received: tune\.learning_rate=\[1\.0, 0\.1\]"),
+            ("tune.num_trials=0", r"at least 1\. Received: tune\.num_trials=0"),
+            ("tune.num_seeds=0", r"at least 1\. Received: tune\.num_seeds=0"),
+            ("tune.warmup_epochs=-1", r"at least 0\. Received: tune\.warmup_epochs=-1"),
+            ("tune.timeout=0", r"positive\. Received: tune\.timeout=0\.0\. For no limit pass null"),
+            (
+                "tune.storage=a.db",
+                r"Received: tune\.storage=a\.db\. For a file pass sqlite:///a\.db",
+            ),
+        ],
+        7,
+    ),
 )
 def test_what_cannot_be_searched_is_refused(composed: Compose, override: str, message: str) -> None:
     """A search that cannot be is refused, saying what came and what is expected."""
@@ -60,27 +67,30 @@ def test_a_mistake_is_answered_before_a_backend() -> None:
 
 @pytest.mark.parametrize(
     ("override", "same"),
-    [
-        # how long, where to, how it is shown: the trials stay what they are
-        ("tune.num_trials=99", True),
-        ("tune.timeout=5", True),
-        ("tune.storage=sqlite:///other.db", True),
-        ("tune.preset=mine", True),
-        ("tracking.uri=sqlite:///other.db", True),
-        ("tracking.log_model=true", True),
-        ("training.progress=false", True),
-        ("regularization.lam=0.5", True),  # searched
-        # what a trial would give changes
-        ("optimizer.learning_rate=0.5", False),  # not searched
-        ("tune.lam=[1e-4,1.0]", False),
-        ("tune.learning_rate=[0.1,1.0]", False),
-        ("tune.num_seeds=2", False),
-        ("tune.pruning=false", False),
-        ("seed=1", False),
-        ("training.epochs=3", False),
-        ("model.activation=tanh", False),
-        ("tracking.study=another", False),
-    ],
+    factorial.sample(
+        [
+            # how long, where to, how it is shown: the trials stay what they are
+            ("tune.num_trials=99", True),
+            ("tune.timeout=5", True),
+            ("tune.storage=sqlite:///other.db", True),
+            ("tune.preset=mine", True),
+            ("tracking.uri=sqlite:///other.db", True),
+            ("tracking.log_model=true", True),
+            ("training.progress=false", True),
+            ("regularization.lam=0.5", True),  # searched
+            # what a trial would give changes
+            ("optimizer.learning_rate=0.5", False),  # not searched
+            ("tune.lam=[1e-4,1.0]", False),
+            ("tune.learning_rate=[0.1,1.0]", False),
+            ("tune.num_seeds=2", False),
+            ("tune.pruning=false", False),
+            ("seed=1", False),
+            ("training.epochs=3", False),
+            ("model.activation=tanh", False),
+            ("tracking.study=another", False),
+        ],
+        7,
+    ),
 )
 def test_the_name_of_a_study_tells_its_trials_apart(
     composed: Compose, override: str, same: bool
