@@ -76,9 +76,16 @@ def higher_is_better(config: TrainingConfig, monitor: str) -> bool:
     name = monitor.removeprefix("val_")
     if name in ("loss", "data_loss"):
         return False
-    direction = _directions(config).get(name)
+    directions = _directions(config)
+    direction = directions.get(name)
     if direction is None and not any(word in name.lower() for word in _COSTS):
         key = next(iter(found), "training.selection_mode")
+        near = difflib.get_close_matches(name, directions, n=1, cutoff=0.5)
+        if near and name not in directions:
+            raise ConfigError(
+                f"A metric that selects or stops must be one of the run. Received: {monitor}. "
+                f"Did you mean val_{near[0]}?"
+            )
         raise ConfigError(
             f"`{key}` must be min or max for a metric that does not say whether it is to grow. "
             f"Received: {key}=auto with {monitor}. Set {key}=max if it is to grow."

@@ -128,17 +128,13 @@ def words(config: Config) -> str:
 
 
 def run_config(config: TuneConfig, params: dict[str, float], seed: int) -> Config:
-    """The config of one run of a trial, as experiments.train would have it.
-
-    The params have four digits, which people can read and no search resolves.
-    """
-    rounded = {key: float(f"{value:.4g}") for key, value in params.items()}
+    """The config of one run of a trial, as experiments.train would have it."""
     run = Config(**{item.name: getattr(config, item.name) for item in fields(Config)})
     return replace(
         run,
         seed=seed,
-        regularization=replace(run.regularization, lam=rounded[LAM]),
+        regularization=replace(run.regularization, lam=params[LAM]),
         optimizer=replace(
-            run.optimizer, learning_rate=rounded.get(RATE, run.optimizer.learning_rate)
+            run.optimizer, learning_rate=params.get(RATE, run.optimizer.learning_rate)
         ),
     )

@@ -182,3 +182,9 @@ def test_the_rate_holds_behind_a_cycle() -> None:
     assert rates(cycle, [0, 1, 2, 3, 4, 5, 99]) == pytest.approx(
         [0.25, 0.375, 0.5, 0.3125, 0.125, 0.125, 0.125]
     )
+
+
+@pytest.mark.parametrize("milestones", [[0.6, 0.3], [0.5, 0.5], [0.0, 0.5], [0.5, 1.0]])
+def test_milestones_grow(milestones: list[float]) -> None:
+    with pytest.raises(ValueError, match="must grow from above 0 to below 1"):
+        schedules.piecewise(PEAK, STEPS, milestones)

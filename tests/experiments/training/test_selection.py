@@ -53,6 +53,13 @@ def test_a_metric_that_does_not_say_needs_a_mode() -> None:
     assert selection.higher_is_better(config, "val_own")
 
 
+def test_a_slip_of_the_name_is_answered_by_the_nearest() -> None:
+    """Not by the question for a mode, which no metric of that name needs."""
+    config = TrainingConfig(metrics=["accuracy", TOP_K], selection="val_own_topk")
+    with pytest.raises(ConfigError, match=r"Received: val_own_topk\. Did you mean val_own_top_k\?"):
+        selection.higher_is_better(config, "val_own_topk")
+
+
 def test_early_stopping_watches_what_selects() -> None:
     assert selection.monitor_of(TrainingConfig()) == "val_data_loss"
     assert selection.monitor_of(TrainingConfig(selection="val_auc")) == "val_auc"
