@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -411,7 +411,9 @@ def _decay(config: RegularizationConfig, peak_learning_rate: float, updates: int
     )  # fmt: skip
 
 
-def is_plain(config: RegularizationConfig) -> bool:
-    """Whether it is a lambda on the default variables, or on all, and nothing else."""
+def beside_lambda(config: RegularizationConfig) -> list[str]:
+    """The keys that make it more than a lambda on the default variables, or on all."""
     plain = RegularizationConfig(name=config.name, lam=config.lam, decay_all=config.decay_all)
-    return config == plain
+    names = [item.name for item in fields(config) if item.name != "arguments"]
+    changed = [name for name in names if getattr(config, name) != getattr(plain, name)]
+    return [*changed, *config.arguments]

@@ -40,7 +40,7 @@ from l2keras_experiments.sweeps.vectorized.member import Runner
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import loss_of, metrics_of
 from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
-from l2keras_experiments.training.regularization import build_method, is_plain
+from l2keras_experiments.training.regularization import beside_lambda, build_method
 from l2keras_experiments.training.stopping import validated_epochs
 from l2keras_experiments.training.trial import compiled_model
 
@@ -57,22 +57,30 @@ CHECKPOINT_SECONDS = 10.0  # of all runs of a group it takes longer than of one
 _FREE = {"regularization.name", "regularization.lam", "seed", "optimizer.learning_rate"}
 
 
+def reason_alone(config: Config) -> str | None:
+    """What keeps a run from sharing a step with others, by its key; None where nothing does."""
+    optimizer, training = config.optimizer, config.training
+    beside = beside_lambda(config.regularization)
+    keys = {
+        f"regularization={config.regularization.name}": config.regularization.name
+        not in _COUPLINGS,
+        ", ".join(f"regularization.{key}" for key in beside): beside != [],
+        # An own function may make the rate, or anything else, of what it is given.
+        f"optimizer={optimizer.target}": not optimizer.target.startswith("keras.optimizers."),
+        "optimizer.clipnorm": optimizer.arguments.get("clipnorm") is not None,
+        "optimizer.global_clipnorm": optimizer.arguments.get("global_clipnorm") is not None,
+        "training.jit": training.jit,
+        "training.class_weight": training.class_weight is not None,
+        "training.callbacks": training.callbacks != [],
+        "training.mixed_precision=float16": training.mixed_precision is MixedPrecision.float16,
+        "distribute=mirrored": config.distribute is Distribute.mirrored,
+    }
+    return next((key for key, holds in keys.items() if holds), None)
+
+
 def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     """Equal for runs that can be trained at once; None for one that cannot be with any other."""
-    alone = (
-        config.regularization.name not in _COUPLINGS,
-        not is_plain(config.regularization),
-        # An own function may make the rate, or anything else, of what it is given.
-        not config.optimizer.target.startswith("keras.optimizers."),
-        config.optimizer.arguments.get("clipnorm") is not None,
-        config.optimizer.arguments.get("global_clipnorm") is not None,
-        config.training.jit,
-        config.training.class_weight is not None,
-        config.training.callbacks != [],
-        config.training.mixed_precision is MixedPrecision.float16,
-        config.distribute is Distribute.mirrored,
-    )
-    if any(alone):
+    if reason_alone(config) is not None:
         return None
     return tuple(sorted((key, str(value)) for key, value in flat.items() if key not in _FREE))
 

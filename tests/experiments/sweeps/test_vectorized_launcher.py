@@ -21,7 +21,7 @@ from tests.support.runs import Compose, mistake
     "override",
     ["optimizer.clipnorm=1.0", "optimizer.global_clipnorm=1.0", "training.jit=true",
      "training.mixed_precision=float16", "regularization=builtin_l2",
-     "regularization=optimizer_weight_decay",
+     "regularization=optimizer_weight_decay", "regularization.schedule=cosine",
      "optimizer._target_=tests.support.optimizers.halved",
      "regularization.groups=[{include:output,name:coupled}]"],
 )  # fmt: skip
@@ -30,6 +30,9 @@ def test_what_cannot_be_stacked_is_trained_alone(composed: Compose, override: st
     plain, other = composed("config", *SMALL), composed("config", *SMALL, override)
     assert trainer.group_key(validation.typed(plain), flattening.flatten(plain)) is not None
     assert trainer.group_key(validation.typed(other), flattening.flatten(other)) is None
+    reason = trainer.reason_alone(validation.typed(other))
+    assert reason is not None
+    assert override.partition("=")[0].removesuffix("._target_") in reason
 
 
 def test_an_optimizer_without_a_stacked_form_is_named(composed: Compose) -> None:
