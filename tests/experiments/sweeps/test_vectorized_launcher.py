@@ -21,7 +21,7 @@ from tests.support.runs import Compose, mistake
     "override",
     ["optimizer.clipnorm=1.0", "optimizer.global_clipnorm=1.0", "training.jit=true",
      "training.mixed_precision=float16", "regularization=builtin_l2",
-     "regularization=optimizer_weight_decay", "regularization.schedule=cosine",
+     "regularization=optimizer_weight_decay", "regularization.own_l2=keep",
      "optimizer._target_=tests.support.optimizers.halved",
      "regularization.groups=[{include:output,name:coupled}]"],
 )  # fmt: skip
