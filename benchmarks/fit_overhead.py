@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     import keras
 
-    from l2keras import HalfL2
     from l2keras_experiments.data.batches import steps_per_epoch, training_batches
     from l2keras_experiments.data.datasets import load_data
     from l2keras_experiments.training.models import build_model
+    from l2keras_experiments.training.regularization import build_method
 
     origin = command.origin("fit_overhead", arguments)
     data = load_data(config.data, config.seed, "float32")
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def batches() -> Any:
         return training_batches(data, size, 0, range(epochs))
 
-    model = build_model(config.model, data, HalfL2(0.01), seed=0)
+    model = build_model(config.model, data, build_method(config), seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.2), loss, metrics=["accuracy"], jit_compile=False)
 
