@@ -38,9 +38,8 @@ def phases() -> list[Watched]:
 
     from l2keras_experiments.commands import command_line, validation
     from l2keras_experiments.config import flattening
-    from l2keras_experiments.data import datasets
     from l2keras_experiments.runtime import device
-    from l2keras_experiments.sweeps import completed
+    from l2keras_experiments.sweeps import completed, job
     from l2keras_experiments.tracking import database, provenance, recording, upload
     from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.tracking.store import Store
@@ -61,7 +60,7 @@ def phases() -> list[Watched]:
         (Store, "_open", STARTING_RUN),
         (recording, "describe", DESCRIBING),
         *[(Run, name, LOGGING) for name in logged],
-        (datasets, "load_data", "loading the data"),
+        (job, "load_any", "loading the data"),
         (trial, "compiled_model", "building the model"),
         (trial, "audit", "auditing the model"),
         (keras.Model, "train_step", INSIDE_FIT[0]),  # runs in Python only while it is traced

@@ -10,15 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from l2keras_experiments.config import credentials, methods, program
 from l2keras_experiments.config.schema import ConfigError, check_run_id
 from l2keras_experiments.tracking import database
 from l2keras_experiments.tracking.provenance import COMMAND_TAG
-
-if TYPE_CHECKING:
-    from l2keras_experiments.tracking.store import Store
+from l2keras_experiments.tracking.store import Store, store_uri
 
 History = dict[int, float]  # epoch to value
 MEMBERS = "members.json"  # artifact of a sweep's parent: the config hashes of its runs
@@ -131,7 +129,6 @@ def open_study(uri: str | None, study: str | None, parent: str | None = None) ->
     Raises:
         StudyError: no such store or study; nothing is created.
     """
-    from l2keras_experiments.tracking.store import Store, store_uri
 
     address = store_uri(uri)
     shown = credentials.masked_address(address)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from l2keras_experiments.config import credentials, paths, program
 from l2keras_experiments.config.schema import ConfigError
@@ -17,9 +17,7 @@ from l2keras_experiments.reports.figures.curves import PANELS
 from l2keras_experiments.reports.records import Record, StudyError
 from l2keras_experiments.reports.study import Study
 from l2keras_experiments.runtime import boundary, naming, progress
-
-if TYPE_CHECKING:
-    from l2keras_experiments.tracking.store import Store
+from l2keras_experiments.tracking.store import Store, store_uri
 
 PAGE = "report.html"
 NUMBERS = "report.json"  # the leaderboards, beside the page
@@ -136,7 +134,6 @@ def _commands(
 
 def _own_command(store: Store, parent: str | None) -> str:
     """The command that makes this page again."""
-    from l2keras_experiments.tracking.store import store_uri
 
     default = credentials.masked_address(store_uri(None))
     where = [] if store.uri == default else ["--uri", store.uri]

@@ -17,11 +17,10 @@ from urllib.parse import urlencode
 
 from l2keras_experiments.config import credentials
 from l2keras_experiments.runtime.outcome import describe
-from l2keras_experiments.tracking.store import launch_tag
+from l2keras_experiments.tracking.store import Store, launch_tag
 
 if TYPE_CHECKING:
     from l2keras_experiments.reports.study import Study
-    from l2keras_experiments.tracking.store import Store
 
 TAG = "mlflow.sharedViewState."  # of the study; the rest of the tag's key names the view
 LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens unless told otherwise

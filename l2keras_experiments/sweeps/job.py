@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -12,15 +11,15 @@ from omegaconf import DictConfig
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, flattening, loading
 from l2keras_experiments.config.schema import Config, run_label, run_name
+from l2keras_experiments.data.streams import load_any
 from l2keras_experiments.reports import views
-from l2keras_experiments.runtime import progress, signals
+from l2keras_experiments.runtime import device, progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
-from l2keras_experiments.sweeps import identity
+from l2keras_experiments.sweeps import completed, identity
+from l2keras_experiments.tracking import upload
 from l2keras_experiments.tracking.recording import DivergedError, record_trial, run_tags
+from l2keras_experiments.tracking.store import Store, check_parent, load_client, opened, ui_command
 from l2keras_experiments.training.selection import selection_of
-
-if TYPE_CHECKING:
-    from l2keras_experiments.tracking.store import Store
 
 
 def train(node: DictConfig) -> Outcome:
@@ -32,10 +31,6 @@ def train(node: DictConfig) -> Outcome:
         DivergedError: the loss is nan or infinite after an epoch.
     """
     config: Config = validation.typed(node)
-    from l2keras_experiments.runtime import device
-    from l2keras_experiments.sweeps import completed
-    from l2keras_experiments.tracking import upload
-    from l2keras_experiments.tracking.store import check_parent, load_client, opened
 
     in_sweep = config.tracking.parent is not None
     if config.tracking.parent is not None:
@@ -66,7 +61,6 @@ def train(node: DictConfig) -> Outcome:
 def _train(
     store: Store, node: DictConfig, config: Config, device_name: str, told: str, resume: str | None
 ) -> Outcome:
-    from l2keras_experiments.data.streams import load_any
     from l2keras_experiments.training import checkpoint
 
     label = run_label(config)
@@ -108,7 +102,6 @@ def _train(
 
 def job(node: DictConfig) -> Outcome:
     """One job of Hydra's. In a sweep its failure is an outcome like any other."""
-    from l2keras_experiments.tracking.store import opened, ui_command
 
     signals.check()
     credentials.mask_output()  # in the processes of launchers, too

@@ -10,13 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.config import flattening, methods
 from l2keras_experiments.config.schema import Config, open_groups, run_label
+from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.data.description import describe
 from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.tracking import provenance
+from l2keras_experiments.tracking.run import Run
+from l2keras_experiments.training.selection import higher_is_better
 
 if TYPE_CHECKING:
-    from l2keras_experiments.data.datasets import Dataset
-    from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.training.trial import TrialResult
 
 METHOD_TAG = "method"
@@ -111,7 +112,6 @@ def record_start(
 
 def _selection(config: Config) -> dict[str, str]:
     """In which direction `training.selection` improves, for reports; nothing without any."""
-    from l2keras_experiments.training.selection import higher_is_better
 
     metric = config.training.selection
     if metric is None:

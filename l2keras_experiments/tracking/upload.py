@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from l2keras_experiments.config import credentials, messages, program
 from l2keras_experiments.config.schema import ConfigError, check_run_id
@@ -15,9 +14,7 @@ from l2keras_experiments.runtime import boundary, durable
 from l2keras_experiments.runtime.durable import Damaged
 from l2keras_experiments.tracking import database
 from l2keras_experiments.tracking.outbox import Operation, Rejected, files_of, read_spill, spool_of
-
-if TYPE_CHECKING:
-    from l2keras_experiments.tracking.store import Store
+from l2keras_experiments.tracking.store import Store
 
 
 def read(path: Path) -> Sequence[Operation]:
@@ -98,7 +95,6 @@ def main(arguments: list[str] | None = None) -> int:
     for path in options.files:
         read(path)
     database.check(options.uri or os.environ.get("MLFLOW_TRACKING_URI") or "", "--uri")
-    from l2keras_experiments.tracking.store import Store
 
     store = Store(options.uri, options.study)
     failed = 0

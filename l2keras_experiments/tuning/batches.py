@@ -22,7 +22,8 @@ import optuna
 from l2keras_experiments.config import flattening, nodes
 from l2keras_experiments.config.schema import Config, TuneConfig
 from l2keras_experiments.runtime.outcome import describe
-from l2keras_experiments.tracking.store import FAILURE_TAG
+from l2keras_experiments.tracking.run import Run
+from l2keras_experiments.tracking.store import FAILURE_TAG, Store
 from l2keras_experiments.tuning import recording, search, space
 from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import DATA_LOSS, LAM, Objective
@@ -30,8 +31,6 @@ from l2keras_experiments.tuning.space import DATA_LOSS, LAM, Objective
 if TYPE_CHECKING:
     from l2keras_experiments.sweeps.vectorized.member import Runner
     from l2keras_experiments.sweeps.vectorized.trainer import Together
-    from l2keras_experiments.tracking.run import Run
-    from l2keras_experiments.tracking.store import Store
 
 
 def rungs(config: TuneConfig) -> list[int]:

@@ -20,16 +20,18 @@ from omegaconf import DictConfig
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, nodes
 from l2keras_experiments.config.schema import ConfigError, TuneConfig
+from l2keras_experiments.data.streams import load_any
 from l2keras_experiments.reports import views
-from l2keras_experiments.runtime import signals
+from l2keras_experiments.runtime import device, progress, signals
 from l2keras_experiments.runtime.outcome import describe
+from l2keras_experiments.tracking.recording import record_trial
+from l2keras_experiments.tracking.run import Run
 from l2keras_experiments.tracking.store import Store, store_uri, ui_command
 from l2keras_experiments.tuning import presets, recording, search, space
 from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import DATA_LOSS, LAM, RATE, SQLITE, Objective
 
 if TYPE_CHECKING:
-    from l2keras_experiments.tracking.run import Run
     from l2keras_experiments.training.trial import TrialResult
 
 
@@ -83,7 +85,6 @@ def search_on(study: optuna.Study, config: TuneConfig, store: Store, parent: Run
     if left <= 0:
         return
     print("loading the backend ...", file=sys.stderr)
-    from l2keras_experiments.runtime import device, progress
 
     train = _trainer(study, config, store, parent, device.set_up(config))
     start = time.monotonic()
@@ -163,8 +164,6 @@ class Trainer:
 
     def _run(self, trial: optuna.trial.Trial, seed: int) -> TrialResult | None:
         """Trains one run; None if it was pruned. That is no failure: FINISHED."""
-        from l2keras_experiments.data.streams import load_any
-        from l2keras_experiments.tracking.recording import record_trial
 
         config = space.run_config(self.config, trial.params, seed)
         data = load_any(config.data, seed, config.training.dtype.value)
@@ -215,7 +214,6 @@ def line(trial: Tried) -> str:
 
 def show(config: TuneConfig, name: str, trials: Sequence[Tried], best: Tried) -> None:
     """The table, best first, and what it means, in the terminal."""
-    from l2keras_experiments.runtime import progress
 
     states = dict.fromkeys(["complete", "pruned", *(trial.state for trial in trials)])
     ranked = sorted(trials, key=lambda trial: trial.cost)

@@ -13,15 +13,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from l2keras_experiments.config import flattening, methods, nodes
 from l2keras_experiments.config.schema import Config, TuneConfig
+from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.tracking.recording import (
+    METHOD_TAG,
+    lambda_params,
+    record_result,
+    record_start,
+)
+from l2keras_experiments.tracking.run import Run
+from l2keras_experiments.tracking.store import Store
+from l2keras_experiments.training.regularization import build_method
 from l2keras_experiments.tuning import search, space
 from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, RATE, Objective
 
 if TYPE_CHECKING:
-    from l2keras_experiments.data.datasets import Dataset
     from l2keras_experiments.sweeps.vectorized.member import Runner
-    from l2keras_experiments.tracking.run import Run
-    from l2keras_experiments.tracking.store import Store
 
 STUDY_TAG = "tuning"  # on the parent: the name of optuna's study
 
@@ -48,7 +55,6 @@ def open_trial(
     store: Store, parent: Run, number: int, config: Config
 ) -> AbstractContextManager[Run]:
     """The run of one seed of a trial; MLflow's columns show 12 letters of its name."""
-    from l2keras_experiments.tracking.recording import METHOD_TAG
 
     lam, rate = config.regularization.lam, config.optimizer.learning_rate
     name = f"trial {number} s{config.seed} lam={lam:.4g} eta={rate:.4g}"
@@ -66,14 +72,12 @@ def kill_orphans(store: Store, parent: Run) -> None:
 
 def begin(run: Run, config: Config, device_name: str, data: Dataset) -> None:
     """What is known of a run before it trains."""
-    from l2keras_experiments.tracking.recording import record_start
 
     record_start(run, nodes.to_node(config), config, device_name, data)
 
 
 def end(run: Run, config: Config, runner: Runner, steps_per_epoch: int, data: Dataset) -> None:
     """What is known of a run of a stack when it has trained; no model is kept of it."""
-    from l2keras_experiments.tracking.recording import record_result
 
     record_result(
         run,
@@ -90,8 +94,6 @@ def end(run: Run, config: Config, runner: Runner, steps_per_epoch: int, data: Da
 
 def record_pruned(run: Run, config: Config) -> None:
     """What a run that was stopped early lacks: the tag that says so, and its lambda."""
-    from l2keras_experiments.tracking.recording import lambda_params
-    from l2keras_experiments.training.regularization import build_method
 
     built = build_method(config)
     run.log_params(lambda_params(built.effective_lam))

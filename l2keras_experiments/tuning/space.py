@@ -13,8 +13,10 @@ from l2keras_experiments.config.schema import (
     TuneConfig,
     optimizer_name,
 )
+from l2keras_experiments.runtime import device
 from l2keras_experiments.sweeps.identity import config_hash
 from l2keras_experiments.tracking import database
+from l2keras_experiments.training.selection import higher_is_better
 
 LAM = "regularization.lam"
 RATE = "optimizer.learning_rate"
@@ -55,8 +57,6 @@ def objective(config: TuneConfig) -> Objective:
     metric = config.training.selection
     if metric is None:
         return DATA_LOSS
-    from l2keras_experiments.runtime import device
-    from l2keras_experiments.training.selection import higher_is_better
 
     device.set_up(config)
     return Objective(metric, higher_is_better(config.training, metric))

@@ -19,15 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, flattening, methods, nodes, program
 from l2keras_experiments.config.schema import CompareConfig
+from l2keras_experiments.data.datasets import load_data
 from l2keras_experiments.reports import views
 from l2keras_experiments.reports.comparison import arms
 from l2keras_experiments.reports.comparison.arms import REFERENCE, Arm, ArmResult
+from l2keras_experiments.runtime import device, progress
+from l2keras_experiments.tracking.provenance import versions
+from l2keras_experiments.tracking.recording import method_tags, record_trial
+from l2keras_experiments.tracking.run import Run
+from l2keras_experiments.tracking.store import Store, ui_command
+from l2keras_experiments.training.selection import selection_of
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from l2keras_experiments.tracking.run import Run
-    from l2keras_experiments.tracking.store import Store
 
 
 # Columns of the UI beside method, lambda and accuracy.
@@ -41,8 +45,6 @@ def compare(node: DictConfig) -> None:
     print("loading the backend ...", file=sys.stderr)
 
     from l2keras_experiments.reports.comparison import page
-    from l2keras_experiments.runtime import device
-    from l2keras_experiments.tracking.store import Store, ui_command
 
     device_name = device.set_up(config)
     store = Store(config.tracking.uri, config.tracking.study)
@@ -66,9 +68,6 @@ def train_arms(
     store: Store, parent: Run, node: DictConfig, config: CompareConfig, device_name: str
 ) -> list[ArmResult]:
     """Every arm of the plan, each a child run of `parent`."""
-    from l2keras_experiments.data.datasets import load_data
-    from l2keras_experiments.runtime import progress
-    from l2keras_experiments.tracking.recording import method_tags, record_trial
 
     data = load_data(config.data, config.seed, config.training.dtype.value)
     planned = arms.plan(config)
@@ -107,7 +106,6 @@ def judge(
     arm: Arm, config: CompareConfig, trial: Any, references: dict[float, np.ndarray]
 ) -> ArmResult:
     """Measures an arm against HalfL2; HalfL2's own trajectory joins `references`."""
-    from l2keras_experiments.training.selection import selection_of
 
     if arm.name == REFERENCE:
         references[arm.lam] = trial.trajectory
@@ -141,7 +139,6 @@ def record_summary(
     """
     from l2keras_experiments.reports import report
     from l2keras_experiments.reports.comparison import page
-    from l2keras_experiments.tracking.provenance import versions
 
     figures = page.figures(results, config)
     provenance = {**versions(), "device": device_name, "MLflow run": parent.id}
@@ -179,7 +176,6 @@ def summary_metrics(config: CompareConfig, results: list[ArmResult]) -> Iterator
 def show(config: CompareConfig, results: list[ArmResult]) -> None:
     """The table and the findings, in the terminal."""
     from l2keras_experiments.reports.comparison import page
-    from l2keras_experiments.runtime import progress
 
     ordered = arms.table_order(results, arms.grid(config))
     title = f"{page.describe(config)}: methods at the same lambda"

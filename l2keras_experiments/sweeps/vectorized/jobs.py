@@ -25,12 +25,12 @@ from l2keras_experiments.tracking.recording import (
     record_start,
     run_tags,
 )
+from l2keras_experiments.tracking.run import Run
 from l2keras_experiments.tracking.store import VECTORIZED_TAGS, Store, opened
 
 if TYPE_CHECKING:
     from l2keras_experiments.sweeps.vectorized.member import Runner
     from l2keras_experiments.sweeps.vectorized.trainer import OnEpoch, Together
-    from l2keras_experiments.tracking.run import Run
 
 
 @dataclass
