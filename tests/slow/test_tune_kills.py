@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from l2keras_experiments.config import paths
-from l2keras_experiments.tuning import search
+from experiments import paths, search
 from tests.support.runs import Compose
 from tests.support.tuned import run_tune
 

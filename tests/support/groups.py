@@ -9,22 +9,20 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from l2keras_experiments.runtime.outcome import Outcome
-from l2keras_experiments.tracking.store import Store
+from experiments.outcome import Outcome
+from experiments.tracking import Store
 from tests.support.runs import runs_of
 
 SMALL = ["data.num_train=90", "model.width=8", "training.epochs=3", "training.batch_size=20"]
 SMALL += ["regularization.lam=0.3", "optimizer.schedule=cosine", "training.progress=false"]
 SMALL += ["tracking.log_model=false"]
 # Least squares instead of a network, for tests of what surrounds the training.
-TINY = [*(word for word in SMALL if not word.startswith("model."))]
-TINY += ["data=teacher_student", "model=linear", "training.batch_size=45"]
+TINY = [*SMALL, "data=teacher_student", "model=linear", "training.batch_size=45"]
 
 
 def trials(store: Store) -> dict[str, Any]:
-    """The runs of a study by label."""
-    found = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
-    return {run.data.tags["label"]: run for run in found}
+    """The runs of a study by name."""
+    return {run.info.run_name: run for run in runs_of(store) if run.data.tags["kind"] == "trial"}
 
 
 def histories(store: Store, run: Any) -> dict[str, list[tuple[int, float]]]:
@@ -41,9 +39,9 @@ def launch(
     nodes: list[DictConfig], observe: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> list[Outcome | None]:
     """Trains; `observe` gets (run, epoch) before the metrics of an epoch are written."""
-    from l2keras_experiments.sweeps.vectorized import jobs
+    from experiments import vectorized
 
-    recorder = jobs._recorder
+    recorder = vectorized._recorder
 
     def observed(*arguments: Any) -> Any:
         on_epoch = recorder(*arguments)
@@ -55,8 +53,8 @@ def launch(
         return on_metrics
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "_recorder", observed)
-        return jobs.train_at_once(nodes)
+        patch.setattr(vectorized, "_recorder", observed)
+        return vectorized.train_at_once(nodes)
 
 
 def stopping(stop: Callable[[], None]) -> Callable[[int, int], None]:
@@ -75,18 +73,18 @@ def fail() -> None:
 
 def relaunch(nodes: list[DictConfig], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int]]:
     """What comes of another launch, and the epochs that it trained."""
-    from l2keras_experiments.sweeps.vectorized import jobs, trainer
+    from experiments import together, vectorized
 
     trained: list[int] = []
-    metrics = trainer.Together._metrics
+    metrics = together.Together._metrics
 
     def counted(self: Any, runner: Any, state: Any) -> Any:
         trained.append(runner.epochs - 1)
         return metrics(self, runner, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Together, "_metrics", counted)
-        return jobs.train_at_once(nodes), trained
+        patch.setattr(together.Together, "_metrics", counted)
+        return vectorized.train_at_once(nodes), trained
 
 
 def check_end(store: Store, outcomes: Any, whole: Any) -> None:

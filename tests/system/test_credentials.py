@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from l2keras_experiments.config import paths
-from l2keras_experiments.config.schema import ConfigError
-from l2keras_experiments.sweeps import ui
+from experiments import paths, ui
+from experiments.schema import ConfigError
 from tests.support.runs import SMALL
 from tests.support.servers import TrackingServer
 

@@ -1,1 +1,0 @@
-"""What the commands of `experiments` are made of; each package imports only those below it."""

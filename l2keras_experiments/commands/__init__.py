@@ -1,1 +1,0 @@
-"""What the commands share: the checked config, and the launch by Hydra."""

@@ -1,1 +1,0 @@
-"""The typed configuration: its keys, its composition by Hydra, and what is typed."""

@@ -1,1 +1,0 @@
-"""The commands as functions, and the console command `l2keras` that calls them."""

@@ -1,1 +1,0 @@
-"""Datasets as NumPy arrays, where they come from, and their batches."""

@@ -1,1 +1,0 @@
-"""The comparison of every way to write one lambda."""

@@ -1,1 +1,0 @@
-"""The figures of a study. Pure functions of its settings."""

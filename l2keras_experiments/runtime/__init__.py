@@ -1,1 +1,0 @@
-"""The process of a run: backend and device, signals, progress, files, exit status."""

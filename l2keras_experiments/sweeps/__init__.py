@@ -1,1 +1,0 @@
-"""Sweeps: which runs are done, which are left, and how they are launched."""

@@ -1,1 +1,0 @@
-"""Runs of a sweep that are trained at once."""

@@ -1,1 +1,0 @@
-"""One training run: model, optimizer, method, checkpoint. Knows neither Hydra nor MLflow."""

@@ -1,1 +1,0 @@
-"""The search for lambda and the learning rate."""
