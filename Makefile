@@ -60,7 +60,7 @@ bench-all: $(VENV)/.test bench  ## the same in every mode, on JAX and torch too 
 	done
 
 screenshots: $(VENV)/.test  ## the README's pictures of a sweep
-	$(BIN)/python -m docs.screenshots
+	$(BIN)/python -m tests.screenshots
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.kit import command
 from benchmarks.kit.result import Result, goal, section_of
 from benchmarks.kit.timing import paired_calls
-from experiments import device
-from experiments.schema import Config
+from l2keras_experiments.config.schema import Config
+from l2keras_experiments.runtime import device
 
 LIMIT = 1.15
 LOOP, FIT = "loop over batches", "`fit`"
@@ -27,20 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     import keras
 
-    from experiments import pipeline
-    from experiments.data import load_data
-    from experiments.models import build_model
-    from l2keras import HalfL2
+    from l2keras_experiments.data.batches import steps_per_epoch, training_batches
+    from l2keras_experiments.data.datasets import load_data
+    from l2keras_experiments.training.models import build_model
+    from l2keras_experiments.training.regularization import build_method
 
     origin = command.origin("fit_overhead", arguments)
     data = load_data(config.data, config.seed, "float32")
     epochs, size = config.training.epochs, config.training.batch_size
-    steps = pipeline.steps_per_epoch(len(data.x_train), size)
+    steps = steps_per_epoch(data.num_train, size)
 
     def batches() -> Any:
-        return pipeline.training_batches(data, size, 0, range(epochs))
+        return training_batches(data, size, 0, range(epochs))
 
-    model = build_model(config.model, data, HalfL2(0.01), seed=0)
+    model = build_model(config.model, data, build_method(config), seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.2), loss, metrics=["accuracy"], jit_compile=False)
 

@@ -28,8 +28,9 @@ from benchmarks.cases.phases import INSIDE_FIT, REST, SAVING, TRACKING, Clock, p
 from benchmarks.kit import command
 from benchmarks.kit.result import Goal, Result, Section, goal
 from benchmarks.kit.timing import timed
-from experiments import cli, paths
-from experiments.schema import Config
+from l2keras_experiments.commands import command_line
+from l2keras_experiments.config import paths
+from l2keras_experiments.config.schema import Config
 
 QUIET = "training.progress=false"
 IMPORTS = """
@@ -150,7 +151,7 @@ def _further_jobs(folder: Path, repeats: int) -> tuple[float, float]:
     The store has the start of each run and the seconds of its `fit`. The time outside includes
     Hydra, the launcher and the parent run.
     """
-    from experiments.tracking import Store
+    from l2keras_experiments.tracking.store import Store
 
     store = _store(folder / "multirun")
     seeds = f"seed=range({repeats + 2})"  # the first and the last job are left out
@@ -175,21 +176,21 @@ def outside_fit(starts: Sequence[float], fits: Sequence[float]) -> list[float]:
 
 def _long_run(folder: Path, seed: int) -> Profile:
     """Profiles a run of 30 epochs, which opens the existing store again."""
-    from experiments import tracking
+    from l2keras_experiments.tracking.store import _opened
 
     clock = Clock()
-    tracking._opened.cache_clear()
+    _opened.cache_clear()
     with clock.watching(phases()):
         seconds = _train(folder, 30, seed)
     return Profile(dict(clock.own), seconds, clock.tracking(), clock.beside, clock.waited)
 
 
 def _train(folder: Path, epochs: int, seed: int) -> float:
-    from experiments import train
+    from l2keras_experiments.sweeps import job
 
     overrides = [f"training.epochs={epochs}", f"seed={seed}", QUIET, _store(folder)]
     node = compose("config", overrides)
-    return timed(lambda: train.train(node))[0]
+    return timed(lambda: job.train(node))[0]
 
 
 def median_of(profiles: Sequence[Profile]) -> Profile:
@@ -280,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = command.parser(__doc__, rounds=None).parse_args(arguments)
     origin = command.origin("whole_way", arguments)
     repeats = Repeats(*[asked.rounds] * 5) if asked.rounds else Repeats()
-    cli.register("train", Config, "experiments.train")
+    command_line.register("train", Config, "experiments.train")
     with (
         tempfile.TemporaryDirectory() as folder,
         initialize_config_dir(str(paths.CONFIGS), version_base="1.3"),

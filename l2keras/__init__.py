@@ -27,12 +27,16 @@ __all__ = [
 
 
 def _started_as_command() -> bool:
-    """True in `python -m l2keras`, which answers at once: it loads no Keras.
+    """True in `python -m l2keras` and `l2keras convert`, which answer at once, without Keras.
 
     While Python looks for the module of -m, sys.argv[0] is "-m", and the arguments after the
-    module's name are all there: the name stands before them in sys.orig_argv.
+    module's name are all there: the name stands before them in sys.orig_argv. The console command
+    has its own path there.
     """
-    return _sys.argv[:1] == ["-m"] and _sys.orig_argv[-len(_sys.argv)] == "l2keras"
+    if _sys.argv[:1] == ["-m"]:
+        return _sys.orig_argv[-len(_sys.argv)] == "l2keras"
+    script = _sys.argv[0].replace("\\", "/").rpartition("/")[2] if _sys.argv else ""
+    return script == "l2keras" and _sys.argv[1:2] in (["convert"], ["conventions"])
 
 
 # All at once, not when a name is first asked for: that may be inside a function that TensorFlow

@@ -1,4 +1,4 @@
-"""`python -m l2keras`: conversions and conventions in the terminal, without Keras."""
+"""`python -m l2keras` and `l2keras`: conversions and conventions in the terminal, without Keras."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import NoReturn
 
 from l2keras._convert.catalogue import conventions
@@ -16,10 +17,10 @@ from l2keras._validation import error, nearest, shown
 
 _EXAMPLES = """\
 examples:
-  python -m l2keras convert 1e-4 --from torch.SGD --to keras.L2
-  python -m l2keras convert 1e-5 --from tfa.AdamW --to keras.weight_decay --learning-rate 0.01
-  python -m l2keras convert 1 --from sklearn.Ridge --to half_l2 --num-samples 60000
-  python -m l2keras conventions
+  {program} convert 1e-4 --from torch.SGD --to keras.L2
+  {program} convert 1e-5 --from tfa.AdamW --to keras.weight_decay --learning-rate 0.01
+  {program} convert 1 --from sklearn.Ridge --to half_l2 --num-samples 60000
+  {program} conventions
 """
 _SAID_HERE = {
     "source": "--from",
@@ -50,13 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = convert(**options)
     except (TypeError, ValueError) as problem:
-        print(f"python -m l2keras convert: {_reworded(str(problem))}", file=sys.stderr)
+        print(f"{_program()} convert: {_reworded(str(problem))}", file=sys.stderr)
         return 2
     print(result.value)
     label, stream = ("exact", sys.stdout) if result.exact else ("warning: not exact", sys.stderr)
     why = f"{label}: {_reworded(result.why)}"
     print(textwrap.fill(why, 100, break_on_hyphens=False), file=stream)
     return 0
+
+
+def _program() -> str:
+    """Returns how the user calls this: by the console command or as a module."""
+    return "l2keras" if PurePath(sys.argv[0]).stem == "l2keras" else "python -m l2keras"
 
 
 def _shielded(word: str) -> str:
@@ -69,7 +75,7 @@ def _shielded(word: str) -> str:
 
 def _reworded(text: str) -> str:
     """The arguments of `convert`, `source` or source=, as the options that they are here."""
-    text = text.replace("l2keras.conventions()", "`python -m l2keras conventions`")
+    text = text.replace("l2keras.conventions()", f"`{_program()} conventions`")
     names = "|".join(_SAID_HERE)
     return re.sub(rf"\b({names})(?=[`=])", lambda found: _SAID_HERE[found[0]], text)
 
@@ -101,14 +107,14 @@ def _help(words: Sequence[str]) -> str:
         if name.startswith("--") and name not in _SAID_HERE.values():
             for meant in nearest(name, options, count=1, cutoff=0.6):
                 return f"Did you mean {options[meant]}?"
-    return "`python -m l2keras convert --help` lists the arguments."
+    return f"`{_program()} convert --help` lists the arguments."
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m l2keras",
+        prog=_program(),
         description="What a coefficient of weight decay is in another system.",
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES.format(program=_program()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")

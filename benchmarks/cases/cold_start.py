@@ -19,6 +19,7 @@ import json  # noqa: E402
 import runpy  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+STORE = "l2keras_experiments.tracking.store"
 # Each package after those that it needs; a shared module counts for the first of them.
 IMPORTS = {
     "Hydra": ["hydra", "hydra.core.config_store", "hydra._internal.hydra"],
@@ -26,8 +27,11 @@ IMPORTS = {
     "TensorFlow and Keras": ["tensorflow", "keras"],  # each imports the other
     "MLflow": ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "alembic.command"],
     "l2keras": ["l2keras", "l2keras.callbacks", "l2keras.splitting", "l2keras._sweep.sweep"],
-    "the experiments": ["experiments.cli", "experiments.trial", "experiments.ledger",
-                        "experiments.upload", "experiments.tracking"],
+    "the experiments": [
+        "l2keras_experiments.commands.command_line", "l2keras_experiments.training.trial",
+        "l2keras_experiments.sweeps.job", "l2keras_experiments.sweeps.completed",
+        "l2keras_experiments.tracking.upload", STORE,
+    ],
 }  # fmt: skip
 
 
@@ -36,7 +40,7 @@ def main(file: Path, started: float, overrides: list[str]) -> None:
     for package, modules in IMPORTS.items():
         start = time.perf_counter()
         if package == "MLflow":
-            importlib.import_module("experiments.tracking").load_client()  # with its settings
+            importlib.import_module(STORE).load_client()  # with its settings
         for module in modules:
             importlib.import_module(module)
         seconds[f"import {package}"] = time.perf_counter() - start

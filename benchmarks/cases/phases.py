@@ -17,6 +17,7 @@ OPENING = "opening the store"
 ASKING = "looking up completed runs"
 STARTING_RUN = "opening the run"
 LOGGING = "queueing records"
+DESCRIBING = "describing the data"
 SAVING = "saving the model's file"
 WAITING = "waiting for the write queue"
 TRAINING = "training (rest of `fit`)"
@@ -24,7 +25,7 @@ TRAINING = "training (rest of `fit`)"
 REST = "everything else"
 
 # The phases of tracking. The model's file is part of it; checkpoints are not.
-TRACKING = (CREATING, OPENING, ASKING, STARTING_RUN, LOGGING, SAVING, WAITING)
+TRACKING = (CREATING, OPENING, ASKING, STARTING_RUN, DESCRIBING, LOGGING, SAVING, WAITING)
 # The phases inside `fit`.
 INSIDE_FIT = (
     "tracing the step", "tracing the validation", "validating", "checkpoints", TRAINING,
@@ -35,35 +36,31 @@ def phases() -> list[Watched]:
     """Returns the functions of a run that the clock watches."""
     import keras
 
-    from experiments import (
-        checkpoint,
-        cli,
-        data,
-        database,
-        device,
-        ledger,
-        provenance,
-        tracking,
-        trial,
-        upload,
-    )
-    from experiments.run import Run
+    from l2keras_experiments.commands import command_line, validation
+    from l2keras_experiments.config import flattening
+    from l2keras_experiments.runtime import device
+    from l2keras_experiments.sweeps import completed, job
+    from l2keras_experiments.tracking import database, provenance, recording, upload
+    from l2keras_experiments.tracking.run import Run
+    from l2keras_experiments.tracking.store import Store
+    from l2keras_experiments.training import checkpoint, trial
 
-    logged = ("log_params", "log_metrics", "log_text", "set_tags", "log_decay")
+    logged = ("log_params", "log_metrics", "log_text", "set_tags", "log_decay", "log_inputs")
     return [
-        (cli, "check_overrides", "checking the config"),
-        (cli, "typed", "checking the config"),
-        (cli, "flatten", "checking the config"),
-        (cli, "task", REST),
+        (command_line, "check_overrides", "checking the config"),
+        (validation, "typed", "checking the config"),
+        (flattening, "flatten", "checking the config"),
+        (command_line, "task", REST),
         (device, "set_up", "choosing the device"),
         (database, "create", CREATING),
-        (tracking.Store, "__init__", OPENING),
+        (Store, "__init__", OPENING),
         (upload, "send_pending", ASKING),
-        (ledger, "find", ASKING),
+        (completed, "find", ASKING),
         (provenance, "tags", STARTING_RUN),
-        (tracking.Store, "_open", STARTING_RUN),
+        (Store, "_open", STARTING_RUN),
+        (recording, "describe", DESCRIBING),
         *[(Run, name, LOGGING) for name in logged],
-        (data, "load_data", "loading the data"),
+        (job, "load_any", "loading the data"),
         (trial, "compiled_model", "building the model"),
         (trial, "audit", "auditing the model"),
         (keras.Model, "train_step", INSIDE_FIT[0]),  # runs in Python only while it is traced
@@ -73,7 +70,7 @@ def phases() -> list[Watched]:
         (keras.Model, "fit", TRAINING),
         (Run, "log_model", SAVING),
         (Run, "end", WAITING),
-        (tracking.Store, "write", "writing"),  # in the write queue's thread
+        (Store, "write", "writing"),  # in the write queue's thread
     ]
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 import l2keras
 from benchmarks.kit.timing import timed
-from experiments.sources import SOURCES
 from l2keras._sweep import evaluation, programs
+from l2keras_experiments.data import sources
 
 BACKEND = keras.backend.backend()
 RATE, MOMENTUM = 0.05, 0.9
@@ -91,14 +91,13 @@ class Trainings:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        source = SOURCES[case.data]
+        parts = getattr(sources, case.data)(keras.config.floatx())
         shape = case.build().input_shape[1:]
 
         def prepared(x: Any, y: Any) -> tuple[Any, Any]:
-            x = (x / np.float32(source.white)).astype(keras.config.floatx())
-            return x.reshape(-1, *shape), y.reshape(-1).astype("int32")
+            return x.reshape(-1, *shape), y
 
-        (x, y), test = source.load()
+        (x, y), test = parts["train"], parts["test"]
         self.x, self.y = prepared(x[: case.examples], y[: case.examples])
         self.validation = prepared(*test) if case.validated else None
         self.lams = np.geomspace(1e-5, 1e-1, case.lams).tolist()

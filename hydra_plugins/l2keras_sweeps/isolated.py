@@ -10,6 +10,8 @@ import os
 import signal
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import connection, get_context
 from typing import Any
 
@@ -22,9 +24,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from experiments import progress
-from experiments.outcome import Outcome
-from experiments.signals import Terminated
+from l2keras_experiments.runtime import progress
+from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.runtime.signals import Terminated
 
 STOP_SECONDS = 45.0  # for jobs to write what they have, after Ctrl-C and SIGTERM
 
@@ -54,7 +56,7 @@ class IsolatedLauncher(Launcher):
         """Returns when all jobs have; what the processes tell is shown on the board."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        self._context.set_forkserver_preload(["experiments.preload"])
+        self._context.set_forkserver_preload(["l2keras_experiments.sweeps.preload"])
         waiting = deque(enumerate(job_overrides, start=initial_job_idx))
         running: dict[Any, _Worker] = {}
         results: dict[int, JobReturn] = {}
@@ -108,6 +110,8 @@ class _Worker:
         elif kind == "epoch" and self._advance is not None:
             self._advance(content)
         elif kind == "end":
+            if not content.label:  # the job had not come to its name
+                content = replace(content, label=self._label or " ".join(self._overrides))
             self._outcome = content
             if board is not None:
                 board.end(content)
@@ -154,8 +158,8 @@ class _RemoteBoard:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
 
-    def begin(self, label: str, epochs: int) -> progress.Advance:
-        self._tell("begin", (label, epochs))
+    def begin(self, label: str, epochs: int, selection: str | None = None) -> progress.Advance:
+        self._tell("begin", (label, epochs, selection))
         return lambda metrics, label=None: self._tell("epoch", dict(metrics))
 
     def end(self, outcome: Outcome) -> None:
@@ -172,8 +176,24 @@ class _RemoteBoard:
 def _work(payload: bytes, pipe: Any) -> None:
     """The life of a process: one job."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = 0
+    board = _RemoteBoard(pipe)
+    try:
+        with progress.on_board(board):
+            _run(payload)
+    except (KeyboardInterrupt, Terminated):  # the launcher says so
+        status = 1
+    except BaseException as error:  # before or behind the job, whose own errors are outcomes
+        status = 1
+        with suppress(Terminated):
+            board.end(Outcome.of_error("", "", error))
+    pipe.close()
+    os._exit(status)  # nothing is left to do; TensorFlow's threads would take a second to end
+
+
+def _run(payload: bytes) -> None:
     index, overrides, hydra_context, config, state = cloudpickle.loads(payload)
-    from experiments.train import job
+    from l2keras_experiments.sweeps.job import job
 
     setup_globals()
     Singleton.set_state(state)
@@ -181,20 +201,13 @@ def _work(payload: bytes, pipe: Any) -> None:
     with open_dict(node):
         node.hydra.job.id = node.hydra.job.num = index
     HydraConfig.instance().set_config(node)
-    status = 0
-    try:
-        with progress.on_board(_RemoteBoard(pipe)):
-            run_job(
-                hydra_context=hydra_context,
-                task_function=job,
-                config=node,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
-    except (KeyboardInterrupt, Terminated):  # the launcher says so
-        status = 1
-    pipe.close()
-    os._exit(status)  # nothing is left to do; TensorFlow's threads would take a second to end
+    run_job(
+        hydra_context=hydra_context,
+        task_function=job,
+        config=node,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
 
 
 ConfigStore.instance().store(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -20,12 +21,15 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from experiments import boundary, cli, credentials, device, identity, schema, signals
-from experiments.composition import Found
-from experiments.outcome import Outcome
-from experiments.overrides import check_number, check_overrides
-from experiments.schema import Config, ConfigError
-from experiments.sweep import Job, Sweep
+from l2keras_experiments.commands import validation
+from l2keras_experiments.config import credentials, flattening, schema
+from l2keras_experiments.config.composition import Found
+from l2keras_experiments.config.overrides import check_number, check_overrides
+from l2keras_experiments.config.schema import Config, ConfigError
+from l2keras_experiments.runtime import boundary, device, signals
+from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.sweeps import identity
+from l2keras_experiments.sweeps.sweep import Job, Sweep
 
 
 class StudySweeper(BasicSweeper):
@@ -54,7 +58,7 @@ class StudySweeper(BasicSweeper):
             ConfigError: a mistake in the configuration, before anything is launched.
         """
         jobs = self.jobs(arguments)
-        cli.check_environment(jobs[0].config)
+        validation.check_environment(jobs[0].config)
         try:
             failed = self._sweep(jobs, arguments)
         except Exception as error:
@@ -67,7 +71,14 @@ class StudySweeper(BasicSweeper):
         assert launcher is not None  # setup has made it
 
         def launch(todo: Sequence[Job], parent: str) -> list[Outcome]:
-            overrides = [[*job.overrides, f"tracking.parent={parent}"] for job in todo]
+            overrides = [
+                [
+                    *job.overrides,
+                    f"tracking.parent={parent}",
+                    f"tracking.varied=[{','.join(job.config.tracking.varied)}]",
+                ]
+                for job in todo
+            ]
             if hasattr(launcher, "composed"):  # it would compose them again otherwise
                 launcher.composed = [_under(job.node, parent) for job in todo]
             returned = launcher.launch(overrides, initial_job_idx=0)
@@ -103,10 +114,10 @@ class StudySweeper(BasicSweeper):
         jobs = []
         for point in points:
             node = self._compose(point, composed)
-            told = identity.config_hash(cli.flatten(node))
-            jobs.append(Job(tuple(point), told, cli.typed(node), node))
+            told = identity.config_hash(flattening.flatten(node))
+            jobs.append(Job(tuple(point), told, validation.typed(node), node))
         check_together(jobs)
-        return list({job.config_hash: job for job in reversed(jobs)}.values())[::-1]
+        return with_labels(list({job.config_hash: job for job in reversed(jobs)}.values())[::-1])
 
     def _found(self) -> Found:
         assert self.hydra_context is not None
@@ -176,6 +187,18 @@ def _is_value(override: str) -> bool:
     return key in {key for key, _, _ in schema.keys(Config)}
 
 
+def with_labels(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, each with the keys in its name by which it differs from others."""
+    varied = schema.varied_keys([job.config for job in jobs])
+    for job in jobs:
+        job.node.tracking.varied = varied
+    tracked = (replace(job.config.tracking, varied=varied) for job in jobs)
+    return [
+        replace(job, config=replace(job.config, tracking=tracking))
+        for job, tracking in zip(jobs, tracked, strict=True)
+    ]
+
+
 def check_together(jobs: Sequence[Job]) -> None:
     """Raises ConfigError where runs of a sweep could not hang under one parent, or do two things.
 
@@ -209,6 +232,8 @@ def _outcome(job: Job, result: JobReturn) -> Outcome:
         outcome: Outcome = result.return_value
     except Exception as error:
         return Outcome.of_error(job.label, job.config_hash, error)
+    if not outcome.config_hash:  # an error outside of the job, in its process
+        return replace(outcome, label=job.label, config_hash=job.config_hash)
     return outcome
 
 

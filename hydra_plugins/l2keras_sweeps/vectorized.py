@@ -9,6 +9,8 @@ that of all runs of its group, divided by their number.
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -16,8 +18,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig
 
-from experiments import cli
-from experiments.outcome import Outcome
+from l2keras_experiments.commands import validation
+from l2keras_experiments.config import flattening
+from l2keras_experiments.runtime import device
+from l2keras_experiments.runtime.outcome import Outcome
 
 
 class VectorizedLauncher(BasicLauncher):
@@ -49,14 +53,24 @@ class VectorizedLauncher(BasicLauncher):
         return [results[i] for i in range(len(job_overrides))]
 
     def _at_once(self) -> list[Outcome | None]:
-        from experiments.together import group_key
-        from experiments.vectorized import train_at_once
+        with device.quiet_imports():  # Keras comes with them
+            from l2keras_experiments.sweeps.vectorized.jobs import train_at_once
+            from l2keras_experiments.sweeps.vectorized.trainer import group_key, reason_alone
 
         groups: dict[Hashable, list[int]] = {}
+        reasons: Counter[str] = Counter()
         for i, node in enumerate(self.composed):
-            key = group_key(cli.typed(node), cli.flatten(node))
+            config = validation.typed(node)
+            key = group_key(config, flattening.flatten(node))
             if key is not None:
                 groups.setdefault(key, []).append(i)
+            else:
+                reasons[str(reason_alone(config))] += 1
+        for reason, number in reasons.items():
+            why = f"{reason} has no stacked form"
+            print(
+                f"trained one by one: {number} of {len(self.composed)}, as {why}", file=sys.stderr
+            )
         outcomes: list[Outcome | None] = [None] * len(self.composed)
         for members in groups.values():  # one is left where others of its group are done
             done = train_at_once([self.composed[i] for i in members])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -71,6 +72,20 @@ def add_metrics(model: Any, metrics: Sequence[Any]) -> Any:
     container.result = container.get_result
     model._metrics.append(container)
     return container
+
+
+def is_better_if_higher(metric: Any) -> bool | None:
+    """Whether a Keras metric is to grow; None where it does not say."""
+    direction = getattr(metric, "_direction", None)
+    return None if direction is None else direction == "up"
+
+
+def uncounted_name(metric: Any) -> str:
+    """The name of a metric, without the number that Keras appends to that of its class."""
+    naming: Any = importlib.import_module("keras.src.utils.naming")
+    plain = str(naming.to_snake_case(type(metric).__name__))
+    counted = re.fullmatch(rf"{re.escape(plain)}_\d+", metric.name)
+    return plain if counted else str(metric.name)
 
 
 def add_container(model: Any, container: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ class SweepResult:
     [(0.0, 0, 0.0), (1.0, 0, 0.5)]
     >>> result.member(1).predict(np.ones((1, 1), "float32"), verbose=0).item()
     0.5
+    >>> result.best("loss")
+    0
     """
 
     members: tuple[Member, ...]
@@ -69,6 +72,106 @@ class SweepResult:
             )
         return self._template.member(self._states[number])
 
+    @_calls.explained("best")
+    def best(self, metric: str | None = None, mode: str | None = None) -> int:
+        """The number of the member with the best last value of a metric; nan never wins.
+
+        Args:
+            metric: A key of `history`; by default the first that there is of `val_data_loss`,
+                `data_loss` and `loss`.
+            mode: "min" or "max"; by default "min" for a name that ends in "loss", "error" or
+                "penalty", "max" for "accuracy", "auc", "precision" and "recall".
+
+        Raises:
+            ValueError: no such metric, no direction known, or no member with a value.
+        """
+        name = self._metric(metric)
+        sign = 1.0 if _grows(name, mode) else -1.0
+        last = sign * self._last(name)
+        if not np.isfinite(last).any():
+            raise ValueError(
+                _validation.error(
+                    "`best` needs a member with a finite value.",
+                    f"none of {name!r}",
+                    "Train longer, or with a smaller learning rate.",
+                )
+            )
+        return int(np.nanargmax(np.where(np.isfinite(last), last, np.nan)))
+
+    @_calls.explained("plot")
+    def plot(self, metric: str | None = None, ax: Any = None) -> Any:
+        """Draws the last value of a metric over lam, a line for each learning rate.
+
+        Members of several seeds are points; the line goes through their means. lam 0 is drawn on
+        a linear piece of the axis, left of the others.
+
+        Args:
+            metric: As for `best`.
+            ax: A matplotlib `Axes`; by default a new one.
+
+        Returns:
+            The `Axes`.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            TypeError: `ax` does not draw.
+            ValueError: no such metric.
+        """
+        name = self._metric(metric)
+        last = self._last(name)
+        if ax is not None and not hasattr(type(ax), "set_xscale"):
+            raise TypeError(
+                _validation.error(
+                    "`ax` must be an Axes of matplotlib.",
+                    f"ax={_validation.shown(ax)}",
+                    "Leave it out for a new one.",
+                )
+            )
+        if ax is None:
+            try:
+                from matplotlib import pyplot
+            except ImportError as error:
+                raise ImportError(
+                    "`plot` needs matplotlib. Received: it is not installed. Install it with: "
+                    "pip install matplotlib"
+                ) from error
+            _, ax = pyplot.subplots()
+        rates = _rates(self.members)
+        for rate in dict.fromkeys(rates):
+            points = sorted((m.lam, y) for m, r, y in zip(self.members, rates, last, strict=True)
+                            if r == rate)  # fmt: skip
+            lams = list(dict.fromkeys(lam for lam, _ in points))
+            means = [np.mean([y for other, y in points if other == lam]) for lam in lams]
+            (line,) = ax.plot(lams, means, label=f"learning rate {rate}")
+            ax.plot(*zip(*points, strict=True), "o", color=line.get_color())
+        positive = [member.lam for member in self.members if member.lam > 0]
+        if positive:
+            ax.set_xscale("symlog", linthresh=min(positive))
+        ax.set_xlabel("lambda")
+        ax.set_ylabel(name)
+        if len(set(rates)) > 1:
+            ax.legend()
+        return ax
+
+    def _metric(self, metric: str | None) -> str:
+        names = [metric] if metric is not None else ["val_data_loss", "data_loss", "loss"]
+        present = (name for name in names if isinstance(name, str) and name in self.history)
+        matched = next(present, None)
+        if matched is None:
+            raise ValueError(
+                _validation.error(
+                    f"`metric` must be one of {', '.join(self.history)}.",
+                    f"metric={_validation.shown(metric)}",
+                    "Pass one of them.",
+                )
+            )
+        return matched
+
+    def _last(self, name: str) -> np.ndarray:
+        """The value of each member in its last epoch; nan for one without any."""
+        column = self.history[name]
+        return np.array([column[i, n - 1] if n else np.nan for i, n in enumerate(self.epochs)])
+
     def table(self) -> list[dict[str, Any]]:
         """A row for each epoch of each member, of plain values: `pandas.DataFrame` takes it.
 
@@ -83,6 +186,25 @@ class SweepResult:
                 values = {name: float(column[i, epoch]) for name, column in self.history.items()}
                 rows.append({**about, "epoch": epoch, **values})
         return rows
+
+    def _repr_html_(self) -> str:
+        """The last epoch of every member, for notebooks."""
+        names = [name for name in self.history if name not in ("penalty", "val_penalty")]
+        head = ["lam", "learning rate", "seed", "epochs", *names, "status"]
+        rows, rates = [], _rates(self.members)
+        for i, member in enumerate(self.members):
+            values = [f"{self._last(name)[i]:.4g}" for name in names]
+            row = [f"{member.lam:.4g}", rates[i], member.seed, self.epochs[i], *values]
+            rows.append([*row, self.status[i]])
+        cells = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return (
+            "<table><thead><tr>"
+            + "".join(f"<th>{html.escape(name)}</th>" for name in head)
+            + "</tr></thead><tbody>"
+            + "".join(f"<tr>{row}</tr>" for row in cells)
+            + f"</tbody></table>{notes}"
+        )
 
     def __str__(self) -> str:
         """The last epoch of every member."""
@@ -101,6 +223,27 @@ class SweepResult:
                 + f"  {self.status[i]}"
             )
         return "\n".join([*lines, *self.notes])
+
+
+_SMALLER = ("loss", "error", "penalty")
+_LARGER = ("accuracy", "auc", "precision", "recall")
+
+
+def _grows(metric: str, mode: str | None) -> bool:
+    """Whether a metric is better the larger it is."""
+    if isinstance(mode, str) and mode in ("min", "max"):
+        return mode == "max"
+    if mode is None and metric.lower().endswith(_SMALLER):
+        return False
+    if mode is None and metric.lower().endswith(_LARGER):
+        return True
+    raise ValueError(
+        _validation.error(
+            '`mode` must be "min" or "max"; it can be left out for losses and accuracies.',
+            f"metric={metric!r}, mode={_validation.shown(mode)}",
+            f'Write best({metric!r}, mode="max") if more is better.',
+        )
+    )
 
 
 def _rates(members: Sequence[Member]) -> list[float | str]:

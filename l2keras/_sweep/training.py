@@ -55,8 +55,10 @@ class Plan:
         train, test: The batches; `test` may be None.
         early_stopping: A `keras.callbacks.EarlyStopping`, or None.
         metrics: Of the compiled model, which `early_stopping` asks.
+        validates: epoch -> whether `test` is evaluated after it.
         on_epoch: Called after every epoch of a member with it and its state, a function.
-        on_group_epoch: Called after each epoch of a group.
+        on_group_epoch: Called after each epoch of a group. A member whose status it sets to
+            "stopped" trains no further.
     """
 
     make_group: Callable[[int], Group]
@@ -66,6 +68,7 @@ class Plan:
     test: Feed | None
     early_stopping: Any = None
     metrics: Sequence[Any] = ()
+    validates: Callable[[int], bool] = lambda epoch: True
     on_epoch: OnEpoch | None = None
     on_group_epoch: Callable[[], None] = lambda: None
 
@@ -127,7 +130,9 @@ class _GroupTraining:
                 began, programs = time.perf_counter(), self._group.num_programs
                 self._epoch(epoch)
                 seconds = time.perf_counter() - began
+                active = self._active()
                 self._plan.on_group_epoch()
+                self._keep([one for one in active if one.status == "stopped"], "stopped")
                 if not self._active():
                     return
                 if self._group.num_programs == programs:  # else compiling is in the seconds
@@ -146,7 +151,7 @@ class _GroupTraining:
     def _epoch(self, epoch: int) -> None:
         sitting = [one.member for one in self._seats]
         logs = self._group.fit(self._plan.train.batches(sitting, epoch), self._pool)
-        if self._plan.test is not None:
+        if self._plan.test is not None and self._plan.validates(epoch):
             logs |= self._group.evaluate(self._test_batches(epoch), self._pool)
         snapshot = functools.cache(self._group.states)
         for one in self._active():

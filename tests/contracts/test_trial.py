@@ -8,17 +8,18 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import device
-from experiments.data import load_data
-from experiments.schema import Config, Device, Dtype
-from experiments.trial import run_trial
+from l2keras_experiments.config.schema import Config, Device, Dtype
+from l2keras_experiments.data.datasets import load_data
+from l2keras_experiments.runtime import device
+from l2keras_experiments.training.trial import run_trial
+from tests.support.configs import model
 from tests.support.models import relative_distance
 
 
 def trained(name: str, **training: Any) -> Any:
     """The result of three epochs of a small network on real digits."""
     config = Config(device=Device.cpu)
-    config.data.num_train, config.model.width = 96, 8
+    config.data.num_train, config.model = 96, model("mlp", width=8)
     config.regularization.name, config.regularization.lam = name, 0.125
     config.training.epochs = 3
     for key, value in training.items():

@@ -33,7 +33,7 @@ _ROW = re.compile(r"^\| \[.*\]\((\w+)\.patch\) \|.*\|$", re.MULTILINE)
 # some, the last one wins.
 _ORIGINS = """
 import importlib.util, os, hydra_plugins
-for name in ("l2keras", "experiments", "tests"):
+for name in ("l2keras", "experiments", "l2keras_experiments", "tests"):
     print(importlib.util.find_spec(name).origin)
 for folder in hydra_plugins.__path__:
     path = os.path.join(folder, "l2keras_sweeps", "__init__.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking import Store
+from l2keras_experiments.tracking.store import Store
 from tests.support.sweep_processes import EPOCHS, check_complete, launch, wait_for_training
 
 

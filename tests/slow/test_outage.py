@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from experiments import paths
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 from tests.support.servers import TrackingServer
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from experiments import paths
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.tracking.store import Store
 from tests.support import servers
 from tests.support.runs import SMALL, runs_of
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import records, report
-from experiments.tracking import Store
+from l2keras_experiments.reports import records, report
+from l2keras_experiments.tracking.store import Store
 from tests.support.synthetic import Trial
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import paths, search
+from l2keras_experiments.config import paths
+from l2keras_experiments.tuning import search
 from tests.support.runs import Compose
 from tests.support.tuned import run_tune
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import sys
@@ -16,8 +17,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from experiments import boundary, cli, paths
-from experiments.schema import CompareConfig, Config, TuneConfig
+from l2keras_experiments.commands import command_line
+from l2keras_experiments.config import paths
+from l2keras_experiments.console import main as console
+from l2keras_experiments.runtime import boundary
 
 HYDRA = ("train", "compare", "tune")
 OTHERS = ("report", "upload", "check_grad", "ui")
@@ -34,30 +37,9 @@ class Answer:
 
 def entry(command: str) -> Callable[[], Any]:
     """What `python -m experiments.<command>` runs inside of the boundary."""
-    from experiments import (
-        check_grad,
-        compare,
-        comparison,
-        presets,
-        report,
-        train,
-        tune,
-        tuning,
-        upload,
-    )
-    from experiments import ui as ui_command
-
-    others = {"report": report.main, "upload": upload.main, "check_grad": check_grad.main,
-              "ui": ui_command.main}  # fmt: skip
-    if command in others:
-        return others[command]
-    if command == "train":
-        return lambda: cli.launch(train._main, Config, "train")
-    if command == "compare":
-        check = comparison.check_comparison
-        return lambda: cli.launch(compare._main, CompareConfig, "compare", check)
-    checks = tuning.check_tuning, presets.check_preset
-    return lambda: cli.launch(tune._main, TuneConfig, "tune", *checks)
+    module, _ = console.EXPERIMENTS[command.replace("_", "-")]
+    main: Callable[[], Any] = importlib.import_module(f"l2keras_experiments.{module}").main
+    return main
 
 
 def answer(command: str, arguments: Sequence[str]) -> Answer:
@@ -95,10 +77,10 @@ def _fresh_hydra() -> Iterator[None]:
 
 def contained(patch: pytest.MonkeyPatch, folder: Path) -> Path:
     """Has commands write below `folder` and launch nothing; returns where runs would go."""
-    from experiments.sweep import Sweep
+    from l2keras_experiments.sweeps.sweep import Sweep
 
     runs = folder / "runs"
-    for module in (paths, cli):
+    for module in (paths, command_line):
         patch.setattr(module, "RUNS", runs)
     patch.setattr(Sweep, "run", lambda self: False)
     patch.setattr(os, "execv", lambda *command: None)

@@ -7,13 +7,13 @@ A test names its factors once:
 Without `--full`, the combinations are a covering array of strength two: each pair of values of two
 factors that can occur does so in at least one of them. With `--full` they are the whole
 product. `possible`, a function of a dict of some of the factors, says which combinations exist, and
-`affordable` which of these the fast tier may take.
+`affordable` which of these the fast tier may take. `sample` thins out the values of one factor.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -60,6 +60,14 @@ def combinations(
             if pairs([row]) - pairs(rows):
                 rows.append(row)
     return [at(row) for row in rows]
+
+
+def sample(values: Iterable[Any], number: int) -> list[Any]:
+    """Returns all values with `--full`, else `number` of them, evenly spread, with the first."""
+    every = list(values)
+    if FULL or number >= len(every):
+        return every
+    return [every[i * len(every) // number] for i in range(number)]
 
 
 def pairs(rows: Sequence[tuple[int, ...]]) -> set[tuple[tuple[int, int], tuple[int, int]]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 
-from experiments.schema import CompareConfig, Config, TuneConfig, keys
+from l2keras_experiments.config.schema import CompareConfig, Config, TuneConfig, keys
 
 CONFIGS = {"train": Config, "compare": CompareConfig, "tune": TuneConfig}
 SCALARS = [
@@ -22,6 +22,11 @@ SCALARS = [
     "${oc.decode:'['}", "${nosuch:1}", "${runs:}", "${now:%Y}", "${.}", "${..}", "${a.${b}}", "???",
     "sqlite:////tmp", "sqlite:///", "sqlite:////proc/a.db", "http://", "http://h:p", "ftp://x", "/",
     "../../x", "~", "--help", "digits", "half_l2", "none", "float64", "tensorflow",
+]  # fmt: skip
+ARGUMENTS = [  # of the open groups
+    "data._target_", "model._target_", "optimizer._target_", "model.width", "model.dropout",
+    "model.activation", "model.mine._target_", "optimizer.momentum", "optimizer.clipnorm",
+    "optimizer.schedule.name", "optimizer.schedule._target_",
 ]  # fmt: skip
 FUNCTIONS = ["choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "str", "bool",
              "float", "nope"]  # fmt: skip
@@ -72,7 +77,7 @@ def cases(seed: int, number: int) -> Iterator[Case]:
 
 
 def _key(draw: random.Random, command: str) -> str:
-    names = [key for key, _, _ in keys(CONFIGS[command])]
+    names = [key for key, _, _ in keys(CONFIGS[command])] + ARGUMENTS
     groups = ["data", "model", "optimizer", "regularization", "training", "tracking", "experiment"]
     key = draw.choice([draw.choice(names), draw.choice(names), draw.choice(groups)])
     if draw.random() < 0.15:  # mistyped

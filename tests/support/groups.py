@@ -9,20 +9,22 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from experiments.outcome import Outcome
-from experiments.tracking import Store
+from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 
 SMALL = ["data.num_train=90", "model.width=8", "training.epochs=3", "training.batch_size=20"]
 SMALL += ["regularization.lam=0.3", "optimizer.schedule=cosine", "training.progress=false"]
 SMALL += ["tracking.log_model=false"]
 # Least squares instead of a network, for tests of what surrounds the training.
-TINY = [*SMALL, "data=teacher_student", "model=linear", "training.batch_size=45"]
+TINY = [*(word for word in SMALL if not word.startswith("model."))]
+TINY += ["data=teacher_student", "model=linear", "training.batch_size=45"]
 
 
 def trials(store: Store) -> dict[str, Any]:
-    """The runs of a study by name."""
-    return {run.info.run_name: run for run in runs_of(store) if run.data.tags["kind"] == "trial"}
+    """The runs of a study by label."""
+    found = [run for run in runs_of(store) if run.data.tags["kind"] == "trial"]
+    return {run.data.tags["label"]: run for run in found}
 
 
 def histories(store: Store, run: Any) -> dict[str, list[tuple[int, float]]]:
@@ -39,9 +41,9 @@ def launch(
     nodes: list[DictConfig], observe: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> list[Outcome | None]:
     """Trains; `observe` gets (run, epoch) before the metrics of an epoch are written."""
-    from experiments import vectorized
+    from l2keras_experiments.sweeps.vectorized import jobs
 
-    recorder = vectorized._recorder
+    recorder = jobs._recorder
 
     def observed(*arguments: Any) -> Any:
         on_epoch = recorder(*arguments)
@@ -53,8 +55,8 @@ def launch(
         return on_metrics
 
     with monkeypatch.context() as patch:
-        patch.setattr(vectorized, "_recorder", observed)
-        return vectorized.train_at_once(nodes)
+        patch.setattr(jobs, "_recorder", observed)
+        return jobs.train_at_once(nodes)
 
 
 def stopping(stop: Callable[[], None]) -> Callable[[int, int], None]:
@@ -73,18 +75,18 @@ def fail() -> None:
 
 def relaunch(nodes: list[DictConfig], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int]]:
     """What comes of another launch, and the epochs that it trained."""
-    from experiments import together, vectorized
+    from l2keras_experiments.sweeps.vectorized import jobs, trainer
 
     trained: list[int] = []
-    metrics = together.Together._metrics
+    metrics = trainer.Together._metrics
 
     def counted(self: Any, runner: Any, state: Any) -> Any:
         trained.append(runner.epochs - 1)
         return metrics(self, runner, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(together.Together, "_metrics", counted)
-        return vectorized.train_at_once(nodes), trained
+        patch.setattr(trainer.Together, "_metrics", counted)
+        return jobs.train_at_once(nodes), trained
 
 
 def check_end(store: Store, outcomes: Any, whole: Any) -> None:

@@ -17,9 +17,11 @@ from unittest import mock
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 
 import l2keras
 from l2keras._sweep import stacking
+from l2keras._sweep.members import Member
 
 
 class Accepted(Exception):
@@ -154,7 +156,12 @@ def _in_step(**arguments: Any) -> None:
 
 
 def _result() -> Any:
-    return l2keras.SweepResult((), {}, (), (), (), (), mock.Mock(), (([], []),))
+    """Of one member, which `best` and `plot` can take; its weights are none."""
+    member = Member(lam=0.1, seed=0, learning_rate=0.1)
+    history = {"loss": np.array([[1.0]])}
+    return l2keras.SweepResult(
+        (member,), history, (1,), ("finished",), ([],), (), mock.Mock(), (([], []),)
+    )
 
 
 _RATES = {"steps_per_epoch": 10, "learning_rate": 0.1}
@@ -179,7 +186,9 @@ CALLS: dict[str, Callable[[], tuple[Callable[..., Any], dict[str, Any]]]] = {
     "lam_from_half_life": lambda: (l2keras.lam_from_half_life, {"epochs": 1, **_RATES}),
     "lam_from_timescale": lambda: (l2keras.lam_from_timescale, {"epochs": 1, **_RATES}),
     "sweep": lambda: (l2keras.sweep, _SWEEP),
+    "SweepResult.best": lambda: (_result().best, {}),
     "SweepResult.member": lambda: (_result().member, {}),
+    "SweepResult.plot": lambda: (_result().plot, {"ax": Figure().subplots()}),
     "masks.select": lambda: (l2keras.masks.select, {"model": make_model()}),
 }
 

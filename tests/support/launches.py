@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from experiments import paths
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import SMALL, Compose, runs_of
 
 THREADS = ["OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"]
@@ -23,8 +23,9 @@ PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
 import hydra
-from experiments import cli, paths
-from experiments.schema import Config
+from l2keras_experiments.commands import command_line
+from l2keras_experiments.config import paths
+from l2keras_experiments.config.schema import Config
 
 @hydra.main(version_base="1.3", config_path=str(paths.CONFIGS), config_name="config")
 def main(node):
@@ -40,7 +41,7 @@ def main(node):
     seen["threads"] = [os.environ[name] for name in os.environ["THREADS"].split()]
     (folder / f"{node.seed}.json").write_text(json.dumps(seen))
 
-cli.register("train", Config, "experiments.train")
+command_line.register("train", Config, "experiments.train")
 main()
 """
 
@@ -98,12 +99,12 @@ def sweep(launcher: str, uri: str, folder: Path, *overrides: str, **environment:
 
 def check_real_sweep(launcher: str, composed: Compose, folder: Path) -> None:
     """Asserts that workers that meet no store yet record the numbers of a run in one process."""
-    from experiments import train
+    from l2keras_experiments.sweeps import job
 
     runs = sweep(launcher, f"sqlite:///{folder / 'store' / 'mlflow.db'}", folder)
     assert [found.info.status for found in runs] == ["FINISHED"] * 2
     here = f"sqlite:///{folder / 'here' / 'mlflow.db'}"
-    train.train(composed("config", "seed=1", f"tracking.uri={here}", *SMALL))
+    job.train(composed("config", "seed=1", f"tracking.uri={here}", *SMALL))
     [expected] = runs_of(Store(here, "l2keras"))
     for key, value in expected.data.metrics.items():
         if key != "seconds":

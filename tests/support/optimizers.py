@@ -24,6 +24,11 @@ WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
 NOT_DECOUPLED = {"Ftrl", "ScheduleFreeAdamW"}
 
 
+def halved(learning_rate: Any, momentum: float = 0.0, nesterov: bool = False) -> Any:
+    """Returns SGD at half of the rate that it is given, as a function of a user's may."""
+    return keras.optimizers.SGD(0.5 * learning_rate, momentum, nesterov)
+
+
 def exported() -> list[str]:
     """Every optimizer that Keras exports, so that a new one must be dealt with here."""
     return sorted(

@@ -13,8 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from experiments.outcome import Outcome
-    from experiments.schema import OptimizerConfig
+    from l2keras_experiments.config.schema import OptimizerConfig
+    from l2keras_experiments.runtime.outcome import Outcome
     from tests.support.runs import Compose
 
 
@@ -24,9 +24,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         import matplotlib.figure  # noqa: F401
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-        from experiments import tracking, trial  # noqa: F401
+        from l2keras_experiments.tracking.store import load_client
+        from l2keras_experiments.training import trial  # noqa: F401
 
-        tracking.load_client()
+        load_client()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def eager_steps(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.config.getoption("full"):
         yield
         return
-    from experiments import trial
+    from l2keras_experiments.training import trial
 
     compiled = trial.compiled_model
 
@@ -63,8 +64,9 @@ def programs_once(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.config.getoption("full"):
         yield
         return
-    from experiments import optimizers, together
-    from experiments.together import Together
+    from l2keras_experiments.sweeps.vectorized import trainer
+    from l2keras_experiments.sweeps.vectorized.trainer import Together
+    from l2keras_experiments.training import optimizers
 
     make, build = Together._make_group, optimizers.build_schedule
     schedules: dict[Hashable, Any] = {}  # a program knows them by identity
@@ -77,8 +79,7 @@ def programs_once(request: pytest.FixtureRequest) -> Iterator[None]:
         key = size, repr(configs)
         if key not in made:
             made[key] = make(self, size)
-        self._groups[size] = made[key]
-        return make(self, size)
+        return made[key]
 
     def schedule(config: OptimizerConfig, num_steps: int) -> Any:
         key = repr(config), num_steps
@@ -88,7 +89,7 @@ def programs_once(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Together, "_make_group", shared)
-        patch.setattr(together, "build_schedule", schedule)
+        patch.setattr(trainer, "build_schedule", schedule)
         yield
 
 
@@ -103,7 +104,7 @@ def whole(
     composed: Compose, shared_uri: str, group: list[str], programs_once: None
 ) -> list[Outcome | None]:
     """What comes of `nodes` in another store, never stopped."""
-    from experiments import vectorized
+    from l2keras_experiments.sweeps.vectorized import jobs
 
     same = [*group, f"tracking.uri={shared_uri}"]
-    return vectorized.train_at_once([composed("config", *same, f"seed={s}") for s in (0, 1)])
+    return jobs.train_at_once([composed("config", *same, f"seed={s}") for s in (0, 1)])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig
 
-from experiments import paths
+from l2keras_experiments.config import paths
 
 if TYPE_CHECKING:
-    from experiments.tracking import Store
+    from l2keras_experiments.tracking.store import Store
 
 Compose = Callable[..., DictConfig]
 
@@ -26,6 +28,18 @@ def runs_of(store: Store, parent: Any = None) -> list[Any]:
     if parent is None:
         return found
     return [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+
+
+def logged_model(store: Store, run: Any) -> Path:
+    """The folder, beside a sqlite database, of the only model that a run has logged."""
+    [output] = store.client.get_run(run.info.run_id).outputs.model_outputs
+    model = store.client.get_logged_model(output.model_id)
+    assert (model.source_run_id, str(model.status)) == (run.info.run_id, "READY")
+    found = store.client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
+    )
+    assert len(found) == 1
+    return Path(urlsplit(model.artifact_location).path)
 
 
 def mistake(module: str, *overrides: str) -> str:

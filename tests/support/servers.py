@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from l2keras_experiments.config import paths
 
 HOST = "127.0.0.1"
 DEBIAN = Path("/usr/lib/postgresql")  # Debian keeps PostgreSQL's programs off the PATH
@@ -134,6 +137,22 @@ def mlflow_server(store: str, folder: Path) -> Iterator[str]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its workers too
+        process.wait()
+
+
+@contextmanager
+def training_ui(command: str, folder: Path) -> Iterator[str]:
+    """The UI that a command opens, as a launch prints it; its log is in `folder`. Its address."""
+    port = free_port()
+    words = shlex.split(f"env {command} --port {port} --workers 1")
+    log = folder / "ui.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(words, cwd=paths.PROJECT, stdout=output, stderr=output)
+    try:
+        wait_for_server(f"http://{HOST}:{port}", log, lambda: process.poll() is None)
+        yield f"http://{HOST}:{port}"
+    finally:
+        process.terminate()
         process.wait()
 
 

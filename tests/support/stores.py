@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from experiments.database import create
+from l2keras_experiments.tracking.database import create
 
 if TYPE_CHECKING:
-    from experiments.tracking import Store
+    from l2keras_experiments.tracking.store import Store
     from tests.support.runs import Compose
     from tests.support.servers import TrackingServer
 
@@ -28,12 +28,13 @@ def composed() -> Iterator[Compose]:
     """Composes `config`, `compare` or `tune` with overrides, as the commands do."""
     from hydra import compose, initialize_config_dir
 
-    from experiments import cli, paths
-    from experiments.schema import CompareConfig, Config, TuneConfig
+    from l2keras_experiments.commands import command_line
+    from l2keras_experiments.config import paths
+    from l2keras_experiments.config.schema import CompareConfig, Config, TuneConfig
 
-    cli.register("train", Config, "experiments.train")
-    cli.register("compare", CompareConfig, "experiments.compare")
-    cli.register("tune", TuneConfig, "experiments.tune")
+    command_line.register("train", Config, "experiments.train")
+    command_line.register("compare", CompareConfig, "experiments.compare")
+    command_line.register("tune", TuneConfig, "experiments.tune")
     with initialize_config_dir(str(paths.CONFIGS), version_base="1.3"):
         yield lambda name, *overrides: compose(name, list(overrides))
 
@@ -48,9 +49,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir(exist_ok=True)
     database = folder / "mlflow.db"
     with FileLock(folder / "lock"):
-        from experiments import tracking
+        from l2keras_experiments.tracking.store import load_client
 
-        client = tracking.load_client()
+        client = load_client()
         create(database, lambda uri: client(tracking_uri=uri).search_experiments(max_results=1))
     return database
 
@@ -75,7 +76,7 @@ def uri(tmp_path: Path, empty_database: Path) -> str:
 @pytest.fixture
 def store(uri: str) -> Store:
     """The study "study" in a store of its own."""
-    from experiments.tracking import Store
+    from l2keras_experiments.tracking.store import Store
 
     return Store(uri, "study")
 
@@ -89,7 +90,7 @@ def shared_uri(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -
 @pytest.fixture
 def shared_store(shared_uri: str, request: pytest.FixtureRequest) -> Store:
     """A study for each test, in one store for the module."""
-    from experiments.tracking import Store
+    from l2keras_experiments.tracking.store import Store
 
     return Store(shared_uri, request.node.name)
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments import paths
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 
 EPOCHS = 150  # some seconds

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from experiments.records import Record
-from experiments.tracking import Store
+from l2keras_experiments.config import methods
+from l2keras_experiments.reports.records import Record
+from l2keras_experiments.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class Trial:
     def config_hash(self) -> str:
         return "-".join(self.params.values())
 
+    def _tags(self) -> dict[str, str]:
+        label = methods.label(self.method)
+        return {"kind": "trial", "method": label, "config_hash": self.config_hash}
+
     def record(self) -> Record:
-        tags = {"kind": "trial", "method": self.method, "config_hash": self.config_hash}
+        tags = self._tags()
         return Record(
             id=f"{self.config_hash}-{self.start}",
             name=f"{self.method} {self.lam} {self.seed}",
@@ -63,7 +68,7 @@ class Trial:
 
     def store(self, store: Store, parent: str | None = None, epochs: int = 3) -> str:
         """Writes the run as training does; the metrics of earlier epochs are halved."""
-        tags = {"kind": "trial", "method": self.method, "config_hash": self.config_hash}
+        tags = self._tags()
         under = {} if parent is None else {"mlflow.parentRunId": parent}
         with store.run(f"{self.method} {self.lam:g}", tags={**tags, **under, **self.tags}) as run:
             run.log_params(self.params)

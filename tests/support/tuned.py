@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from experiments import cli, presets, search, tune, tuning
-from experiments.schema import TuneConfig
-from experiments.tracking import Store
+from l2keras_experiments.commands import validation
+from l2keras_experiments.config.schema import TuneConfig
+from l2keras_experiments.tracking.store import Store
+from l2keras_experiments.tuning import launch, presets, search, space
 from tests.support.runs import Compose, runs_of
 
 
@@ -41,10 +42,11 @@ def presets_in(folder: Path) -> Any:
 
 
 def left_behind(node: Any, folder: Path, printed: str = "") -> Tuned:
-    config: TuneConfig = cli.typed(node)
+    config: TuneConfig = validation.typed(node)
     store = Store(config.tracking.uri, config.tracking.study)
     [parent] = [run for run in runs_of(store) if run.data.tags.get("kind") == "tuning"]
-    study = search.open_study(tune.storage_url(config), tuning.study_name(config), config)
+    name, objective = space.study_name(config), space.objective(config)
+    study = search.open_study(launch.storage_url(config), name, config, objective)
     children = sorted(
         runs_of(store, parent), key=lambda r: (int(r.data.tags["trial"]), r.info.start_time)
     )
@@ -55,5 +57,5 @@ def run_tune(composed: Compose, folder: Path, *overrides: str) -> Tuned:
     node = composed("tune", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}", *overrides)
     printed = io.StringIO()
     with presets_in(folder), contextlib.redirect_stdout(printed):
-        tune.tune(node)
+        launch.tune(node)
     return left_behind(node, folder, printed.getvalue())

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import paths, ui
-from experiments.schema import ConfigError
+from l2keras_experiments.config import paths
+from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.sweeps import ui
 from tests.support.runs import SMALL
 from tests.support.servers import TrackingServer
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import paths
+from l2keras_experiments.config import paths
 
 # Logical devices must exist before TensorFlow starts: a process of its own, for all cases.
 PROGRAM = """
@@ -20,16 +20,17 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from experiments import device
-from experiments.data import load_data
-from experiments.schema import Config, ConfigError, Device, Distribute
-from experiments.trial import run_trial
+from l2keras_experiments.runtime import device
+from l2keras_experiments.data.datasets import load_data
+from l2keras_experiments.config.schema import Config, ConfigError, Device, Distribute
+from l2keras_experiments.training.trial import run_trial
+from tests.support import configs
 
 def train(name, lam, distribute, model="mlp", num_train=96, **training):
     config = Config(device=Device.cpu, distribute=distribute)
-    config.data.num_train, config.model.name, config.model.width = num_train, model, 8
+    config.data.num_train, config.model = num_train, configs.model(model, width=8)
     config.regularization.name, config.regularization.lam = name, lam
-    config.optimizer.learning_rate, config.optimizer.momentum = 0.1, 0.9
+    config.optimizer = configs.optimizer("sgd", learning_rate=0.1, momentum=0.9)
     config.training.epochs = 3
     for key, value in training.items():
         setattr(config.training, key, value)

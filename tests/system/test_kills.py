@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from experiments.tracking import Store
+from l2keras_experiments.tracking.store import Store
 from tests.support.sweep_processes import check_complete, launch, trials, wait_for_training
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import durable, outbox, run, upload
-from experiments.schema import ConfigError
-from experiments.tracking import Store
+from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.runtime import durable
+from l2keras_experiments.tracking import outbox, run, upload
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 from tests.support.servers import TrackingServer
 
@@ -18,7 +19,7 @@ from tests.support.servers import TrackingServer
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(outbox, "FLUSH_SECONDS", 0.1)
-    monkeypatch.setattr("experiments.tracking.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("l2keras_experiments.tracking.store.RUNS", tmp_path / "runs")
 
 
 def test_an_outage_loses_nothing(
@@ -42,6 +43,24 @@ def test_an_outage_loses_nothing(
     assert [f.path for f in store.client.list_artifacts(one.id)] == ["note.txt"]
     assert not one.spill.exists()
     assert capsys.readouterr().out == ""  # MLflow has no word of its own in a log
+
+
+def test_an_outage_does_not_stop_the_samples_of_the_machine(
+    tracking_server: TrackingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are taken while the server is away, hold up nothing, and arrive afterwards."""
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    store = Store(tracking_server.uri, "study")
+    with store.run("one", system_metrics=True) as one:
+        assert one.flush()
+        tracking_server.stop()
+        time.sleep(2.0)
+        threading.Timer(1.0, tracking_server.start).start()
+    [found] = runs_of(store)
+    assert found.info.status == "FINISHED"
+    history = store.client.get_metric_history(one.id, "system/cpu_utilization_percentage")
+    assert [m.step for m in history] == list(range(len(history)))
+    assert len(history) > 5
 
 
 def test_a_server_that_stays_away(

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlflow.exceptions
 import pytest
 
-from experiments.tracking import Store
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 from tests.support.servers import TrackingServer
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from experiments import paths
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 
 
 def test_four_processes_write_one_store_from_the_first_instant(missing_uri: str) -> None:
     """Four processes that meet a database that is not there yet lose no metric of theirs."""
     program = (
-        "import sys; from experiments.tracking import Store\n"
+        "import sys; from l2keras_experiments.tracking.store import Store\n"
         "with Store(sys.argv[1], 'study').run('one') as run:\n"
         "    for step in range(100):\n"
         "        run.log_metrics({'x': float(step)}, step=step)\n"

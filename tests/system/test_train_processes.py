@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import paths
-from experiments.tracking import Store
+from l2keras_experiments.config import paths
+from l2keras_experiments.tracking.store import Store
 from tests.support.runs import runs_of
 
 

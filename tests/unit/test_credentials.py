@@ -8,9 +8,15 @@ from urllib.parse import quote, quote_plus
 import pytest
 from sqlalchemy import URL
 
-from experiments import credentials
-from experiments.credentials import masked, masked_address, masked_words, revealed, sealed
-from experiments.schema import ConfigError
+from l2keras_experiments.config import credentials
+from l2keras_experiments.config.credentials import (
+    masked,
+    masked_address,
+    masked_words,
+    revealed,
+    sealed,
+)
+from l2keras_experiments.config.schema import ConfigError
 
 
 @pytest.fixture(autouse=True)

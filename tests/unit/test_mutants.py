@@ -121,7 +121,13 @@ def test_a_survivor_names_no_test() -> None:
         catcher(f"| [One.](a_b.patch) | a | {SURVIVED} | 3 |")
 
 
-PACKAGES = ("l2keras", "experiments", "tests", "hydra_plugins/l2keras_sweeps")
+PACKAGES = (
+    "l2keras",
+    "experiments",
+    "l2keras_experiments",
+    "tests",
+    "hydra_plugins/l2keras_sweeps",
+)
 
 
 def checkout(folder: Path) -> Path:

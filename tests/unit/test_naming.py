@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import PurePosixPath, PureWindowsPath
 
-from experiments.naming import component
+from l2keras_experiments.runtime.naming import component
 
 NAMES = [
     "", ".", "..", "../../x", "/", "/etc/passwd", "a/b", "a\\b", "C:\\x", "a\0b", "a\nb", "-rf",

@@ -23,11 +23,12 @@ def test_its_commands_and_files_exist() -> None:
 
 def test_its_overrides_are_valid() -> None:
     """Every override in its commands names a key, a group and an option that exist."""
-    from experiments import cli
-    from experiments.schema import CompareConfig, Config
+    from l2keras_experiments.commands import command_line
+    from l2keras_experiments.config.overrides import check_overrides
+    from l2keras_experiments.config.schema import CompareConfig, Config
 
-    cli.register("train", Config, "experiments.train")  # which makes the launchers known
+    command_line.register("train", Config, "experiments.train")  # which makes the launchers known
     for module, words in re.findall(r"experiments\.(train|compare) (.*)", README):
         command = shlex.split(words.partition("`")[0].rstrip("\\"), comments=True)
         overrides = [word for word in command if "=" in word]
-        cli.check_overrides(overrides, CompareConfig if module == "compare" else Config)
+        check_overrides(overrides, CompareConfig if module == "compare" else Config)

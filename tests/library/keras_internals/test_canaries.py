@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._keras.losses import add_metrics, remove_metrics
+from l2keras._keras.losses import (
+    add_metrics,
+    is_better_if_higher,
+    remove_metrics,
+    uncounted_name,
+)
 from l2keras._keras.rehearsal import rehearsal
 from tests.support.models import BACKEND, dense_model, fit_zeros, to_numpy
 
@@ -292,6 +297,13 @@ def test_metrics_may_be_added_to_a_model_that_is_built() -> None:
     assert stop.monitor_op is keras.ops.less
     remove_metrics(model, container)
     assert container not in model.metrics
+
+
+def test_a_metric_says_whether_it_is_to_grow_and_has_a_numbered_name() -> None:
+    found = [keras.metrics.AUC(), keras.metrics.MeanAbsoluteError(), keras.metrics.Mean()]
+    assert [is_better_if_higher(metric) for metric in found] == [True, False, None]
+    assert [uncounted_name(keras.metrics.R2Score()) for _ in range(2)] == ["r2_score"] * 2
+    assert uncounted_name(keras.metrics.AUC(name="best_2")) == "best_2"
 
 
 def test_the_traces_of_a_layer_are_in_the_global_state() -> None:

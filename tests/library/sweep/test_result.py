@@ -11,6 +11,7 @@ import pytest
 import l2keras
 from l2keras._sweep import checks, memory
 from l2keras._sweep.group import Group
+from l2keras._sweep.result import SweepResult
 from tests.support.models import BACKEND, mse, to_numpy
 from tests.support.sweeps import BATCH, EPOCHS, LAMS, data, distance, expected, linear, swept
 
@@ -131,3 +132,64 @@ def test_the_result_says_where_stacking_gains_nothing(monkeypatch: pytest.Monkey
     else:
         assert result.notes[0].startswith("2 members, 2 at once, of 0.0")
     assert result.notes[0] in str(result)
+
+
+def result_of(history: dict[str, list[list[float]]], epochs: tuple[int, ...]) -> Any:
+    """A result of members at lam 0, 0, 0.1 and 0.1 with seeds 0 and 1, with this history."""
+    members = checks.check_members([0.0, 0.1], (0, 1), [0.5], keras.optimizers.SGD(), "penalty")
+    arrays = {name: np.array(values) for name, values in history.items()}
+    status = ("finished",) * 4
+    weights: tuple[list[np.ndarray], ...] = ([], [], [], [])
+    return SweepResult(tuple(members), arrays, epochs, status, weights, ("a <note>",), None, ())  # type: ignore[arg-type]  # no member is made
+
+
+HISTORY = {
+    "loss": [[4.0, 3.0], [4.0, np.nan], [4.0, 1.0], [4.0, 2.0]],
+    "accuracy": [[0.1, 0.2], [0.9, 0.1], [0.5, 0.3], [0.5, 0.4]],
+    "mine": [[1.0, 5.0], [1.0, 1.0], [1.0, 2.0], [1.0, 3.0]],
+}
+
+
+def test_the_best_member_has_the_best_last_value() -> None:
+    """A member that ended after the first epoch counts with that one; nan never wins."""
+    result = result_of(HISTORY, (2, 2, 2, 2))
+    assert [result.best(), result.best("loss"), result.best("accuracy")] == [2, 2, 3]
+    assert [result.best("mine", "max"), result.best("mine", mode="min")] == [0, 1]
+    assert result_of(HISTORY, (2, 1, 2, 2)).best("accuracy") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mine",), "`mode` must be.*metric='mine'.*best.'mine', mode=\"max\""),
+        (("loss", "lowest"), "`mode` must be.*mode='lowest'"),
+        (("nope",), "must be one of loss, accuracy, mine. Received: metric='nope'"),
+    ],
+)
+def test_a_best_that_cannot_be_known_is_an_error(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        result_of(HISTORY, (2, 2, 2, 2)).best(*arguments)
+    with pytest.raises(ValueError, match=r"finite value. Received: none of 'loss'"):
+        result_of({"loss": [[np.nan]] * 4}, (1, 1, 1, 1)).best()
+
+
+def test_a_plot_has_the_last_values_over_lambda() -> None:
+    """Means of the seeds: (3 + 5) / 2 at lam 0, (1 + 2) / 2 at 0.1; every member is a point."""
+    from matplotlib.figure import Figure
+
+    history = {"loss": [[3.0], [5.0], [1.0], [2.0]]}
+    axes = result_of(history, (1, 1, 1, 1)).plot(ax=Figure().subplots())
+    line, points = axes.get_lines()
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.0, 0.1], [4.0, 1.5])
+    drawn = list(zip(points.get_xdata(), points.get_ydata(), strict=True))
+    assert drawn == [(0.0, 3.0), (0.0, 5.0), (0.1, 1.0), (0.1, 2.0)]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("lambda", "loss")
+
+
+def test_a_notebook_shows_a_table() -> None:
+    """A row for each member, the note escaped."""
+    text = result_of(HISTORY, (2, 2, 2, 2))._repr_html_()
+    assert text.count("<tr>") == 5
+    row = ("0.1", "0.5", "0", "2", "1", "0.3", "2", "finished")
+    assert "".join(f"<td>{cell}</td>" for cell in row) in text
+    assert "<p>a &lt;note&gt;</p>" in text

@@ -1,0 +1,1 @@
+"""What the commands share: the checked config, and the launch by Hydra."""

@@ -1,0 +1,1 @@
+"""The commands as functions, and the console command `l2keras` that calls them."""

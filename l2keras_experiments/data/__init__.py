@@ -1,0 +1,1 @@
+"""Datasets as NumPy arrays, where they come from, and their batches."""

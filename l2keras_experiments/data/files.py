@@ -1,0 +1,224 @@
+"""Data in files of one's own: a table in CSV, arrays in npz."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import difflib
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2keras_experiments.config.schema import ConfigError
+
+MOST_CLASSES = 100  # of whole numbers without `data.task`; more are more likely a measurement
+_NPZ_PARTS = {"train": "train", "val": "validation", "test": "test"}
+
+
+def csv(
+    path: str, target: str | list[str], drop: str | list[str] | None = None, sep: str = ","
+) -> Any:
+    """Reads a table with a header line.
+
+    Columns of numbers are features as they are; columns of texts become one feature for each
+    value, 1 where the row has it.
+
+    Args:
+        path: Of the file.
+        target: Name of the column to predict, or of several.
+        drop: Columns that are neither target nor feature, such as an id.
+        sep: Character between two cells, or its name: tab, semicolon.
+
+    Returns:
+        `(x, y)`: float64 (n, features); y (n,) for one target, (n, targets) for several.
+
+    Raises:
+        ConfigError: a column that is not there or holds an id, or a cell that is empty.
+    """
+    import pandas as pd
+
+    with _readable(path):
+        table = pd.read_csv(path, sep=_separator(sep))
+    targets, dropped = _listed(target), _listed(drop)
+    check_columns(path, list(table.columns), targets, dropped)
+    table = table.drop(columns=dropped)
+    _check_filled(table[targets], path, lambda _: "Fill them, or leave these rows out.")
+    if set(table.columns) == set(targets):
+        raise ConfigError(
+            f"There must be a feature beside the target in {path}. Received: only "
+            f"{', '.join(targets)}. Take a column out of data.drop or data.target."
+        )
+
+    def without(column: str) -> str:
+        return f"Leave the column out with data.drop=[{','.join([*dropped, column])}]."
+
+    [x] = as_numbers([table.drop(columns=targets)], path, without, always=True)
+    y = table[targets].to_numpy() if len(targets) > 1 else table[targets[0]].to_numpy()
+    return x, y
+
+
+def as_numbers(
+    tables: Sequence[Any],
+    source: str,
+    remedy: Callable[[str], str],
+    *,
+    always: bool = False,
+) -> Sequence[Any]:
+    """Turns columns of texts or categories into one feature for each value of all `tables`.
+
+    Args:
+        tables: The DataFrames of all parts.
+        source: Where they come from, for errors.
+        remedy: What to do about a column that can be no feature.
+        always: Whether to convert tables of numbers, too.
+
+    Returns:
+        float64 arrays (n, features); `tables` themselves where they hold numbers only.
+
+    Raises:
+        ConfigError: a column of other objects, of one text for each row, or with empty cells.
+    """
+    import pandas as pd
+
+    if any(list(one.columns) != list(tables[0].columns) for one in tables):
+        return tables  # of different shapes, which is refused later
+    table = pd.concat(tables, ignore_index=True)
+    numeric = table.select_dtypes("number")
+    if numeric.shape == table.shape and not always:
+        return tables
+    _check_filled(table, source, remedy)
+    for column in table.columns.difference(numeric.columns, sort=False):
+        values = table[column]
+        if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
+            continue
+        if not pd.api.types.is_string_dtype(values):
+            raise ConfigError(
+                "A column must hold numbers, texts or categories. Received: "
+                f"{values.dtype} in column {column!r} of {source}. {remedy(column)}"
+            )
+        if len(values) > 1 and values.nunique() == len(values):
+            raise ConfigError(
+                "A column of texts must have fewer values than rows: each becomes a feature. "
+                f"Received: {len(values)} different values in column {column!r} of {source}. "
+                f"{remedy(column)}"
+            )
+    features = pd.get_dummies(table).to_numpy("float64")
+    ends = np.cumsum([len(one) for one in tables])
+    return np.split(features, ends[:-1])
+
+
+def _check_filled(table: Any, source: str, remedy: Callable[[str], str]) -> None:
+    for column in table.columns:
+        empty = int(table[column].isna().sum())
+        if empty:
+            raise ConfigError(
+                f"Every cell of {source} must have a value. Received: {empty} empty cells in "
+                f"column {column!r}. {remedy(column)}"
+            )
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Raises ConfigError for a file that is no table."""
+    try:
+        yield
+    except (ValueError, csv_format.Error) as error:  # those of pandas are ValueErrors
+        raise ConfigError(
+            "`data.path` must be a CSV file in UTF-8 with a header line. "
+            f"Received: data.path={path} ({' '.join(str(error).split())}). Convert the file."
+        ) from None
+
+
+_SEPARATORS = {"tab": "\t", "semicolon": ";"}
+
+
+def _separator(sep: str) -> str:
+    character = _SEPARATORS.get(sep, sep)
+    if len(character) != 1:
+        raise ConfigError(
+            "`data.sep` must be one character, tab or semicolon. "
+            f"Received: data.sep={sep}. For a comma leave it out."
+        )
+    return character
+
+
+def npz(path: str) -> Any:
+    """Reads arrays that `numpy.savez` wrote: x and y, or x_train, y_train, x_val, y_val, ...
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        `(x, y)`, or a dict of such pairs: train, and where they are there validation and test.
+
+    Raises:
+        ConfigError: other names, or arrays of Python objects.
+    """
+    arrays = _arrays_of(path)
+    names = set(arrays)
+    if names == {"x", "y"}:
+        return arrays["x"], arrays["y"]
+    parts = [part for part in _NPZ_PARTS if {f"x_{part}", f"y_{part}"} <= names]
+    expected = {f"{letter}_{part}" for letter in "xy" for part in parts}
+    if "train" not in parts or names != expected:
+        raise ConfigError(
+            "An npz file must hold x and y, or x_train and y_train with or without x_val, "
+            f"y_val, x_test, y_test. Received: {', '.join(sorted(names)) or 'none'} in {path}. "
+            "Save it with numpy.savez(path, x=x, y=y)."
+        )
+    return {_NPZ_PARTS[part]: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in parts}
+
+
+def _arrays_of(path: str) -> dict[str, Any]:
+    """What is in an npz file, by name.
+
+    Raises:
+        ConfigError: it is none, or holds Python objects, which could run code.
+    """
+    try:
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            "`data.path` must be an npz file of numbers or texts. "
+            f"Received: data.path={path} ({' '.join(str(error).split())}). "
+            "Save it with numpy.savez(path, x=x, y=y)."
+        ) from None
+
+
+def check_csv(path: str, target: Any, drop: Any = None, sep: str = ",") -> None:
+    """Raises ConfigError for a column that the header of the file does not have."""
+    separator = _separator(sep)
+    with _readable(path), Path(path).open(newline="", encoding="utf-8-sig") as file:
+        header = next(csv_format.reader(file, delimiter=separator), [])
+    check_columns(path, header, _listed(target), _listed(drop))
+
+
+def check_columns(
+    path: str, columns: Sequence[str], target: Sequence[str], drop: Sequence[str]
+) -> None:
+    """Raises ConfigError for columns that are not there, or both target and dropped."""
+    for key, names in (("target", target), ("drop", drop)):
+        for name in names:
+            if name not in columns:
+                near = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
+                shown = ", ".join(columns[:20])
+                hint = f"Did you mean {near[0]}?" if near else f"Its columns: {shown}."
+                if len(columns) == 1:
+                    hint = f"Its only column: {shown}. For another separator set data.sep."
+                raise ConfigError(
+                    f"`data.{key}` must be a column of {path}. Received: data.{key}={name}. {hint}"
+                )
+    both = set(target) & set(drop)
+    if both:
+        raise ConfigError(
+            f"A column cannot be target and left out. Received: {', '.join(sorted(both))} in both "
+            "`data.target` and `data.drop`. Take it out of one."
+        )
+
+
+def _listed(names: Any) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else list(names)

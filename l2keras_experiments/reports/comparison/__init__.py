@@ -1,0 +1,1 @@
+"""The comparison of every way to write one lambda."""

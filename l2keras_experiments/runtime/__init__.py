@@ -1,0 +1,1 @@
+"""The process of a run: backend and device, signals, progress, files, exit status."""

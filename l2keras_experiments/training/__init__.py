@@ -1,0 +1,1 @@
+"""One training run: model, optimizer, method, checkpoint. Knows neither Hydra nor MLflow."""

@@ -1,0 +1,1 @@
+"""The search for lambda and the learning rate."""

@@ -1,0 +1,135 @@
+"""Loss, metrics and callbacks: those of the task, or those of the config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from l2keras_experiments.config.schema import ConfigError, TrainingConfig
+from l2keras_experiments.training import objectives
+
+LOGITS = np.array([[2.0, -1.0, 0.0], [0.0, 1.0, 3.0]], "float32")
+
+
+def value(metric: Any, y: Any) -> float:
+    metric.update_state(np.array(y), LOGITS)
+    return float(metric.result())
+
+
+@pytest.mark.parametrize(
+    ("task", "y", "expected"),
+    [
+        # -log softmax: log(e^2 + e^-1 + 1) - 2 = .16984602, log(1 + e + e^3) - 3 = .16984602
+        ("classification", [0, 2], 0.16984602),
+        # log(1 + e^-x) for 1, log(1 + e^x) for 0, over the six logits
+        ("multilabel", [[1, 0, 0], [0, 1, 1]],
+         (np.log1p(np.exp([-2.0, -1.0, 0.0, 0.0, -1.0, -3.0]))).mean()),
+        ("regression", [[2.0, 0.0, 0.0], [0.0, 1.0, 1.0]], (1.0 + 4.0) / 6),
+    ],
+)  # fmt: skip
+def test_the_loss_of_a_task_is_also_the_metric(task: str, y: Any, expected: float) -> None:
+    """On logits, by hand."""
+    loss = objectives.loss_of(TrainingConfig(), task)
+    assert float(loss(np.array(y), LOGITS)) == pytest.approx(expected, rel=1e-6)
+    metric = objectives.data_loss_metric(TrainingConfig(), task)
+    assert value(metric, y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_label_is_right_by_the_sign_of_its_logit() -> None:
+    """Of (2, -1, 0) and (0, 1, 3) against these labels the 0 of the first row is no label."""
+    [metric] = objectives.metrics_of(TrainingConfig(), "multilabel")
+    assert value(metric, [[1, 0, 0], [1, 1, 1]]) == pytest.approx(5 / 6)
+    assert metric.name == "accuracy"
+    assert objectives.metrics_of(TrainingConfig(), "classification") == ["accuracy"]
+    assert objectives.metrics_of(TrainingConfig(), "regression") == []
+
+
+@pytest.mark.parametrize(
+    "loss", ["mae", {"_target_": "keras.losses.MeanAbsoluteError"}, "mean_absolute_error"]
+)
+def test_a_loss_of_the_config_is_measured_too(loss: Any) -> None:
+    """|2 - 1| + |-1| + 0 + 0 + |1 - 1| + |3 - 1| over six."""
+    config = TrainingConfig(loss=loss)
+    y = [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
+    found = keras.losses.get(objectives.loss_of(config, "regression"))
+    assert float(np.mean(found(np.array(y), LOGITS))) == pytest.approx(4 / 6)
+    assert value(objectives.data_loss_metric(config, "regression"), y) == pytest.approx(4 / 6)
+
+
+def test_metrics_and_callbacks_come_from_names_and_targets() -> None:
+    config = TrainingConfig(
+        metrics=["accuracy", {"_target_": "keras.metrics.MeanSquaredError", "name": "mine"}],
+        callbacks=[{"_target_": "keras.callbacks.TerminateOnNaN"}],
+    )
+    first, second = objectives.metrics_of(config, "classification")
+    assert (first, second.name) == ("accuracy", "mine")
+    [callback] = objectives.callbacks_of(config)
+    assert isinstance(callback, keras.callbacks.TerminateOnNaN)
+    wrong = TrainingConfig(callbacks=[{"_target_": "keras.losses.MeanSquaredError"}])
+    with pytest.raises(ConfigError, match=r"must make a keras.callbacks.Callback. Received: Mean"):
+        objectives.callbacks_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (TrainingConfig(loss=3), "`training.loss` must be a name of Keras"),
+        (TrainingConfig(loss={"_target_": "keras.losses.Nope"}), "no Nope"),
+        (
+            TrainingConfig(loss="crosentropy"),
+            r"training\.loss=crosentropy\. Did you mean \w*_crossentropy\?",
+        ),
+        (TrainingConfig(metrics=["auc", "accurcy"]), r"metrics\.1=accurcy\. .* mean accuracy\?"),
+        (TrainingConfig(metrics="accuracy"), "`training.metrics` must be a list"),
+        (TrainingConfig(metrics=[1]), "`training.metrics.0` must be a name"),
+        (TrainingConfig(callbacks=[{"monitor": "loss"}]), "callbacks.0._target_` must be module"),
+        (TrainingConfig(callbacks=["mine"]), r"Write callbacks: \[{_target_: mine}\]"),
+        (TrainingConfig(class_weight={"a": 1.0}), "must map numbers of classes"),
+        (TrainingConfig(class_weight={0: -1.0}), "must map numbers of classes"),
+    ],
+)
+def test_what_cannot_be_is_named(config: TrainingConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        objectives.check_training(config)
+    objectives.check_training(TrainingConfig())
+
+
+@pytest.mark.parametrize(
+    ("task", "weights", "message"),
+    [
+        ("regression", {0: 1.0}, "needs classes, which a regression does not have"),
+        ("classification", {0: 1.0, 1: 5.0}, r"from 0 to 2. Received: .*\{0: 1.0, 1: 5.0\}"),
+        ("classification", {0: 1.0, 1: 5.0, 2: 1.0, 7: 1.0}, "one weight for each class"),
+    ],
+)
+def test_weights_are_those_of_the_classes(task: str, weights: Any, message: str) -> None:
+    objectives.check_class_weight(TrainingConfig(), task, 3)
+    objectives.check_class_weight(
+        TrainingConfig(class_weight={0: 1, 1: 2, 2: 0}), "classification", 3
+    )
+    with pytest.raises(ConfigError, match=message):
+        objectives.check_class_weight(TrainingConfig(class_weight=weights), task, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "named"),
+    [
+        (TrainingConfig(metrics=["AUC"]), (2,), "training.metrics.0.*Received: AUC"),
+        (TrainingConfig(metrics=["accuracy", "mae"]), (3,), "training.metrics.1.*Received: mae"),
+        (TrainingConfig(loss="categorical_crossentropy"), (3,), "training.loss.*sparse one"),
+        (TrainingConfig(metrics=["accuracy", "sparse_top_k_categorical_accuracy"]), (3,), None),
+    ],
+)
+def test_what_cannot_compare_the_targets_is_named(
+    config: TrainingConfig, shape: tuple[int, ...], named: str | None
+) -> None:
+    """A metric of one-hot labels with numbers of classes, before anything trains."""
+    classes = np.array([0, 1], "int32")
+    if named is None:
+        objectives.check_on_targets(config, "classification", classes, shape)
+        return
+    with pytest.raises(ConfigError, match=named):
+        objectives.check_on_targets(config, "classification", classes, shape)
