@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras_experiments.config.schema import TrainingConfig
+from l2keras_experiments.config.schema import ConfigError, TrainingConfig
 from l2keras_experiments.data.datasets import Dataset, map_arrays, rows
 from l2keras_experiments.data.streams import StreamDataset
 
@@ -46,27 +46,55 @@ def sizes(data: Dataset | StreamDataset, training: TrainingConfig) -> tuple[int,
     return steps_per_epoch(data.num_train, batch_size), batch_size
 
 
+def evaluation_batch(num_examples: int, num_replicas: int) -> int:
+    """The examples in a batch of validation or test.
+
+    TensorFlow's replicas share the first batch evenly, because Keras adds up their parts of it
+    (`_maybe_symbolic_build`). And each has a part of the last: no layer need take no examples.
+
+    Raises:
+        ConfigError: there are more replicas than examples.
+    """
+    if num_examples < num_replicas:
+        raise ConfigError(
+            "Validation and test need an example for each device that shares a batch. "
+            f"Received: {num_examples} for {num_replicas} devices. Use distribute=none, or a "
+            "larger part of the data."
+        )
+    size = EVALUATION_BATCH if num_replicas == 1 else min(EVALUATION_BATCH, num_examples)
+    size -= size % num_replicas
+    while 0 < num_examples % size < num_replicas < size:
+        size -= num_replicas
+    return size
+
+
 def fit_arguments(
-    data: Dataset | StreamDataset, batch_size: int, seed: int, epochs: range
+    data: Dataset | StreamDataset,
+    batch_size: int,
+    seed: int,
+    epochs: range,
+    num_replicas: int,
 ) -> dict[str, Any]:
     """Returns what `fit` takes for `epochs`: batches to train on, and the validation data."""
     if isinstance(data, StreamDataset):
         return {"x": data.streams["train"], "validation_data": data.streams["validation"]}
+    size = evaluation_batch(len(data.y_val), num_replicas)
     return {
         "x": training_batches(data, batch_size, seed, epochs),
         "steps_per_epoch": steps_per_epoch(data.num_train, batch_size),
-        "validation_data": validation_data(data),
-        "validation_batch_size": EVALUATION_BATCH,
+        "validation_data": validation_data(data, size),
+        "validation_batch_size": size,
     }
 
 
-def test_arguments(data: Dataset | StreamDataset) -> dict[str, Any] | None:
+def test_arguments(data: Dataset | StreamDataset, num_replicas: int) -> dict[str, Any] | None:
     """Returns what `evaluate` takes for the test part; None without one."""
     if isinstance(data, StreamDataset):
         return {"x": data.streams["test"]} if "test" in data.streams else None
     if data.y_test is None:
         return None
-    return {"x": data.x_test, "y": data.y_test, "batch_size": EVALUATION_BATCH}
+    size = evaluation_batch(len(data.y_test), num_replicas)
+    return {"x": data.x_test, "y": data.y_test, "batch_size": size}
 
 
 def training_batches(data: Dataset, batch_size: int, seed: int, epochs: range) -> Any:
@@ -105,7 +133,7 @@ def _tensorflow_batches(data: Dataset, batch_size: int, seed: int, epochs: range
     return numbers.flat_map(order).map(gather).prefetch(4).with_options(_options())
 
 
-def validation_data(data: Dataset, batch_size: int = EVALUATION_BATCH) -> Any:
+def validation_data(data: Dataset, batch_size: int) -> Any:
     """What `fit(validation_data=...)` takes: the validation examples in large batches."""
     if keras.backend.backend() != "tensorflow":
         return data.x_val, data.y_val

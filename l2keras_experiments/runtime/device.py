@@ -263,3 +263,9 @@ def is_replicated() -> bool:
     import tensorflow as tf
 
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
+
+
+def num_replicas(model: Any) -> int:
+    """The copies of a model that share each batch: 1 but under TensorFlow's strategies."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return int(strategy.num_replicas_in_sync) if strategy is not None else 1

@@ -117,7 +117,9 @@ def run_trial(
     if epochs and not stopping.is_over(recorder.history):
         with mistakes_named():
             model.fit(
-                **batches.fit_arguments(data, batch_size, config.seed, epochs),
+                **batches.fit_arguments(
+                    data, batch_size, config.seed, epochs, device.num_replicas(model)
+                ),
                 initial_epoch=epochs.start,
                 epochs=epochs.stop,
                 validation_freq=validated_epochs(training.epochs, training.validation_freq),
@@ -182,7 +184,7 @@ def test_metrics(model: Any, data: Dataset | StreamDataset) -> dict[str, float]:
 
     The loss with the penalty is not among them.
     """
-    arguments = batches.test_arguments(data)
+    arguments = batches.test_arguments(data, device.num_replicas(model))
     if arguments is None:
         return {}
     found = model.evaluate(**arguments, verbose=0, return_dict=True)

@@ -24,7 +24,7 @@ def test_a_killed_job_does_not_stop_the_others(missing_uri: str, tmp_path: Path)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 1, output
     assert "2 of 3 runs finished" in output
-    label = victim.info.run_name
+    label = victim.data.tags["label"]
     assert f"{label}: FAILED DiedError: its process was killed by SIGKILL" in output
     process = launch(missing_uri, tmp_path / "sweep", *sweep)
     output, _ = process.communicate(timeout=300)

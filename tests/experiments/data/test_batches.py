@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.data import batches
 from l2keras_experiments.data.datasets import Dataset
 
@@ -57,7 +58,7 @@ def test_both_pipelines_give_the_same_batches(data: Dataset) -> None:
 def test_the_autotuner_is_off(data: Dataset) -> None:
     """No dataset that `fit` sees has the autotuner that makes epochs wait."""
     training = batches.training_batches(data, 4, 0, range(1))
-    for dataset in (training, batches.validation_data(data)):
+    for dataset in (training, batches.validation_data(data, batch_size=64)):
         assert dataset.options().autotune.enabled is False
 
 
@@ -67,6 +68,26 @@ def test_validation_sees_all_of_its_examples(data: Dataset) -> None:
     assert [len(y) for _, y in found] == [4, 4, 2]
     assert np.array_equal(np.concatenate([y for _, y in found]), data.y_val)
     assert np.array_equal(np.concatenate([x for x, _ in found]), data.x_val)
+
+
+@pytest.mark.parametrize(
+    ("examples", "replicas", "expected"),
+    [
+        (239, 1, 2048),  # one device takes any size
+        (240, 2, 240),  # halves of 120
+        (239, 2, 236),  # 118 and 118, then 2 and 1; after 238 one of two would get none
+        (5000, 3, 2046),  # 2046, 2046, 908
+    ],
+)
+def test_replicas_share_the_first_batch_evenly(examples: int, replicas: int, expected: int) -> None:
+    """Keras adds the parts of the first batch up, which only works for equal shapes."""
+    assert batches.evaluation_batch(examples, replicas) == expected
+
+
+def test_fewer_examples_than_replicas_are_refused() -> None:
+    """Three examples for four devices raise with the remedy."""
+    with pytest.raises(ConfigError, match=r"Received: 3 for 4 devices. Use distribute=none"):
+        batches.evaluation_batch(3, 4)
 
 
 def test_nested_inputs_stay_with_their_targets() -> None:
