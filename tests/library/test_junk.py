@@ -9,6 +9,7 @@ import keras
 import pytest
 
 import l2keras
+from tests.support import factorial
 from tests.support.junk import CALLS, JUNK, complaint, make_model, parameters
 
 # They are not called by users: results, and the protocol of Keras' callbacks.
@@ -47,7 +48,7 @@ def test_junk_is_answered_in_one_line(
     assert {key: answer for key, answer in answers.items() if answer} == {}
 
 
-@pytest.mark.parametrize("parameter", parameters("WeightDecay"))
+@pytest.mark.parametrize("parameter", factorial.sample(parameters("WeightDecay"), 6))
 def test_junk_that_is_assigned_later_is_answered_in_one_line(parameter: str) -> None:
     """An attribute of a WeightDecay that is set after its construction is checked in its use."""
     model = make_model()

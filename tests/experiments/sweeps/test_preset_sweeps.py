@@ -19,8 +19,8 @@ from tests.support.runs import Compose
 
 FOLDER = paths.CONFIGS / "experiment"
 SWEEPS = sorted(p.stem for p in FOLDER.glob("*.yaml") if "MULTIRUN" in p.read_text())
-# Those of the fast tier: one sweep or several joined, with and without a baseline, flags, zeros.
-SOME = ["bias_and_norm", "coupled_adam", "factor_of_two", "sgd_equal"]
+# Those of the fast tier: one sweep with flags, and several joined, with a baseline.
+SOME = ["bias_and_norm", "coupled_adam"]
 MOST = 250  # runs of one to two seconds: ten minutes on two cores hold so many
 
 Jobs = Callable[..., Sequence[Job]]

@@ -14,6 +14,7 @@ from l2keras._sweep.group import Group
 from l2keras_experiments.sweeps import job
 from l2keras_experiments.sweeps.vectorized import jobs
 from l2keras_experiments.tracking.store import Store
+from tests.support import factorial
 from tests.support.groups import SMALL, histories, trials
 from tests.support.runs import Compose, logged_model
 
@@ -41,8 +42,13 @@ def artifacts(store: Store, run: Any) -> set[str]:
 
 @pytest.mark.parametrize(
     ("optimizer", "bytes_that_pay", "number"),
-    [(["optimizer=momentum"], stacking.BYTES_THAT_PAY, 6), (["optimizer=adam"], 0.0, 5)],
-    ids=["momentum", "adam, compiled by XLA, in two unequal stacks"],
+    factorial.sample(
+        [
+            pytest.param(["optimizer=momentum"], stacking.BYTES_THAT_PAY, 6, id="momentum"),
+            pytest.param(["optimizer=adam"], 0.0, 5, id="adam by XLA, in two unequal stacks"),
+        ],
+        1,
+    ),
 )
 def test_each_is_the_run_that_it_is_alone(
     composed: Compose,

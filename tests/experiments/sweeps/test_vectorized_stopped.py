@@ -13,6 +13,7 @@ from l2keras_experiments.runtime.signals import Terminated
 from l2keras_experiments.sweeps.vectorized import jobs
 from l2keras_experiments.tracking import run
 from l2keras_experiments.tracking.store import Store
+from tests.support import factorial
 from tests.support.groups import (
     check_end,
     fail,
@@ -33,9 +34,17 @@ def store(uri: str) -> Store:
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+    ("number", "error", "where"),
+    factorial.sample(
+        [
+            (signal.SIGINT, KeyboardInterrupt, "in an epoch"),
+            (signal.SIGINT, KeyboardInterrupt, "at its end"),
+            (signal.SIGTERM, Terminated, "at its end"),
+            (signal.SIGTERM, Terminated, "in an epoch"),
+        ],
+        2,
+    ),
 )
-@pytest.mark.parametrize("where", ["in an epoch", "at its end"])
 def test_a_stopped_group_goes_on_from_its_last_whole_epoch(
     nodes: list[DictConfig],
     store: Store,

@@ -20,6 +20,7 @@ from l2keras_experiments.sweeps.vectorized import jobs
 from l2keras_experiments.sweeps.vectorized.trainer import Together
 from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.training.trial import TrialResult, run_trial
+from tests.support import factorial
 from tests.support.groups import fail, histories, ids, kept, launch, relaunch
 from tests.support.runs import Compose
 
@@ -62,12 +63,17 @@ def train_alone(config: Config) -> TrialResult:
 
 @pytest.mark.parametrize(
     ("overrides", "tolerance", "epochs", "sizes"),
-    [
-        ([], 1e-5, [6, 3, 8], [3, 1, 3]),
-        (["training.early_stopping.restore_best=false", "training.dtype=float64",
-          "+optimizer.use_ema=true", "+optimizer.ema_momentum=0.5"], 1e-10, [8, 6, 8], [3, 3]),
-    ],
-    ids=["best weights", "last weights, averaged"],
+    factorial.sample(
+        [
+            pytest.param([], 1e-5, [6, 3, 8], [3, 1, 3], id="best weights"),
+            pytest.param(
+                ["training.early_stopping.restore_best=false", "training.dtype=float64",
+                 "+optimizer.use_ema=true", "+optimizer.ema_momentum=0.5"],
+                1e-10, [8, 6, 8], [3, 3], id="last weights, averaged",
+            ),
+        ],
+        1,
+    ),
 )  # fmt: skip
 def test_each_stops_where_it_does_alone(
     composed: Compose,

@@ -44,7 +44,7 @@ def trained(composed: Compose, overrides: list[str], **kept: Any) -> TrialResult
         device.set_up(validation.typed(composed("config")))
 
 
-@pytest.mark.parametrize("name", factorial.sample(SETTINGS, 2))
+@pytest.mark.parametrize("name", factorial.sample(SETTINGS, 1))
 def test_a_resumed_run_ends_with_the_same_bits(
     composed: Compose, tmp_path: Path, name: str
 ) -> None:

@@ -19,6 +19,7 @@ from l2keras_experiments.sweeps import job
 from l2keras_experiments.sweeps.vectorized import trainer
 from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.tuning import batches, launch, search, space
+from tests.support import factorial
 from tests.support.runs import Compose, runs_of
 from tests.support.tuned import Tuned, left_behind, run_tune
 
@@ -310,7 +311,8 @@ def test_a_trial_that_stops_early_counts_with_its_best(
 
 
 @pytest.mark.parametrize(
-    ("size", "pruned", "note"), [(2, 2, ""), (1, 0, "one by one: ValueError: of 1 MB each")]
+    ("size", "pruned", "note"),
+    factorial.sample([(2, 2, ""), (1, 0, "one by one: ValueError: of 1 MB each")], 1),
 )
 def test_a_batch_is_trained_in_stacks_that_fit(
     composed: Compose,
@@ -378,7 +380,7 @@ def test_the_study_lies_beside_the_store(composed: Compose, tmp_path: Path) -> N
     assert launch.storage_url(own) == "postgresql://host/db"
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", factorial.sample([2, 1], 1))
 def test_it_searches_for_what_selects(composed: Compose, folder: Path, size: int) -> None:
     """The highest R2 wins, alone and in a batch; table, preset and parent name it."""
     tuned = run_tune(

@@ -8,11 +8,15 @@ import keras
 import pytest
 
 from l2keras import HalfL2, attach, detach
+from tests.support import factorial
 from tests.support.attachments import LAM, half_squares, penalty, regularized
 from tests.support.models import BACKEND
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ConvNeXtTiny"])
+@pytest.mark.parametrize(
+    "name",
+    factorial.sample(["MobileNetV2", "EfficientNetB0", "ConvNeXtTiny"], 1),
+)
 def test_keras_applications(name: str) -> None:
     """Every kernel, depthwise ones included, in the model and in its copy; and off again."""
     if BACKEND == "jax" and name != "MobileNetV2":

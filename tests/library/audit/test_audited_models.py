@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import l2keras
+from tests.support import factorial
 from tests.support.applications import check_application
 from tests.support.models import (
     BACKEND,
@@ -192,7 +193,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", factorial.sample(SMALL, 2))
 def test_small_applications(name: str) -> None:
     """Models of keras.applications: Keras' own counts, and the optimizer decays all it trains."""
     check_application(name, input_shape=(SMALL[name], SMALL[name], 3))

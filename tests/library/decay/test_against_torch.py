@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from l2keras import WeightDecay
+from tests.support import factorial
 from tests.support.models import dense_model, fit, kernel, mse, random_data, relative_distance
 
 STEPS = 100
@@ -80,7 +81,7 @@ CASES: dict[str, tuple[str, Callable[[], tuple[Any, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", factorial.sample(CASES, 3))
 def test_the_trajectory_is_that_of_torch(case: str) -> None:
     """After 100 steps from the same weights on the same batches the weights equal torch's."""
     coupling, make = CASES[case]

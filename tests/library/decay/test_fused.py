@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from l2keras import WeightDecay
+from tests.support import factorial
 from tests.support.models import (
     BACKEND,
     ON_TENSORFLOW,
@@ -44,7 +45,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", factorial.sample(FORMS, 4))
 def test_every_form_is_equal_fused_and_plain(
     form: str, clusters: list[str], quick: dict[str, Any]
 ) -> None:
@@ -64,7 +65,7 @@ def test_every_form_is_equal_fused_and_plain(
 
 @ON_TENSORFLOW
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", factorial.sample(OPTIMIZERS, 7))
 def test_every_optimizer_is_equal_fused_and_plain(
     name: str, clusters: list[str], quick: dict[str, Any]
 ) -> None:

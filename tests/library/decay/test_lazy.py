@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from l2keras import HalfL2, WeightDecay
+from tests.support import factorial
 from tests.support.models import BACKEND, mse, relative_distance, to_numpy
 
 ROWS, WIDTH, LENGTH, BATCH_SIZE, BATCHES = 50, 3, 4, 2, 8
@@ -73,8 +74,16 @@ OPTIMIZERS = {
 
 
 @sparse
-@pytest.mark.parametrize("shared", [False, True], ids=["once", "twice"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    factorial.sample(
+        [
+            *[pytest.param(name, False, id=f"{name}-once") for name in OPTIMIZERS],
+            *[pytest.param(name, True, id=f"{name}-twice") for name in reversed(OPTIMIZERS)],
+        ],
+        4,
+    ),
+)
 def test_it_equals_the_dense_form(name: str, shared: bool, quick: dict[str, Any]) -> None:
     """All weights and the losses of both epochs, validation included, equal dense decay's."""
     results = []

@@ -12,12 +12,13 @@ import l2keras
 from l2keras import _squares
 from l2keras._sweep import stacking, vectorize
 from l2keras._sweep.feed import Feed
+from tests.support import factorial
 from tests.support.models import ON_TENSORFLOW, to_numpy
 from tests.support.sweeps import BATCH, EPOCHS, alone, data, dense, distance, linear
 
 
 @ON_TENSORFLOW
-@pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
+@pytest.mark.parametrize("coupling", factorial.sample(["penalty", "decoupled"], 1))
 def test_a_step_as_one_cluster_does_what_fit_does(
     monkeypatch: pytest.MonkeyPatch, clusters: list[str], coupling: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import l2keras
 from l2keras._sweep import memory, stacking
+from tests.support import factorial
 from tests.support.models import BACKEND
 from tests.support.sweeps import BATCH, SIZE, dense, distance, momentum, reference
 
@@ -45,7 +46,7 @@ def test_what_is_not_compiled_by_xla_stays_in_one_stack(
     assert note.startswith("5 members, 1 at once, of ")
 
 
-@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("cores", factorial.sample([2, 1], 1))
 def test_convolutions_are_trained_as_if_alone(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     """On JAX each is a stack of its own: two of three side by side, the third after them."""
     monkeypatch.setattr(memory, "cores", lambda: cores)

@@ -11,6 +11,7 @@ import pytest
 
 import l2keras
 from l2keras._sweep import evaluation
+from tests.support import factorial
 from tests.support.models import BACKEND, mse
 from tests.support.sweeps import BATCH, SIZE, SMALL, alone, data, linear, swept
 
@@ -128,7 +129,7 @@ METRICS: dict[str, tuple[Callable[[], Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", factorial.sample(METRICS, 2))
 def test_metrics_that_count_are_those_of_fit(name: str) -> None:
     """What they count is each member's own."""
     metric, one_hot = METRICS[name]

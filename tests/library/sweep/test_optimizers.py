@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import l2keras
+from tests.support import factorial
 from tests.support.models import BACKEND, mse
 from tests.support.sweeps import (
     BATCH,
@@ -24,7 +25,7 @@ TOLERANCE = 1e-10
 FLOAT32_MAXIMUM = ("amsgrad", "Adamax") if BACKEND == "torch" else ()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", factorial.sample(OPTIMIZERS, 6))
 def test_every_elementwise_optimizer(name: str) -> None:
     """With each, a member ends where `fit` ends, and the optimizer passed is not changed."""
     coupling = ("penalty", "coupled", "decoupled")[list(OPTIMIZERS).index(name) % 3]

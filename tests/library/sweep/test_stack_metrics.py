@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import l2keras
+from tests.support import factorial
 from tests.support.sweeps import BY_XLA, SIZE, data, dense, momentum
 
 
@@ -36,7 +37,7 @@ class Errors(keras.metrics.Metric):
 
 
 @BY_XLA
-@pytest.mark.parametrize("coupling", ["penalty", "decoupled"])
+@pytest.mark.parametrize("coupling", factorial.sample(["penalty", "decoupled"], 1))
 def test_every_metric_of_every_stack_is_in_its_place(two_stacks: set[int], coupling: str) -> None:
     """Several of one metric, an int among them; the penalty is that of lambda, or none."""
     result = l2keras.sweep(
