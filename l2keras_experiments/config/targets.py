@@ -59,21 +59,28 @@ class _Module:
         """What its relative imports are relative to."""
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
 
-    @functools.cached_property
+    @property
     def tree(self) -> ast.Module:
         """Its source, parsed.
 
         Raises:
             ConfigError: it is no Python.
         """
-        try:
-            return ast.parse(self.path.read_bytes())
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            raise ConfigError(
-                f"A module that a config names must be valid Python. Received: {self.path}"
-                f"{f', line {line}' if line else ''}: {getattr(error, 'msg', error)}. Correct it."
-            ) from None
+        status = self.path.stat()
+        return _parsed(self.path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(path: Path, mtime: int, size: int) -> ast.Module:
+    """`_Module.tree`, once for each version of a file: a sweep asks for each of its jobs."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise ConfigError(
+            f"A module that a config names must be valid Python. Received: {path}"
+            f"{f', line {line}' if line else ''}: {getattr(error, 'msg', error)}. Correct it."
+        ) from None
 
 
 def check(key: str, node: Mapping[str, Any], supplied: Iterable[str] = ()) -> None:
@@ -430,7 +437,7 @@ def _definition(
         module.
     """
     for _ in range(_MOST_IMPORTS):
-        names = _top_level(module)
+        names = _top_level(module.tree)
         if name not in names:
             is_open = "*" in names or "__getattr__" in names
             return None if is_open else sorted(names), None, None
@@ -450,10 +457,11 @@ def _definition(
     return None, None, None
 
 
-def _top_level(module: _Module) -> dict[str, ast.stmt]:
+@functools.lru_cache(maxsize=256)
+def _top_level(tree: ast.Module) -> Mapping[str, ast.stmt]:
     """What a module binds, also under `if` and `try`; a star import is called "*"."""
     names: dict[str, ast.stmt] = {}
-    waiting = list(module.tree.body)
+    waiting = list(tree.body)
     while waiting:
         statement = waiting.pop(0)
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
