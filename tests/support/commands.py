@@ -65,10 +65,8 @@ def _fresh_hydra() -> Iterator[None]:
     of_tests, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().clear()
     try:
-        with (
-            mock.patch("hydra.core.utils.configure_log"),
-            mock.patch("hydra._internal.hydra.configure_log"),
-        ):
+        # Of Hydra and of our launchers: it would close the stderr of pytest.
+        with mock.patch("hydra._internal.logging_config.configure_logging"):
             yield
     finally:
         GlobalHydra.instance().hydra = of_tests
