@@ -207,10 +207,16 @@ def members(store: Store, records: Iterable[Record], parent: str) -> list[Record
         StudyError: the study has no such run.
     """
     records = list(records)
-    if parent not in {record.id for record in records}:
+    asked = next((record for record in records if record.id == parent), None)
+    if asked is None:
         raise StudyError(
             f"The parent must be a run of the study. Received: {parent}. Leave --parent out for "
             "the whole study, or pass the study that has it."
+        )
+    if asked.tags.get("kind") == "comparison":
+        raise StudyError(
+            f"The parent must be a sweep or a search. Received: {parent}, a comparison. Its page "
+            "is the artifact comparison.html; leave --parent out for the study's other runs."
         )
     hashes = _member_hashes(store, parent)
     return [r for r in records if r.is_trial and (r.parent == parent or r.config_hash in hashes)]

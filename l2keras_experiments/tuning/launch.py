@@ -217,8 +217,9 @@ def show(config: TuneConfig, name: str, trials: Sequence[Tried], best: Tried) ->
 
     states = dict.fromkeys(["complete", "pruned", *(trial.state for trial in trials)])
     ranked = sorted(trials, key=lambda trial: trial.cost)
-    groups = [[recording.row(t) for t in ranked if t.state == state] for state in states]
-    columns = recording.columns(best.objective)
+    columns, rows = recording.table(ranked)
+    lines = list(zip(ranked, rows, strict=True))
+    groups = [[row for trial, row in lines if trial.state == state] for state in states]
     progress.print_table(f"study {name}", columns, groups, columns)
     print(f"best: {line(best)}")
     if best.test:

@@ -25,7 +25,7 @@ from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.training.regularization import build_method
 from l2keras_experiments.tuning import search, space
 from l2keras_experiments.tuning.search import Tried
-from l2keras_experiments.tuning.space import LAM, RATE, Objective
+from l2keras_experiments.tuning.space import LAM, RATE
 
 if TYPE_CHECKING:
     from l2keras_experiments.sweeps.vectorized.member import Runner
@@ -118,7 +118,7 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
     parent.log_summary({f"best.{key}": value for key, value in found.items()})
     parent.set_tags({f"best.{key}": f"{value:.6g}" for key, value in best.params.items()})
     parent.set_tags({"best.trial": str(best.number), "num_trials": str(len(trials))})
-    parent.log_table(columns(best.objective), [row(trial) for trial in trials], "tuning.json")
+    parent.log_table(*table(trials), "tuning.json")
     parent.log_file(preset)
     with tempfile.TemporaryDirectory() as folder:
         for figure in figures.figures(trials):
@@ -128,22 +128,31 @@ def record_summary(parent: Run, trials: Sequence[Tried], best: Tried, preset: Pa
             parent.log_file(path)
 
 
-def columns(objective: Objective) -> list[str]:
-    """The columns of the table."""
-    selected = objective.metric.replace("val_", "validation_", 1)
-    measured = [name.replace("_", " ") for name in (selected, objective.test_metric)]
-    return ["trial", "lambda", "learning rate", *measured, "epochs", "seconds", "state"]
+def table(trials: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
+    """The columns and a line for each trial; without the learning rate where none is searched."""
+    lines = [_cells(trial) for trial in trials]
+    is_searched = any(RATE in trial.params for trial in trials)
+    columns = [name for name in lines[0] if is_searched or name != "learning rate"]
+    return columns, [[cells[name] for name in columns] for cells in lines]
 
 
-def row(trial: Tried) -> list[str]:
-    """One line of the table."""
-    params = [f"{trial.params[key]:.4g}" if key in trial.params else "-" for key in (LAM, RATE)]
-    value = f"{trial.value:.5g}" if math.isfinite(trial.value) else "-"
-    test = trial.test.get(trial.objective.test_metric, math.nan)
-    shown = f"{test:.5g}" if math.isfinite(test) else "-"
-    state = f"{trial.state}: {trial.error}" if trial.error else trial.state
-    length = [str(trial.epochs), f"{trial.seconds:.1f}"]
-    return [str(trial.number), *params, value, shown, *length, state]
+def _cells(trial: Tried) -> dict[str, str]:
+    """What the table shows of a trial, by column."""
+    selected, test = trial.objective.metric, trial.objective.test_metric
+
+    def shown(value: float, digits: str) -> str:
+        return format(value, digits) if math.isfinite(value) else "-"
+
+    return {
+        "trial": str(trial.number),
+        "lambda": shown(trial.params.get(LAM, math.nan), ".4g"),
+        "learning rate": shown(trial.params.get(RATE, math.nan), ".4g"),
+        selected.replace("val_", "validation_", 1).replace("_", " "): shown(trial.value, ".5g"),
+        test.replace("_", " "): shown(trial.test.get(test, math.nan), ".5g"),
+        "epochs": str(trial.epochs),
+        "seconds": f"{trial.seconds:.1f}",
+        "state": f"{trial.state}: {trial.error}" if trial.error else trial.state,
+    }
 
 
 def tested(trial: Tried) -> str:

@@ -35,7 +35,7 @@ def test_everything_public_that_takes_arguments_has_its_call() -> None:
     assert found <= set(CALLS) | {"AuditReport.row"}
 
 
-@pytest.mark.parametrize(("name", "parameter"), CASES)
+@pytest.mark.parametrize(("name", "parameter"), factorial.sample(CASES, 40))
 def test_junk_is_answered_in_one_line(
     name: str, parameter: str, request: pytest.FixtureRequest
 ) -> None:

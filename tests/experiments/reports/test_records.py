@@ -73,6 +73,10 @@ def test_the_members_of_a_sweep(store: Store, capsys: pytest.CaptureFixture[str]
             seeds()
     with pytest.raises(StudyError, match=r"must be a run of the study\. Received: nonsense"):
         records.members(store, everything, "nonsense")
+    with store.run("compared", tags={"kind": "comparison"}) as comparison:
+        pass
+    with pytest.raises(StudyError, match=r"must be a sweep or a search\. Received: .*a comparison"):
+        records.members(store, records.read(store), comparison.id)
     assert records.sweeps(store) == [parent.id]
     assert capsys.readouterr().err == ""  # no bar in a log file
 

@@ -42,7 +42,7 @@ def store(uri: str) -> Store:
             (signal.SIGTERM, Terminated, "at its end"),
             (signal.SIGTERM, Terminated, "in an epoch"),
         ],
-        2,
+        1,
     ),
 )
 def test_a_stopped_group_goes_on_from_its_last_whole_epoch(

@@ -1,10 +1,11 @@
-"""The figures of a study: what is drawn, from trials of every kind."""
+"""The figures and the table of a study, from trials of every kind."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
+from l2keras_experiments.tuning import recording
 from l2keras_experiments.tuning.figures import figures
 from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, RATE, Objective
@@ -76,3 +77,19 @@ def test_what_is_to_grow_is_drawn_on_a_plain_axis() -> None:
     assert "<!-- val_accuracy -->" in history.svg
     assert "<!-- best: 0.2 -->" in over.svg
     assert "off the scale" not in history.svg
+
+
+def test_the_table_has_the_learning_rate_where_it_is_searched() -> None:
+    """In the order of the trials; what is not a finite number is a dash."""
+    columns, rows = recording.table(TRIALS[:2])
+    assert columns == [
+        "trial", "lambda", "learning rate", "validation data loss", "test data loss", "epochs",
+        "seconds", "state",
+    ]  # fmt: skip
+    assert rows == [
+        ["0", "1", "0.9", "-", "-", "3", "1.0", "diverged"],
+        ["1", "0.1", "0.1", "0.5", "-", "3", "1.0", "complete"],
+    ]
+    columns, [row] = recording.table([trial(0, 0.5, "complete", lam=0.1)])
+    assert "learning rate" not in columns
+    assert row == ["0", "0.1", "0.5", "-", "3", "1.0", "complete"]

@@ -140,7 +140,7 @@ def converted(system: str, optimizer: str, target: str) -> Any:
     return convert(COEFFICIENT.get(system, 0.25), system, target, **given)
 
 
-@pytest.mark.parametrize(("system", "optimizer"), factorial.sample(runs(), 12))
+@pytest.mark.parametrize(("system", "optimizer"), factorial.sample(runs(), 8))
 def test_after_100_steps_the_weights_are_equal(system: str, optimizer: str) -> None:
     """Exact means exact: with each form that Keras has, and not without decay."""
     expected = there(system, optimizer)

@@ -9,6 +9,7 @@ import keras
 import pytest
 from keras import layers
 
+from tests.support import factorial
 from tests.support.models import BACKEND
 from tests.support.sweeps import SIZE, SMALL, compare_with_fit, data, layer_cases
 
@@ -36,7 +37,8 @@ MODELS: dict[str, tuple[Any, Any]] = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # JAX and torch compute their activations in float32, whatever Keras is set to.
     single: Collection[str] = () if BACKEND == "tensorflow" else MODELS
-    cases = layer_cases(MODELS, single, full=metafunc.config.getoption("full"))
+    full = metafunc.config.getoption("full")
+    cases = layer_cases(factorial.sample(MODELS, 1), single, full=full)
     metafunc.parametrize(("name", "dtype", "whole"), cases)
 
 
