@@ -43,7 +43,7 @@ def test_a_file_has_a_largest_size(way: str, text: str, runs: Path, tmp_path: Pa
     file.write_text(("# @package _global_\n" if way == "preset" else "") + text)
     begin = time.monotonic()
     given = answer("train", [*words[way], "--cfg", "job"])
-    assert time.monotonic() - begin < 5  # of seconds; it takes a tenth of one
+    assert time.monotonic() - begin < 60  # of seconds; it takes a tenth of one, 2**60 values years
     check_mistake(given, runs)
     assert re.search(r"at most \d+ .*Received: \S*mine.yaml", given.err), given.err
 
