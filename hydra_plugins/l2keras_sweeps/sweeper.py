@@ -76,11 +76,12 @@ class StudySweeper(BasicSweeper):
                     *job.overrides,
                     f"tracking.parent={parent}",
                     f"tracking.varied=[{','.join(job.config.tracking.varied)}]",
+                    f"tracking.planned='{job.config_hash}'",
                 ]
                 for job in todo
             ]
             if hasattr(launcher, "composed"):  # it would compose them again otherwise
-                launcher.composed = [_under(job.node, parent) for job in todo]
+                launcher.composed = [_under(job, parent) for job in todo]
             returned = launcher.launch(overrides, initial_job_idx=0)
             return [_outcome(job, result) for job, result in zip(todo, returned, strict=True)]
 
@@ -175,9 +176,9 @@ def _wrong_words(key: str, received: Any) -> ConfigError:
     )
 
 
-def _under(node: DictConfig, parent: str) -> DictConfig:
-    node = copy.deepcopy(node)
-    node.tracking.parent = parent
+def _under(job: Job, parent: str) -> DictConfig:
+    node = copy.deepcopy(job.node)
+    node.tracking.parent, node.tracking.planned = parent, job.config_hash
     return node
 
 

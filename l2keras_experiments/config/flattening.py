@@ -10,8 +10,13 @@ from l2keras_experiments.config import credentials, sealing
 
 
 def recorded(config: DictConfig) -> DictConfig:
-    """A copy of the config for the record, without passwords in its addresses."""
-    config = config.copy()
+    """A copy of the config for the record, without passwords in its addresses.
+
+    What its sweep has planned is left out: the tag `config_hash` has the same value.
+    """
+    plain: Any = OmegaConf.to_container(config)
+    plain.get("tracking", {}).pop("planned", None)
+    config = OmegaConf.create(plain)
     for key, text in sealing.texts(OmegaConf.to_container(config, resolve=True)):
         if "://" in text and (shown := credentials.masked_address(text)) != text:
             OmegaConf.update(config, key, shown)

@@ -238,6 +238,7 @@ class TrackingConfig:
     )
     parent: str | None = _key(None, "id of the run to hang under; a sweep sets it")
     varied: list[str] = _key([], "keys in the names of runs, which differ in them; a sweep sets it")
+    planned: str | None = _key(None, "hash of the run when the sweep began; a sweep sets it")
 
 
 @dataclass

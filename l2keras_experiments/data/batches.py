@@ -50,7 +50,8 @@ def evaluation_batch(num_examples: int, num_replicas: int) -> int:
     """The examples in a batch of validation or test.
 
     TensorFlow's replicas share the first batch evenly, because Keras adds up their parts of it
-    (`_maybe_symbolic_build`). And each has a part of the last: no layer need take no examples.
+    (`_maybe_symbolic_build`). They share the last one, too, if some size allows that: not every
+    layer takes an empty batch.
 
     Raises:
         ConfigError: there are more replicas than examples.
@@ -79,6 +80,8 @@ def fit_arguments(
     if isinstance(data, StreamDataset):
         return {"x": data.streams["train"], "validation_data": data.streams["validation"]}
     size = evaluation_batch(len(data.y_val), num_replicas)
+    if data.y_test is not None:  # which would raise after the training
+        evaluation_batch(len(data.y_test), num_replicas)
     return {
         "x": training_batches(data, batch_size, seed, epochs),
         "steps_per_epoch": steps_per_epoch(data.num_train, batch_size),

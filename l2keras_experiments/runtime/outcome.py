@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from l2keras_experiments.config.credentials import masked
+from l2keras_experiments.config.schema import ConfigError
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Outcome:
 
     @classmethod
     def of_error(cls, label: str, config_hash: str, error: BaseException) -> Outcome:
-        """What an exception makes of a run."""
-        details = masked("".join(traceback.format_exception(error)))
+        """What an exception makes of a run. A mistake of the user's needs no traceback."""
+        is_mistake = isinstance(error, ConfigError)
+        details = None if is_mistake else masked("".join(traceback.format_exception(error)))
         return cls(label, config_hash, "FAILED", failure=describe(error), details=details)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from l2keras_experiments.config import targets
+from l2keras_experiments.config.schema import Config, ConfigError
 from l2keras_experiments.runtime.naming import component
 
 # Where a run is recorded and what it shows does not change what it computes.
@@ -35,6 +36,23 @@ def config_hash(flat: Mapping[str, Any]) -> str:
     counted["sources"] = targets.source_hash(flat)
     text = json.dumps(counted, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_as_planned(config: Config, told: str) -> bool:
+    """Whether a run, by its hash `told`, is what its sweep has planned; true for one alone."""
+    return config.tracking.planned in (None, told)
+
+
+def check_planned(config: Config, told: str) -> None:
+    """Raises ConfigError unless a run is as planned.
+
+    Python does not load an edited module again: the run would be recorded as what it is not.
+    """
+    if not is_as_planned(config, told):
+        raise ConfigError(
+            "The modules and files of a run must stay as they were when its sweep began. Received: "
+            "others, edited since. Start the sweep again."
+        )
 
 
 def _content(value: Any) -> Any:

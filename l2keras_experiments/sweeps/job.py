@@ -28,6 +28,7 @@ def train(node: DictConfig) -> Outcome:
     Goes on with a run of the same config that was interrupted or failed.
 
     Raises:
+        ConfigError: its modules or files were edited since its sweep began.
         DivergedError: the loss is nan or infinite after an epoch.
     """
     config: Config = validation.typed(node)
@@ -42,6 +43,7 @@ def train(node: DictConfig) -> Outcome:
     if not in_sweep:  # a sweep has done so
         upload.send_pending(store)
     told, label = identity.config_hash(flattening.flatten(node)), run_label(config)
+    identity.check_planned(config, told)
     try:
         with identity.claim(store.folder, completed.claim_name(store, told)) as died:
             entries = completed.find(store, [told])[told]
@@ -118,7 +120,8 @@ def job(node: DictConfig) -> Outcome:
         try:
             outcome = train(node)
         except (Exception, SystemExit) as error:
-            told = identity.config_hash(flattening.flatten(node))
-            outcome = Outcome.of_error(run_label(validation.typed(node)), told, error)
+            config = validation.typed(node)
+            told = config.tracking.planned or identity.config_hash(flattening.flatten(node))
+            outcome = Outcome.of_error(run_label(config), told, error)
     progress.show(outcome)
     return outcome

@@ -101,6 +101,8 @@ def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
         KeyboardInterrupt, Terminated: every open run has been ended as KILLED.
     """
     seats = [_seat(node) for node in nodes]
+    if not all(identity.is_as_planned(seat.config, seat.config_hash) for seat in seats):
+        return [None] * len(seats)  # alone each is refused
     with signals.stoppable():  # around all runs, whichever ends first
         try:
             _train_seats(seats)

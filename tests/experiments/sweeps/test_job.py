@@ -13,7 +13,9 @@ import pytest
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import composition, flattening, paths
 from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.runtime.outcome import Outcome
 from l2keras_experiments.sweeps import completed, identity, job
+from l2keras_experiments.sweeps.vectorized import jobs
 from l2keras_experiments.tracking import recording
 from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.training import trial
@@ -52,6 +54,38 @@ def test_patterns_in_the_config_are_recorded(composed: Compose, uri: str) -> Non
     assert run.info.status == "FINISHED"
     assert run.data.params["regularization.scale"] == "{'*output/kernel': 0.1, '*': 1.0}"
     assert job.train(node).status == "SKIPPED"
+
+
+def test_what_was_edited_since_its_sweep_began_is_refused(
+    composed: Compose, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would train the module that it has loaded, under the hash of the edited one."""
+    module, text = tmp_path / "edited_model.py", (
+        "import keras\n"
+        "def build(num_outputs):\n"
+        "    return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(num_outputs)])\n"
+    )  # fmt: skip
+    module.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    nodes = [composed("config", f"tracking.uri={uri}", *SMALL, f"seed={seed}") for seed in (0, 1)]
+    for node in nodes:
+        node.model = {"_target_": "edited_model.build"}
+        node.tracking.planned = identity.config_hash(flattening.flatten(node))
+    assert job.train(nodes[0]).status == "FINISHED"
+    module.write_text(text + "# edited\n")
+    for node in nodes:
+        with pytest.raises(ConfigError, match=r"Received: others, edited since\. Start the sweep"):
+            job.train(node)
+    assert jobs.train_at_once(nodes) == [None, None]
+    [run] = runs_of(Store(uri, "l2keras"))
+    assert run.data.tags["config_hash"] == nodes[0].tracking.planned
+    assert "tracking.planned" not in run.data.params
+
+
+def test_a_mistake_needs_no_traceback() -> None:
+    """Any other error of a job that came to no run shows its own."""
+    assert Outcome.of_error("a", "b", ConfigError("Wrong.")).details is None
+    assert "ValueError: wrong" in str(Outcome.of_error("a", "b", ValueError("wrong")).details)
 
 
 def test_a_run_that_may_be_at_work_elsewhere_is_left_alone(composed: Compose, uri: str) -> None:
