@@ -149,7 +149,7 @@ def check_on_targets(
             function = keras.metrics.get(objective) if key != "loss" else objective
             function(y, outputs)
         except Exception as error:  # of Keras, the backend and the user's own code
-            name = getattr(objective, "name", objective)
+            name = getattr(objective, "name", getattr(objective, "__name__", objective))
             remedy = "Choose one that takes the numbers of classes, such as a sparse one."
             raise ConfigError(
                 f"`training.{key}` must compare outputs of the shape {tuple(shape)} with targets "

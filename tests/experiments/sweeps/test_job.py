@@ -83,9 +83,12 @@ def test_what_was_edited_since_its_sweep_began_is_refused(
 
 
 def test_a_mistake_needs_no_traceback() -> None:
-    """Any other error of a job that came to no run shows its own."""
-    assert Outcome.of_error("a", "b", ConfigError("Wrong.")).details is None
-    assert "ValueError: wrong" in str(Outcome.of_error("a", "b", ValueError("wrong")).details)
+    """Any other error of a job that came to no run shows its own, that of a target too."""
+    error = ConfigError("Wrong.")
+    assert Outcome.of_error("a", "b", error).details is None
+    error.__cause__ = ValueError("of the target")
+    for shown in (error, error.__cause__):
+        assert "ValueError: of the target" in str(Outcome.of_error("a", "b", shown).details)
 
 
 def test_a_run_that_may_be_at_work_elsewhere_is_left_alone(composed: Compose, uri: str) -> None:

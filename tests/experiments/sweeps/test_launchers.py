@@ -50,7 +50,7 @@ def test_the_error_of_an_isolated_job_arrives_whole(monkeypatch: pytest.MonkeyPa
     statuses: list[int] = []
 
     def fail(payload: bytes) -> None:
-        raise ConfigError("mine.build raised ValueError: no such layer")
+        raise ConfigError("mine.build raised ValueError: no such layer") from ValueError()
 
     monkeypatch.setattr(isolated, "_run", fail)
     monkeypatch.setattr(os, "_exit", statuses.append)
