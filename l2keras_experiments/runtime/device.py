@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -131,9 +132,15 @@ def check_backend(configured: Backend | None) -> str:
     return asked
 
 
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    """Each run has a model of its own: TensorFlow would warn that its functions are traced anew."""
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
 def _tensorflow_gpus(device: Device) -> list[str]:
     import tensorflow as tf
 
+    tf.get_logger().addFilter(_is_no_retracing)  # a second time it is the same
     gpus = tf.config.list_physical_devices("GPU")
     if device is Device.cpu:
         tf.config.set_visible_devices([], "GPU")

@@ -43,7 +43,7 @@ class Outcome:
 
     @classmethod
     def of_error(cls, label: str, config_hash: str, error: BaseException) -> Outcome:
-        """What an exception makes of a run. A mistake that no other error shows has no traceback."""
+        """What an exception makes of a run; a mistake without a cause has no traceback."""
         is_mistake = isinstance(error, ConfigError) and error.__cause__ is None
         details = None if is_mistake else masked("".join(traceback.format_exception(error)))
         return cls(label, config_hash, "FAILED", failure=describe(error), details=details)
