@@ -54,7 +54,10 @@ _COUPLINGS = {
     "independent": "independent",
 }
 CHECKPOINT_SECONDS = 10.0  # of all runs of a group it takes longer than of one
-_FREE = {"regularization.name", "regularization.lam", "seed", "optimizer.learning_rate"}
+_FREE = {
+    "regularization.name", "regularization.lam", "seed", "optimizer.learning_rate",
+    "tracking.planned",
+}  # fmt: skip
 
 
 def reason_alone(config: Config) -> str | None:
