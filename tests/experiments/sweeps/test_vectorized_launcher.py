@@ -43,11 +43,16 @@ def test_an_optimizer_without_a_stacked_form_is_named(composed: Compose) -> None
 
 
 def test_runs_that_differ_in_more_are_kept_apart(composed: Compose) -> None:
-    """lambda, seed, learning rate and method may differ; width and what is decayed may not."""
+    """lambda, seed, learning rate and method may differ; width and what is decayed may not.
+
+    Each has a hash of its own that its sweep has planned.
+    """
     nodes = [composed("config", *SMALL, *point) for point in (
         ["seed=1"], ["optimizer.learning_rate=0.3", "regularization=coupled"], ["model.width=9"],
         ["regularization=coupled", "regularization.decay_all=true"],
     )]  # fmt: skip
+    for number, node in enumerate(nodes):
+        node.tracking.planned = str(number)
     keys = [trainer.group_key(validation.typed(node), flattening.flatten(node)) for node in nodes]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
