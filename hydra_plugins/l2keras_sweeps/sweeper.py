@@ -28,7 +28,7 @@ from l2keras_experiments.config.overrides import check_number, check_overrides
 from l2keras_experiments.config.schema import Config, ConfigError
 from l2keras_experiments.runtime import boundary, device, signals
 from l2keras_experiments.runtime.outcome import Outcome
-from l2keras_experiments.sweeps import identity
+from l2keras_experiments.sweeps import identity, rehearsal
 from l2keras_experiments.sweeps.sweep import Job, Sweep
 
 
@@ -85,10 +85,14 @@ class StudySweeper(BasicSweeper):
             returned = launcher.launch(overrides, initial_job_idx=0)
             return [_outcome(job, result) for job, result in zip(todo, returned, strict=True)]
 
+        def check(todo: Sequence[Job]) -> None:
+            if isinstance(launcher, BasicLauncher):  # others start processes, which load a backend
+                rehearsal.check([job.config for job in todo])
+
         tells = getattr(launcher, "shows_progress", isinstance(launcher, BasicLauncher))
         name = describe_sweep([*self._parse_config(), *arguments])
         with signals.stoppable():
-            return Sweep(jobs, name, launch, watch=not tells).run()
+            return Sweep(jobs, name, launch, watch=not tells, check=check).run()
 
     def _given(self, arguments: Sequence[str]) -> list[list[str]]:
         """The overrides of each grid; what is typed comes last, so that it wins."""

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -225,11 +226,12 @@ def members(store: Store, records: Iterable[Record], parent: str) -> list[Record
 def _member_hashes(store: Store, parent: str) -> set[str]:
     if MEMBERS not in {file.path for file in store.client.list_artifacts(parent)}:
         return set()
-    path = Path(store.client.download_artifacts(parent, MEMBERS))
-    try:
-        hashes = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        hashes = None
+    with tempfile.TemporaryDirectory() as folder:  # MLflow's own is never deleted
+        path = Path(store.client.download_artifacts(parent, MEMBERS, folder))
+        try:
+            hashes = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            hashes = None
     if not (isinstance(hashes, list) and all(isinstance(found, str) for found in hashes)):
         raise StudyError(
             f"{MEMBERS} of a sweep must be a list of config hashes. Received: another content, in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -15,11 +16,14 @@ from l2keras_experiments.data.streams import load_any
 from l2keras_experiments.reports import views
 from l2keras_experiments.runtime import device, progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
-from l2keras_experiments.sweeps import completed, identity
+from l2keras_experiments.sweeps import completed, identity, rehearsal
 from l2keras_experiments.tracking import upload
 from l2keras_experiments.tracking.recording import DivergedError, record_trial, run_tags
 from l2keras_experiments.tracking.store import Store, check_parent, load_client, opened, ui_command
 from l2keras_experiments.training.selection import selection_of
+
+if TYPE_CHECKING:
+    from l2keras_experiments.training.trial import Rehearsed
 
 
 def train(node: DictConfig) -> Outcome:
@@ -28,7 +32,8 @@ def train(node: DictConfig) -> Outcome:
     Goes on with a run of the same config that was interrupted or failed.
 
     Raises:
-        ConfigError: its modules or files were edited since its sweep began.
+        ConfigError: its modules or files were edited since its sweep began; or the data or the
+            model shows a mistake: outside a sweep before the store is opened.
         DivergedError: the loss is nan or infinite after an epoch.
     """
     config: Config = validation.typed(node)
@@ -37,6 +42,7 @@ def train(node: DictConfig) -> Outcome:
     if config.tracking.parent is not None:
         check_parent(config.tracking.uri, config.tracking.parent)
     device_name = device.set_up(config)
+    rehearsed = None if in_sweep else rehearsal.rehearsed(config)
     load_client()
     with device.spare_collector():  # MLflow's migrations make much to collect, and load more
         store = opened(config.tracking.uri, config.tracking.study, patient=in_sweep)
@@ -53,7 +59,7 @@ def train(node: DictConfig) -> Outcome:
             resume = completed.resumable(entries, config.rerun)
             if resume is None:
                 completed.replace_interrupted(store, entries, config.rerun, label)
-            return _train(store, node, config, device_name, told, resume)
+            return _train(store, node, config, device_name, told, resume, rehearsed)
     except identity.Busy:
         done = completed.settled(completed.find(store, [told])[told], config.rerun, label)
         busy = Outcome(label, told, "RUNNING", failure="another process is at work on it")
@@ -61,7 +67,13 @@ def train(node: DictConfig) -> Outcome:
 
 
 def _train(
-    store: Store, node: DictConfig, config: Config, device_name: str, told: str, resume: str | None
+    store: Store,
+    node: DictConfig,
+    config: Config,
+    device_name: str,
+    told: str,
+    resume: str | None,
+    rehearsed: Rehearsed | None,
 ) -> Outcome:
     from l2keras_experiments.training import checkpoint
 
@@ -79,7 +91,10 @@ def _train(
         progress.fit(config.training.epochs, label, shown, config.training.selection) as advance,
     ):
         kept = checkpoint.path_of(store.folder, run.id)
-        data = load_any(config.data, config.seed, config.training.dtype.value)
+        if rehearsed is not None:
+            data = rehearsed.data
+        else:
+            data = load_any(config.data, config.seed, config.training.dtype.value)
 
         def on_metrics(metrics: dict[str, float]) -> None:
             advance(metrics)
@@ -87,7 +102,14 @@ def _train(
                 raise DivergedError(f"the loss is {metrics['loss']} after an epoch")
 
         result = record_trial(
-            run, node, config, data, device_name, on_metrics, checkpoint_path=kept
+            run,
+            node,
+            config,
+            data,
+            device_name,
+            on_metrics,
+            checkpoint_path=kept,
+            rehearsed=rehearsed,
         )
     checkpoint.remove(store.folder, run.id)
     last = {key: values[-1] for key, values in result.history.items()} | result.test

@@ -51,21 +51,28 @@ class Sweep:
 
     Attributes:
         watch: Whether to look into the store for how it goes, where `launch` does not tell.
+        check: Raises ConfigError for jobs of which one cannot run, before any is recorded.
     """
 
     jobs: Sequence[Job]
     name: str
     launch: Launch
     watch: bool
+    check: Callable[[Sequence[Job]], None] = lambda jobs: None
 
     def run(self) -> bool:
-        """Launches what is left; shows and records what came of all. True if any run failed."""
+        """Launches what is left; shows and records what came of all. True if any run failed.
+
+        Raises:
+            ConfigError: `check` found a mistake.
+        """
         config = self.jobs[0].config
         store = Store(config.tracking.uri, config.tracking.study)
         upload.send_pending(store)
         known = completed.find(store, [job.config_hash for job in self.jobs])
         settled = self._settled(known)
         todo = [job for job in self.jobs if job.config_hash not in settled]
+        self.check(todo)
         earlier = self._earlier(store)
         tags = {"kind": "sweep", SWEEP_TAG: self._hash()}
         if earlier is None:  # a later command may train nothing, as under rerun=none

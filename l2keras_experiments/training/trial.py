@@ -16,7 +16,7 @@ from l2keras import AuditReport, audit, penalties
 from l2keras_experiments.config.schema import Config
 from l2keras_experiments.data import batches
 from l2keras_experiments.data.datasets import Dataset
-from l2keras_experiments.data.streams import StreamDataset
+from l2keras_experiments.data.streams import StreamDataset, load_any
 from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.training import checkpoint, saving
@@ -66,10 +66,42 @@ class TrialResult:
     trajectory: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a run trains: built and checked, no step taken."""
+
+    data: Dataset | StreamDataset
+    method: Method
+    model: Any
+
+
+def rehearse(config: Config, data: Dataset | StreamDataset | None = None) -> Rehearsed:
+    """Builds what a run trains, so that whatever does not fit is answered before any record.
+
+    Args:
+        config: Of the run.
+        data: What `config.data` names, where it has been loaded.
+
+    Raises:
+        ConfigError: a mistake in the config that only the data or the model shows.
+    """
+    if data is None:
+        data = load_any(config.data, config.seed, config.training.dtype.value)
+    steps, batch_size = batches.sizes(data, config.training)
+    check_class_weight(config.training, data.task, data.num_outputs)
+    num_steps = config.training.epochs * steps
+    method = build_method(config, num_steps)
+    device.begin_session(config)
+    with device.distribution_scope(config, batch_size), mistakes_named():
+        model = compiled_model(config, data, method, num_steps=num_steps)
+    return Rehearsed(data, method, model)
+
+
 def run_trial(
     config: Config,
     data: Dataset | StreamDataset,
     *,
+    rehearsed: Rehearsed | None = None,
     on_epoch: OnEpoch | None = None,
     on_restored: OnEpoch | None = None,
     on_report: OnReport | None = None,
@@ -84,6 +116,7 @@ def run_trial(
     Args:
         config: Of the run.
         data: What `config.data` names.
+        rehearsed: Of the same config and data, and of no other run since.
         on_epoch: Called with every epoch and its metrics, those of the checkpoint included.
         on_restored: Called with the number of epochs and the metrics of the best one, where
             early stopping restores its weights.
@@ -95,13 +128,10 @@ def run_trial(
     """
     training = config.training
     steps, batch_size = batches.sizes(data, training)
-    check_class_weight(training, data.task, data.num_outputs)
     if isinstance(data, StreamDataset):
         checkpoint_path = None
-    method = build_method(config, training.epochs * steps)
-    device.begin_session(config)
-    with device.distribution_scope(config, batch_size), mistakes_named():
-        model = compiled_model(config, data, method, num_steps=training.epochs * steps)
+    rehearsed = rehearsed or rehearse(config, data)
+    method, model = rehearsed.method, rehearsed.model
     report = audit(model, method.callbacks)
     if on_report is not None:
         on_report(report)

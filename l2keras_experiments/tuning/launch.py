@@ -48,11 +48,13 @@ def tune(node: DictConfig) -> float:
     with search.locked(url, name):
         study = search.open_study(url, name, config, objective)
         search.recover(study)
+        device_name = _rehearse(study, config)
         store = Store(config.tracking.uri, config.tracking.study)
         with recording.parent_run(store, node, config, name) as parent:
             recording.kill_orphans(store, parent)
             try:
-                search_on(study, config, store, parent)
+                if device_name is not None:
+                    search_on(study, config, store, parent, device_name)
             except (KeyboardInterrupt, signals.Terminated):
                 print("stopped: the same command goes on from here", file=sys.stderr)
                 raise
@@ -79,14 +81,32 @@ def storage_url(config: TuneConfig) -> str:
     return f"{SQLITE}{search.storage_folder(store) / 'optuna.db'}"
 
 
-def search_on(study: optuna.Study, config: TuneConfig, store: Store, parent: Run) -> None:
-    """Runs the trials that are left, until all are done or the time is over."""
-    left = config.tune.num_trials - search.num_done(search.tried(study))
-    if left <= 0:
-        return
-    print("loading the backend ...", file=sys.stderr)
+def _left(study: optuna.Study, config: TuneConfig) -> int:
+    return config.tune.num_trials - search.num_done(search.tried(study))
 
-    train = _trainer(study, config, store, parent, device.set_up(config))
+
+def _rehearse(study: optuna.Study, config: TuneConfig) -> str | None:
+    """Builds what a trial trains; returns the name of the device, None where no trial is left.
+
+    Raises:
+        ConfigError: the data or the model shows a mistake.
+    """
+    if _left(study, config) <= 0:
+        return None
+    print("loading the backend ...", file=sys.stderr)
+    device_name = device.set_up(config)
+    from l2keras_experiments.training.trial import rehearse
+
+    rehearse(space.run_config(config, {LAM: config.tune.lam[0]}, config.seed))
+    return device_name
+
+
+def search_on(
+    study: optuna.Study, config: TuneConfig, store: Store, parent: Run, device_name: str
+) -> None:
+    """Runs the trials that are left, until all are done or the time is over."""
+    left = _left(study, config)
+    train = _trainer(study, config, store, parent, device_name)
     start = time.monotonic()
     live = sys.stderr.isatty()  # elsewhere there is a line for each trial
     metric, shown = search.objective_of(study).metric, config.training.progress and live

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import credentials, flattening, methods, nodes, program
 from l2keras_experiments.config.schema import CompareConfig
-from l2keras_experiments.data.datasets import load_data
+from l2keras_experiments.data.datasets import Dataset, load_data
 from l2keras_experiments.reports import views
 from l2keras_experiments.reports.comparison import arms
 from l2keras_experiments.reports.comparison.arms import REFERENCE, Arm, ArmResult
@@ -47,13 +47,17 @@ def compare(node: DictConfig) -> None:
     from l2keras_experiments.reports.comparison import page
 
     device_name = device.set_up(config)
+    from l2keras_experiments.training.trial import rehearse  # with Keras
+
+    data = load_data(config.data, config.seed, config.training.dtype.value)
+    rehearse(arms.configure(config, arms.plan(config)[0]), data)
     store = Store(config.tracking.uri, config.tracking.study)
     name = f"compare {page.describe(config)}"
     with store.run(name, tags={"kind": "comparison"}) as parent:
         recorded = flattening.recorded(node)
         parent.log_params(flattening.flatten(recorded))
         parent.log_text(OmegaConf.to_yaml(recorded, resolve=True), "config.yaml")
-        results = train_arms(store, parent, node, config, device_name)
+        results = train_arms(store, parent, node, config, data, device_name)
         path = record_summary(parent, config, results, device_name)
         shown = views.of_runs(parent.id, name, results[0].selection, BESIDE)
         views.save(store, parent.id, shown)
@@ -65,11 +69,15 @@ def compare(node: DictConfig) -> None:
 
 
 def train_arms(
-    store: Store, parent: Run, node: DictConfig, config: CompareConfig, device_name: str
+    store: Store,
+    parent: Run,
+    node: DictConfig,
+    config: CompareConfig,
+    data: Dataset,
+    device_name: str,
 ) -> list[ArmResult]:
     """Every arm of the plan, each a child run of `parent`."""
 
-    data = load_data(config.data, config.seed, config.training.dtype.value)
     planned = arms.plan(config)
     references: dict[float, np.ndarray] = {}
     results: list[ArmResult] = []
