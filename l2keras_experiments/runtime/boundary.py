@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from l2keras_experiments.config import credentials
 from l2keras_experiments.config.messages import MISTAKE, SHOW_TRACEBACKS, UNEXPECTED, line, named
 from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.runtime.outcome import DivergedError
 from l2keras_experiments.runtime.signals import Terminated
 
 # As the user has set it; `composition` sets it for Hydra's own use.
@@ -64,7 +65,7 @@ def failed(error: Exception) -> int:
     """Prints an error in one line; returns the exit status."""
     if _WANTED:
         traceback.print_exception(error)
-    elif isinstance(error, ConfigError):
+    elif isinstance(error, ConfigError | DivergedError):
         print(f"error: {line(str(error))}", file=sys.stderr)
     else:
         print(f"error: {line(_unexpected(error))}", file=sys.stderr)

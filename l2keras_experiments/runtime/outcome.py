@@ -10,6 +10,10 @@ from l2keras_experiments.config.credentials import masked
 from l2keras_experiments.config.schema import ConfigError
 
 
+class DivergedError(ArithmeticError):
+    """A loss is not a number any more, or infinite."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a training run ended.
@@ -44,7 +48,7 @@ class Outcome:
     @classmethod
     def of_error(cls, label: str, config_hash: str, error: BaseException) -> Outcome:
         """What an exception makes of a run; a mistake without a cause has no traceback."""
-        is_mistake = isinstance(error, ConfigError) and error.__cause__ is None
+        is_mistake = isinstance(error, ConfigError | DivergedError) and error.__cause__ is None
         details = None if is_mistake else masked("".join(traceback.format_exception(error)))
         return cls(label, config_hash, "FAILED", failure=describe(error), details=details)
 

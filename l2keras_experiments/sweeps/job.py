@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
@@ -18,7 +17,7 @@ from l2keras_experiments.runtime import device, progress, signals
 from l2keras_experiments.runtime.outcome import Outcome
 from l2keras_experiments.sweeps import completed, identity, rehearsal
 from l2keras_experiments.tracking import upload
-from l2keras_experiments.tracking.recording import DivergedError, record_trial, run_tags
+from l2keras_experiments.tracking.recording import check_finite, record_trial, run_tags
 from l2keras_experiments.tracking.store import Store, check_parent, load_client, opened, ui_command
 from l2keras_experiments.training.selection import selection_of
 
@@ -34,7 +33,7 @@ def train(node: DictConfig) -> Outcome:
     Raises:
         ConfigError: its modules or files were edited since its sweep began; or the data or the
             model shows a mistake: outside a sweep before the store is opened.
-        DivergedError: the loss is nan or infinite after an epoch.
+        DivergedError: a loss is nan or infinite after an epoch.
     """
     config: Config = validation.typed(node)
 
@@ -98,8 +97,7 @@ def _train(
 
         def on_metrics(metrics: dict[str, float]) -> None:
             advance(metrics)
-            if not math.isfinite(metrics["loss"]):
-                raise DivergedError(f"the loss is {metrics['loss']} after an epoch")
+            check_finite(metrics)
 
         result = record_trial(
             run,

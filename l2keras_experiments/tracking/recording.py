@@ -13,6 +13,7 @@ from l2keras_experiments.config.schema import Config, open_groups, run_label
 from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.data.description import describe
 from l2keras_experiments.data.streams import StreamDataset
+from l2keras_experiments.runtime.outcome import DivergedError
 from l2keras_experiments.tracking import provenance
 from l2keras_experiments.tracking.run import Run
 from l2keras_experiments.training.selection import higher_is_better
@@ -29,8 +30,16 @@ SHOWN = {"val_accuracy": ".4f", "test_accuracy": ".4f", "val_data_loss": "#.5g",
          "weight_norm": "#.5g"}  # fmt: skip
 
 
-class DivergedError(ArithmeticError):
-    """The loss is not a number any more, or infinite."""
+def check_finite(metrics: Mapping[str, float]) -> None:
+    """Raises DivergedError where an epoch ends with a loss that is not finite."""
+    for key in ("loss", "val_data_loss"):
+        value = metrics.get(key, 0.0)
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"`{key}` must be finite. Received: {value} after an epoch. "
+                "Choose a smaller optimizer.learning_rate or regularization.lam; "
+                "for a table set data.standardize=true, too."
+            )
 
 
 def run_tags(config: Config, config_hash: str) -> dict[str, str]:

@@ -155,6 +155,10 @@ def _check_measured(config: TrainingConfig, key: str, monitor: str, names: Itera
         valid += [*measured, *_RECORDED]
     if monitor in valid or config.callbacks:  # a callback may add metrics
         return
-    near = difflib.get_close_matches(monitor, valid, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Choose among: {', '.join(valid)}."
-    raise ConfigError(f"`{key}` must be a metric of the run. Received: {key}={monitor}. {hint}")
+    lower = {name.lower(): name for name in valid}
+    near = difflib.get_close_matches(monitor.lower(), lower, n=1, cutoff=0.75)
+    hint = f"Did you mean {lower[near[0]]}?" if near else f"Choose among: {', '.join(valid)}."
+    raise ConfigError(
+        f"`{key}` must be a metric of the run. Received: {key}={monitor}. {hint} "
+        "training.metrics adds others."
+    )

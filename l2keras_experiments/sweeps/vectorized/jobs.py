@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,11 @@ from l2keras_experiments.commands import validation
 from l2keras_experiments.config import flattening
 from l2keras_experiments.config.schema import Config, run_label, run_name
 from l2keras_experiments.runtime import device, progress, signals
-from l2keras_experiments.runtime.outcome import Outcome, describe
+from l2keras_experiments.runtime.outcome import DivergedError, Outcome, describe
 from l2keras_experiments.sweeps import completed, identity
 from l2keras_experiments.tracking.outbox import Rejected
 from l2keras_experiments.tracking.recording import (
-    DivergedError,
+    check_finite,
     record_result,
     record_start,
     run_tags,
@@ -286,9 +285,10 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
             if epoch not in shown:
                 shown.add(epoch)
                 advance(metrics)
-            if not math.isfinite(metrics["loss"]):
-                why = f"the loss is {metrics['loss']} after an epoch"
-                seat.fail(DivergedError(why), metrics)
+            try:
+                check_finite(metrics)
+            except DivergedError as error:
+                seat.fail(error, metrics)
         if all(one.run is None for one in seats):
             raise _NoneLeftError
 

@@ -13,7 +13,7 @@ import pytest
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config import composition, flattening, paths
 from l2keras_experiments.config.schema import ConfigError
-from l2keras_experiments.runtime.outcome import Outcome
+from l2keras_experiments.runtime.outcome import DivergedError, Outcome
 from l2keras_experiments.sweeps import completed, identity, job
 from l2keras_experiments.sweeps.vectorized import jobs
 from l2keras_experiments.tracking import recording
@@ -202,12 +202,20 @@ def test_a_model_that_does_not_fit_is_refused_before_a_run(
 def test_a_nan_loss_is_a_failure(composed: Compose, uri: str) -> None:
     """A run that diverges is FAILED, says so, and keeps the metrics until then."""
     diverging = [*SMALL, "regularization.lam=1e6"]
-    with pytest.raises(recording.DivergedError, match="the loss is nan"):
+    with pytest.raises(DivergedError, match="Choose a smaller"):
         job.train(composed("config", f"tracking.uri={uri}", *diverging))
     [run] = runs_of(Store(uri, "l2keras"))
     assert run.info.status == "FAILED"
-    assert run.data.tags["failure"] == "DivergedError: the loss is nan after an epoch"
+    assert "`loss` must be finite. Received: nan after an epoch" in run.data.tags["failure"]
     assert np.isnan(run.data.metrics["loss"])
+
+
+def test_a_loss_on_validation_that_is_infinite_is_a_failure() -> None:
+    """Although the one on the training examples is finite."""
+    recording.check_finite({"loss": 1.0, "val_data_loss": 1e30})
+    recording.check_finite({"loss": 1.0})  # validation_freq=2
+    with pytest.raises(DivergedError, match="`val_data_loss` must be finite"):
+        recording.check_finite({"loss": 1.0, "val_data_loss": np.inf})
 
 
 def test_a_failed_run_is_gone_on_with(
