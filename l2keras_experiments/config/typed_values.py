@@ -69,7 +69,7 @@ def swept(override: Override) -> list[Any]:
     if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
         raise ConfigError(
             "A sweep over a key must name its values: key=a,b,c or key=range(start,stop,step). "
-            f"Received: {override.input_line}."
+            f"Received: {override.input_line}. Write the values."
         )
     number = size(override)
     if number == 0:
@@ -80,7 +80,7 @@ def swept(override: Override) -> list[Any]:
     if number > MOST_VALUES:
         raise ConfigError(
             f"A sweep must have at most {MOST_VALUES} values of a key. "
-            f"Received: {override.input_line}, which are {number}."
+            f"Received: {override.input_line}, which are {number}. Write fewer."
         )
     values = list(override.sweep_iterator())
     if any(isinstance(value, Sweep) for value in values):
