@@ -476,15 +476,12 @@ def _check_texts(y: Array, config: DataConfig) -> None:
         line = files.line_of(path, text.row, config.arguments.get("sep", ","))
         where = f"in line {line} and column {config.arguments['target']!r} of {path}"
         other = "choose another data.target"
-    correction = text.correction
-    if not text.among_numbers:
-        correction, where = f"{other[0].upper()}{other[1:]}", f"among texts, {where}"
+    labels = ", or set data.task=classification if the targets are labels"
+    if text.among_numbers:
+        among, remedy = "numbers", text.remedy(labels)
     else:
-        where = f"among numbers, {where}"
-    raise ConfigError(
-        f"{expected}. Received: {text.cell!r} {where}. {correction}, or set "
-        "data.task=classification if the targets are labels."
-    )
+        among, remedy = "texts", f"{other[0].upper()}{other[1:]}{labels}."
+    raise ConfigError(f"{expected}. Received: {text.cell!r} among {among}, {where}. {remedy}")
 
 
 def _check_repeated(classes: Array, number: int, config: DataConfig) -> None:

@@ -137,11 +137,11 @@ def _check_feature(values: Any, source: str, remedy: str, place: Callable[[int],
         )
     text = first_text(values.tolist())
     if text is not None and text.among_numbers:
+        otherwise = f"{remedy[0].lower()}{remedy[1:]}".rstrip(".")
         raise ConfigError(
             "A column must hold numbers only, or texts only. Received: "
             f"{text.cell!r} among numbers, in {place(text.row)} and column {column!r} of {source}. "
-            f"{text.correction} (in a category, begin every cell with a letter), or "
-            f"{remedy[0].lower()}{remedy[1:]}"
+            + text.remedy(f" (in a category, begin every cell with a letter), or {otherwise}")
         )
     if len(values) > 1 and values.nunique() == len(values):
         raise ConfigError(
@@ -164,12 +164,11 @@ class Text:
     cell: str
     among_numbers: bool
 
-    @property
-    def correction(self) -> str:
-        """What to do about the cell, without a full stop."""
+    def remedy(self, otherwise: str) -> str:
+        """What to do: correct the cell, or `otherwise`; of a decimal comma, write a point."""
         if _DECIMAL_COMMA.fullmatch(self.cell.strip()):
-            return "Write a point in the place of each decimal comma"
-        return "Correct the cell"
+            return "It has a decimal comma: write decimal points."
+        return f"Correct the cell{otherwise}."
 
 
 def first_text(cells: Sequence[str]) -> Text | None:
@@ -210,8 +209,8 @@ def _check_numbers(table: Any, source: str, place: Callable[[int], str]) -> None
         if text is not None:
             raise ConfigError(
                 f"Several targets must be numbers. Received: {text.cell!r} in {place(text.row)} "
-                f"and column {column!r} of {source}. {text.correction}, or take the column out of "
-                "data.target."
+                f"and column {column!r} of {source}. "
+                + text.remedy(", or take the column out of data.target")
             )
 
 

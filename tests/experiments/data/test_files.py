@@ -232,8 +232,8 @@ def test_labels_of_a_regression(table: str) -> None:
     ("cell", "remedy"),
     [
         ("?", r"Correct the cell \(in a category, .*\), or leave the column out with data\.drop="),
-        ('"0,5"', "Write a point in the place of each decimal comma"),
-        ('"1.000,5"', "Write a point in the place of each decimal comma"),
+        ('"0,5"', r" It has a decimal comma: write decimal points\.$"),
+        ('"1.000,5"', r" It has a decimal comma: write decimal points\.$"),
     ],
 )
 def test_a_text_among_the_numbers_of_a_feature(cell: str, remedy: str, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_text_among_the_numbers_of_a_feature(cell: str, remedy: str, tmp_path:
 def test_decimal_commas(task: str | None, tmp_path: Path) -> None:
     """In each cell of a file with semicolons, as spreadsheets write it."""
     path = written(tmp_path, NUMBERS.format(y=1.5, a=4).replace(",", ";").replace(".", ","))
-    with pytest.raises(ConfigError, match=r"'0,5' among numbers, in line 2 .*each decimal comma"):
+    with pytest.raises(ConfigError, match=r"'0,5' among numbers, in line 2 .*decimal comma"):
         load("csv", path, target="y", sep=";", task=task)
     with pytest.raises(ConfigError, match=r"'0,5' among numbers, in line 2 and column 'y'.*comma"):
         load("csv", path, target="a", sep=";", task=task)

@@ -330,9 +330,8 @@ def test_many_whole_numbers_need_the_task() -> None:
     ],
 )
 def test_targets_of_another_task(y: list[Any], task: str | None, message: str) -> None:
-    x, y = np.zeros((len(y), 1)), np.array(y)
     with pytest.raises(ConfigError, match=message):
-        load((x, y), task=task)
+        load((np.zeros((len(y), 1)), np.array(y)), task=task)
 
 
 def test_a_text_among_numbers_in_any_part() -> None:
