@@ -43,16 +43,20 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
     for key in ("width", "depth"):
         if arguments.get(key, 1) < 1:
             raise ConfigError(
-                f"`model.{key}` must be positive. Received: model.{key}={arguments[key]}."
+                f"`model.{key}` must be positive. Received: model.{key}={arguments[key]}. "
+                f"Write a larger number, such as model.{key}=1."
             )
     dropout = arguments.get("dropout", 0.0)
     if not 0 <= dropout < 1:
-        raise ConfigError(f"`model.dropout` must be in [0, 1). Received: model.dropout={dropout}.")
+        raise ConfigError(
+            f"`model.dropout` must be in [0, 1). Received: model.dropout={dropout}. "
+            "For no dropout write 0."
+        )
     activation = arguments.get("activation", "relu")
     if activation not in ACTIVATIONS:
         raise ConfigError(
             f"`model.activation` must be one of {', '.join(ACTIVATIONS)}. "
-            f"Received: model.activation={activation}."
+            f"Received: model.activation={activation}. Choose one of them."
         )
 
 

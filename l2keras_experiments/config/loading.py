@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,17 @@ class LimitedRepository(CachingConfigRepository):
                 f"A config must be made of at most {MOST_FILES} files. Received: more, "
                 f"{config_path} among them. Take out defaults of the files."
             )
-        return super().load_config(config_path)
+        try:
+            return super().load_config(config_path)
+        except ValueError as error:  # of Hydra's, which names no file
+            kind = re.match(r"Unsupported item value in defaults : (\w+)", str(error))
+            if kind is None:
+                raise
+            raise ConfigError(
+                "An option in a list of defaults must read as a text. "
+                f"Received: one that reads as {kind[1]} in {config_path}.yaml. Quote it, such as "
+                "'1', or rename its file."
+            ) from None
 
 
 def folders(runtime: Any) -> Iterator[Path]:

@@ -34,6 +34,19 @@ def named(error: BaseException, text: str) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def example(key: str, word: str) -> str:
+    """What to write for a key that must be `word`, such as "a whole number or null"."""
+    examples = {
+        "true or false": f"{key}=true or {key}=false",
+        "a whole number": f"digits only, such as {key}=10",
+        "a number": f"digits with a decimal point, such as {key}=0.01",
+        "a text": f"one word, or quote it: '{key}=\"a b\"'",
+        "a list": f"{key}=[a,b]",
+    }
+    found = [text for start, text in examples.items() if word.startswith(start)]
+    return f"Write {found[0]}." if found else "Choose one of them."
+
+
 def unknown(kind: str, received: str | None, word: str, valid: Sequence[str]) -> str:
     """The answer to a key, a group or an option that does not exist, with the nearest."""
     last = word.lstrip("+").rpartition(".")[2]

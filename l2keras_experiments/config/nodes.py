@@ -99,10 +99,9 @@ def _open_group(
             try:
                 empty[key] = mapping[key]
             except (OmegaConfBaseException, ValueError):
-                expected = typed_values.expected(f"{name}.{key}", schema_type)
-                raise ConfigError(
-                    f"`{name}.{key}` must be {expected}. Received: {name}.{key}={mapping[key]}."
-                    f"{typed_values.remedy(f'{name}.{key}', mapping[key])}"
+                full = f"{name}.{key}"
+                raise typed_values.mismatch(
+                    full, mapping[key], f"{full}={mapping[key]}", schema_type
                 ) from None
     found: OpenGroup = OmegaConf.to_object(empty)  # type: ignore[assignment]  # of the group's type
     if isinstance(found, TargetGroup):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
 
 from l2keras_experiments.config import composition, launchers, messages, schema, typed_values
 from l2keras_experiments.config.composition import Found
@@ -95,9 +96,37 @@ def _check_option(override: Override, options: Sequence[str]) -> None:
         shown = ", ".join(options)
         raise ConfigError(f"No option matches. Received: {override.input_line}. Valid: {shown}.")
     for value in values:
-        none = value is None and override.key_or_group == "experiment"
-        if not none and str(value) not in options and "/" not in str(value):  # there Hydra looks
+        value = value.text if isinstance(value, QuotedString) else value
+        if not isinstance(value, str):
+            _check_is_text(value, override, options)
+        if str(value) not in options and "/" not in str(value):  # there Hydra looks
             raise ConfigError(messages.unknown("option", override.input_line, str(value), options))
+
+
+def _check_is_text(value: Any, override: Override, options: Sequence[str]) -> None:
+    """Raises ConfigError for a value that is no text, but null or as an option's name reads."""
+    key = override.key_or_group
+    alike = next((option for option in options if repr(_read(option)) == repr(value)), None)
+    if alike is not None:
+        kinds = {bool: "true or false", int: "a number", float: "a number", NoneType: "null"}
+        kind = kinds.get(type(value), type(value).__name__)
+        raise ConfigError(
+            f"The name of an option must read as a text. Received: {override.input_line}, which "
+            f"reads as {kind}. Rename {alike}.yaml, such as to {key}_{alike}.yaml."
+        )
+    if value is None:
+        raise ConfigError(
+            f"A group must have the name of an option. Received: {override.input_line}. "
+            f"Leave it out, or choose among: {', '.join(options)}."
+        )
+
+
+def _read(option: str) -> Any:
+    """What Hydra reads where the name of an option is typed."""
+    try:
+        return _parsed(f"key={option}").value()
+    except ConfigError:
+        return option
 
 
 def _matching(override: Override, options: Sequence[str]) -> list[str]:

@@ -311,6 +311,17 @@ class TuneConfig(Config):
     tune: TuningConfig = field(default_factory=TuningConfig)
 
 
+_POSITIVE = {  # with an example
+    "optimizer.learning_rate": 0.1,
+    "training.epochs": 60,
+    "training.batch_size": 32,
+    "training.validation_freq": 1,
+    "training.steps_per_execution": 1,
+    "training.gradient_accumulation_steps": 1,
+}
+_LAMBDAS = ("regularization.lam", "compare.lams")
+
+
 class ConfigError(ValueError):
     """A mistake in the configuration; the message is one line for the user."""
 
@@ -425,28 +436,9 @@ def check(config: Config) -> None:
     Shapes and names that depend on the data are checked where they are used.
     """
     _check_every_key(config)
-    positive = {
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-        "training.epochs": config.training.epochs,
-        "training.batch_size": config.training.batch_size,
-        "training.validation_freq": config.training.validation_freq,
-        "training.steps_per_execution": config.training.steps_per_execution,
-        "training.gradient_accumulation_steps": config.training.gradient_accumulation_steps,
-    }
-    for key, value in positive.items():
-        if not 0 < value <= LARGEST_FLOAT:
-            raise ConfigError(
-                f"`{key}` must be positive and finite in float32. Received: {key}={value}."
-            )
+    for key, found in flat(config).items():
+        check_number(key, found, f"{key}={found}")
     _check_names(config)
-    lams = {"regularization.lam": [config.regularization.lam]}
-    if isinstance(config, CompareConfig):
-        lams["compare.lams"] = config.compare.lams
-    for key, values in lams.items():
-        if not all(0 <= lam <= LARGEST_FLOAT for lam in values):
-            raise ConfigError(
-                f"`{key}` must be finite in float32 and >= 0. Received: {key}={values}."
-            )
     if config.training.dtype is Dtype.float64 and config.training.mixed_precision.value != "none":
         raise ConfigError(
             "`training.mixed_precision` needs float32 weights. "
@@ -455,11 +447,37 @@ def check(config: Config) -> None:
         )
 
 
+def check_number(key: str, found: Any, received: str) -> None:
+    """Raises ConfigError for a number outside of what its key takes.
+
+    Args:
+        key: Dotted.
+        found: The value, of the key's type.
+        received: The key and the value as they were typed, or as composed.
+    """
+    if key in _POSITIVE and not 0 < found <= LARGEST_FLOAT:
+        raise ConfigError(
+            f"`{key}` must be positive and finite in float32. Received: {received}. "
+            f"Write a larger or smaller number, such as {key}={_POSITIVE[key]}."
+        )
+    if key in _LAMBDAS:
+        values = found if isinstance(found, Sequence) else [found]
+        if not all(0 <= lam <= LARGEST_FLOAT for lam in values):
+            raise ConfigError(
+                f"`{key}` must be finite in float32 and >= 0. Received: {received}. "
+                "For no regularization write 0."
+            )
+    if key == "seed" and not 0 <= found < 2**32:
+        raise ConfigError(
+            f"`seed` must be from 0 to 2**32 - 1. Received: {received}. Write seed=0."
+        )
+
+
 def _check_names(config: Config) -> None:
-    if not 0 <= config.seed < 2**32:
-        raise ConfigError(f"`seed` must be from 0 to 2**32 - 1. Received: seed={config.seed}.")
     if not config.tracking.study.strip():
-        raise ConfigError("`tracking.study` must be a name. Received: an empty one.")
+        raise ConfigError(
+            "`tracking.study` must be a name. Received: an empty one. Leave it out for l2keras."
+        )
     if len(config.tracking.study.encode()) > LONGEST_NAME:
         raise ConfigError(
             f"`tracking.study` must have at most {LONGEST_NAME} bytes, as it names a folder. "

@@ -23,7 +23,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from l2keras_experiments.config import schema
+from l2keras_experiments.config import messages, schema
 from l2keras_experiments.config.schema import ConfigError
 
 TARGET = "_target_"
@@ -142,7 +142,10 @@ def check_arguments(
         has_target = isinstance(value, Mapping) and TARGET in value  # what it returns is unknown
         word = "" if has_target else _mismatch(_annotation(target, parameters[name], value), value)
         if word:
-            raise ConfigError(f"`{key}.{name}` must be {word}. Received: {key}.{name}={value}.")
+            raise ConfigError(
+                f"`{key}.{name}` must be {word}. Received: {key}.{name}={value}. "
+                f"{messages.example(f'{key}.{name}', word)}"
+            )
     missing = [
         name
         for name, parameter in parameters.items()

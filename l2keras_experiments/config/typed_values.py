@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import (
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from l2keras_experiments.config import schema
+from l2keras_experiments.config import messages, schema
 from l2keras_experiments.config.schema import ConfigError
 
 MOST_VALUES = 10_000  # of one key in a sweep
@@ -35,25 +35,29 @@ def check_values(override: Override, config: type[schema.Config]) -> None:
         try:
             OmegaConf.update(empty, key, value)
         except (OmegaConfBaseException, ValueError):  # of more digits than int() takes
-            raise ConfigError(
-                f"`{key}` must be {expected(key, config)}. Received: {override.input_line}."
-                f"{remedy(key, value)}"
-            ) from None
+            raise mismatch(key, value, str(override.input_line), config) from None
+        numbers = value if isinstance(value, list) else [value]
+        if all(isinstance(number, int | float) for number in numbers):  # no interpolation
+            schema.check_number(key, value, str(override.input_line))
 
 
-def remedy(key: str, value: Any) -> str:
-    """What to write for a value of another type, where another key takes it; else ""."""
+def mismatch(key: str, value: Any, received: str, config: type[schema.Config]) -> ConfigError:
+    """The answer to a value of another type.
+
+    Args:
+        key: Dotted.
+        value: As parsed.
+        received: As typed or composed.
+        config: The schema.
+    """
+    word = _word({name: kind for name, _, kind in schema.keys(config)}[key])
+    remedy = messages.example(key, word)
     if key == "regularization.lam" and isinstance(value, Mapping):
-        return (
-            " Factors of lambda by pattern are regularization.scale, in a config file: "
+        remedy = (
+            "Factors of lambda by pattern are regularization.scale, in a config file: "
             "scale: {'*head/kernel': 0.1, '*': 1}."
         )
-    return ""
-
-
-def expected(key: str, config: type[schema.Config]) -> str:
-    """What a key takes, in words."""
-    return _word({name: kind for name, _, kind in schema.keys(config)}[key])
+    return ConfigError(f"`{key}` must be {word}. Received: {received}. {remedy}")
 
 
 def swept(override: Override) -> list[Any]:
@@ -65,7 +69,7 @@ def swept(override: Override) -> list[Any]:
     if override.value_type in (ValueType.INTERVAL_SWEEP, ValueType.GLOB_CHOICE_SWEEP):
         raise ConfigError(
             "A sweep over a key must name its values: key=a,b,c or key=range(start,stop,step). "
-            f"Received: {override.input_line}."
+            f"Received: {override.input_line}. Write the values."
         )
     number = size(override)
     if number == 0:
@@ -76,7 +80,7 @@ def swept(override: Override) -> list[Any]:
     if number > MOST_VALUES:
         raise ConfigError(
             f"A sweep must have at most {MOST_VALUES} values of a key. "
-            f"Received: {override.input_line}, which are {number}."
+            f"Received: {override.input_line}, which are {number}. Write fewer."
         )
     values = list(override.sweep_iterator())
     if any(isinstance(value, Sweep) for value in values):
@@ -117,4 +121,5 @@ def _word(kind: Any) -> str:
     parts = get_args(kind)
     if NoneType in parts:
         return " or ".join([*(_word(part) for part in parts if part is not NoneType), "null"])
-    return "a list, such as [a,b], each " + " or ".join(_word(part) for part in parts)
+    described = [_word(part) for part in parts if part is not Any]
+    return "a list, such as [a,b]" + (f", each {' or '.join(described)}" if described else "")

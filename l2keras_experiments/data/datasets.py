@@ -28,7 +28,7 @@ SUPPLIED = ("seed", "dtype")  # passed to the target where it takes them
 TASKS = ("classification", "regression", "multilabel")
 PARTS = ("train", "validation", "test")
 FRACTION = 0.2  # for validation and for testing, where the config leaves it open
-FEW = 10  # examples that measure too little to select by
+FEW = 10  # examples that measure too little to select by; classes that may be as many as examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -424,6 +424,7 @@ def _with_outputs(
             f"{config.target}. Correct the data."
         )
     together = np.concatenate(whole)
+    _check_texts(together, config)
     task = config.task or _guessed_task(together, config)
     if together.dtype.kind == "f":
         _check_finite(together, "y", config)
@@ -441,19 +442,66 @@ def _with_outputs(
             classes = np.unique(together)
             whole = [np.searchsorted(classes, y) for y in whole]
             num_outputs = len(classes)
+            _check_repeated(classes, len(together), config)
         check_classes(num_outputs, config)
         targets_of = [y.astype("int32") for y in whole]
     else:
         if not np.issubdtype(together.dtype, np.number) and together.dtype != bool:
             raise ConfigError(
                 f"`data.task={task}` needs targets that are numbers. "
-                f"Received: {together.dtype} from {config.target}. Choose data.task=classification."
+                f"Received: {together.dtype} from {config.target}. Convert them to numbers in the "
+                "function, or choose data.task=classification if they are labels."
             )
         targets_of = [y.reshape(len(y), -1).astype(dtype) for y in whole]
         num_outputs = targets_of[0].shape[1]
     for (part, (x, _)), y in zip(list(parts.items()), targets_of, strict=True):
         parts[part] = x, y
     return task, num_outputs
+
+
+def _check_texts(y: Array, config: DataConfig) -> None:
+    """Raises ConfigError for texts in y that are no labels, and names the first."""
+    if y.dtype.kind != "U" or config.task == "classification":
+        return
+    text = files.first_text(y.reshape(-1).tolist())
+    if text is None or (config.task is None and y.ndim == 1 and not text.among_numbers):
+        return
+    expected = "Targets must be all numbers or all labels"
+    if config.task is not None or y.ndim > 1:
+        task = config.task or "regression"
+        expected = f"`data.task={task}` needs targets that are numbers"
+    where, other = f"from {config.target}", "return other targets"
+    path = config.arguments.get("path")
+    if config.target == CSV and path is not None:
+        line = files.line_of(path, text.row, config.arguments.get("sep", ","))
+        where = f"in line {line} and column {config.arguments['target']!r} of {path}"
+        other = "choose another data.target"
+    labels = ", or set data.task=classification if the targets are labels"
+    if text.among_numbers:
+        among, remedy = "numbers", text.remedy(labels)
+    else:
+        among, remedy = "texts", f"{other[0].upper()}{other[1:]}{labels}."
+    raise ConfigError(f"{expected}. Received: {text.cell!r} among {among}, {where}. {remedy}")
+
+
+def _check_repeated(classes: Array, number: int, config: DataConfig) -> None:
+    """Raises ConfigError for classes that are about as many as the examples: ids or measurements.
+
+    Args:
+        classes: All that there are, sorted.
+        number: Of examples.
+        config: Names the target.
+    """
+    if not (len(classes) == number > 2 or len(classes) > max(FEW, number / 2)):
+        return
+    other = "choose another data.target" if config.target == CSV else "return other targets"
+    remedy = f"{other[0].upper()}{other[1:]}"
+    if np.issubdtype(classes.dtype, np.number):
+        remedy = f"Set data.task=regression, or {other}"
+    raise ConfigError(
+        "A classification must have at most half as many classes as examples. "
+        f"Received: {len(classes)} classes in {number} examples from {config.name}. {remedy}."
+    )
 
 
 def _is_one_hot(y: Array) -> bool:

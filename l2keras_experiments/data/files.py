@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv as csv_format
 import difflib
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from l2keras_experiments.config.schema import ConfigError
 
 MOST_CLASSES = 100  # of whole numbers without `data.task`; more are more likely a measurement
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")  # 0,5 and 1.234,5
 _NPZ_PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -36,16 +39,28 @@ def csv(
         `(x, y)`: float64 (n, features); y (n,) for one target, (n, targets) for several.
 
     Raises:
-        ConfigError: a column that is not there or holds an id, or a cell that is empty.
+        ConfigError: a column that is not there or holds an id, a cell that is empty, or a text
+            among numbers. Texts in one target may be labels, which `data.task` decides.
     """
     import pandas as pd
 
     with _readable(path):
-        table = pd.read_csv(path, sep=_separator(sep))
+        table = pd.read_csv(path, sep=_separator(sep), low_memory=False)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for names
+        raise ConfigError(
+            f"The lines of {path} must have as many cells as the header. Received: lines with "
+            "more. Name every column in the header, and write numbers with decimal points."
+        )
     targets, dropped = _listed(target), _listed(drop)
     check_columns(path, list(table.columns), targets, dropped)
     table = table.drop(columns=dropped)
-    _check_filled(table[targets], path, lambda _: "Fill them, or leave these rows out.")
+
+    def place(row: int) -> str:
+        return f"line {line_of(path, row, sep)}"
+
+    _check_filled(table[targets], path, lambda _: "Fill them, or leave these rows out.", place)
+    if len(targets) > 1:
+        _check_numbers(table[targets], path, place)
     if set(table.columns) == set(targets):
         raise ConfigError(
             f"There must be a feature beside the target in {path}. Received: only "
@@ -55,7 +70,7 @@ def csv(
     def without(column: str) -> str:
         return f"Leave the column out with data.drop=[{','.join([*dropped, column])}]."
 
-    [x] = as_numbers([table.drop(columns=targets)], path, without, always=True)
+    [x] = as_numbers([table.drop(columns=targets)], path, without, place, always=True)
     y = table[targets].to_numpy() if len(targets) > 1 else table[targets[0]].to_numpy()
     return x, y
 
@@ -64,6 +79,7 @@ def as_numbers(
     tables: Sequence[Any],
     source: str,
     remedy: Callable[[str], str],
+    place: Callable[[int], str] | None = None,
     *,
     always: bool = False,
 ) -> Sequence[Any]:
@@ -73,13 +89,15 @@ def as_numbers(
         tables: The DataFrames of all parts.
         source: Where they come from, for errors.
         remedy: What to do about a column that can be no feature.
+        place: Names a row of a single table; by default by its number.
         always: Whether to convert tables of numbers, too.
 
     Returns:
         float64 arrays (n, features); `tables` themselves where they hold numbers only.
 
     Raises:
-        ConfigError: a column of other objects, of one text for each row, or with empty cells.
+        ConfigError: a column of other objects, of one text for each row, with texts among numbers,
+            or with empty cells.
     """
     import pandas as pd
 
@@ -89,34 +107,123 @@ def as_numbers(
     numeric = table.select_dtypes("number")
     if numeric.shape == table.shape and not always:
         return tables
-    _check_filled(table, source, remedy)
-    for column in table.columns.difference(numeric.columns, sort=False):
-        values = table[column]
-        if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
-            continue
-        if not pd.api.types.is_string_dtype(values):
-            raise ConfigError(
-                "A column must hold numbers, texts or categories. Received: "
-                f"{values.dtype} in column {column!r} of {source}. {remedy(column)}"
-            )
-        if len(values) > 1 and values.nunique() == len(values):
-            raise ConfigError(
-                "A column of texts must have fewer values than rows: each becomes a feature. "
-                f"Received: {len(values)} different values in column {column!r} of {source}. "
-                f"{remedy(column)}"
-            )
-    features = pd.get_dummies(table).to_numpy("float64")
     ends = np.cumsum([len(one) for one in tables])
+    place = place or (lambda row: f"row {row - max([0, *ends[ends <= row]])}")
+    _check_filled(table, source, remedy, place)
+    for column in table.columns.difference(numeric.columns, sort=False):
+        _check_feature(table[column], source, remedy(column), place)
+    features = pd.get_dummies(table).to_numpy("float64")
     return np.split(features, ends[:-1])
 
 
-def _check_filled(table: Any, source: str, remedy: Callable[[str], str]) -> None:
-    for column in table.columns:
-        empty = int(table[column].isna().sum())
-        if empty:
+def _check_feature(values: Any, source: str, remedy: str, place: Callable[[int], str]) -> None:
+    """Raises ConfigError for a column other than of numbers that can be no feature.
+
+    Args:
+        values: The column, a Series.
+        source: Where it comes from.
+        remedy: How to leave it out.
+        place: Names a row.
+    """
+    import pandas as pd
+
+    column = values.name
+    if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(values):
+        return
+    if not pd.api.types.is_string_dtype(values):
+        raise ConfigError(
+            "A column must hold numbers, texts or categories. Received: "
+            f"{values.dtype} in column {column!r} of {source}. {remedy}"
+        )
+    text = first_text(values.tolist())
+    if text is not None and text.among_numbers:
+        otherwise = f"{remedy[0].lower()}{remedy[1:]}".rstrip(".")
+        raise ConfigError(
+            "A column must hold numbers only, or texts only. Received: "
+            f"{text.cell!r} among numbers, in {place(text.row)} and column {column!r} of {source}. "
+            + text.remedy(f" (in a category, begin every cell with a letter), or {otherwise}")
+        )
+    if len(values) > 1 and values.nunique() == len(values):
+        raise ConfigError(
+            "A column of texts must have fewer values than rows: each becomes a feature. "
+            f"Received: {len(values)} different values in column {column!r} of {source}. {remedy}"
+        )
+
+
+@dataclass(frozen=True)
+class Text:
+    """A cell that is no number.
+
+    Attributes:
+        row: Its number, from 0.
+        cell: As written.
+        among_numbers: Whether most cells of the column are numbers.
+    """
+
+    row: int
+    cell: str
+    among_numbers: bool
+
+    def remedy(self, otherwise: str) -> str:
+        """What to do: correct the cell, or `otherwise`; of a decimal comma, write a point."""
+        if _DECIMAL_COMMA.fullmatch(self.cell.strip()):
+            return "It has a decimal comma: write decimal points."
+        return f"Correct the cell{otherwise}."
+
+
+def first_text(cells: Sequence[str]) -> Text | None:
+    """The first cell that is no number, or None. A number with a decimal comma is no number yet."""
+    are_numbers = {cell: _is_number(cell) for cell in set(cells)}
+    row = next((i for i, cell in enumerate(cells) if not are_numbers[cell]), None)
+    if row is None:
+        return None
+    meant = {cell for cell in are_numbers if _DECIMAL_COMMA.fullmatch(cell.strip())}
+    count = sum(are_numbers[cell] or cell in meant for cell in cells)
+    return Text(row, cells[row], among_numbers=2 * count > len(cells))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def line_of(path: str, row: int, sep: str = ",") -> int:
+    """The line of a CSV file in which a row of its table begins; the header is line 1."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        reader = csv_format.reader(file, delimiter=_separator(sep))
+        begin, seen = 1, -1  # the header comes first
+        for cells in reader:
+            seen += any(map(str.strip, cells)) or len(cells) > 1  # pandas skips empty lines
+            if seen > row:
+                break
+            begin = reader.line_num + 1
+    return begin
+
+
+def _check_numbers(table: Any, source: str, place: Callable[[int], str]) -> None:
+    for column in table.select_dtypes(exclude=["number", "bool"]).columns:
+        text = first_text(table[column].tolist())
+        if text is not None:
             raise ConfigError(
-                f"Every cell of {source} must have a value. Received: {empty} empty cells in "
-                f"column {column!r}. {remedy(column)}"
+                f"Several targets must be numbers. Received: {text.cell!r} in {place(text.row)} "
+                f"and column {column!r} of {source}. "
+                + text.remedy(", or take the column out of data.target")
+            )
+
+
+def _check_filled(
+    table: Any, source: str, remedy: Callable[[str], str], place: Callable[[int], str]
+) -> None:
+    for column in table.columns:
+        are_empty = table[column].isna().to_numpy()
+        if are_empty.any():
+            raise ConfigError(
+                f"Every cell of {source} must have a value. Received: {int(are_empty.sum())} empty "
+                f"cells in column {column!r}, the first in {place(int(are_empty.argmax()))}. "
+                f"{remedy(column)}"
             )
 
 

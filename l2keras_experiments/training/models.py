@@ -15,7 +15,7 @@ from keras import layers, ops
 from l2keras_experiments.config import targets
 from l2keras_experiments.config.compatibility import SUPPLIED, check_inputs
 from l2keras_experiments.config.schema import ConfigError, ModelConfig
-from l2keras_experiments.data.datasets import Dataset, rows
+from l2keras_experiments.data.datasets import Dataset, named_arrays, rows
 from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.library import is_built
 from l2keras_experiments.runtime import device
@@ -60,6 +60,7 @@ def build_model(
             f"{config.target} must return a keras.Model. Received: {type(model).__name__}. "
             "Return the model, not compiled."
         )
+    _check_inputs(model, data, config.target)
     outputs = _outputs(model, data, config.target)
     if not _has_own_loss(model):
         _check_outputs(outputs, data, config.target, loss)
@@ -86,6 +87,36 @@ def _outputs(model: keras.Model, data: Dataset | StreamDataset, target: str) -> 
             f"{type(error).__name__}: {text}"
         ) from error
     return list(keras.tree.flatten(outputs))
+
+
+def _check_inputs(model: keras.Model, data: Dataset | StreamDataset, target: str) -> None:
+    """Raises ConfigError for a functional model whose inputs have other shapes than the examples.
+
+    Shapes that differ are tried with an example, as Keras adds and removes axes of length 1.
+    """
+    inputs = getattr(model, "inputs", None) or []
+    if not inputs or type(model).train_step is not keras.Model.train_step:  # it may convert them
+        return
+    arrays = dict(named_arrays(data.sample_inputs))
+    given = {name: tuple(array.shape[1:]) for name, array in arrays.items()}
+    taken = {one.name: tuple(one.shape[1:]) for one in inputs}
+    pairs = {name: (given.get(name), shape) for name, shape in taken.items()}
+    if not isinstance(data.sample_inputs, Mapping) and len(given) == len(inputs):  # by position
+        pairs = dict(zip(taken, zip(given.values(), taken.values(), strict=True), strict=True))
+    if all(one is not None and _matches(shape, one) for one, shape in pairs.values()):
+        return
+    try:
+        model(rows(data.sample_inputs, slice(1)), training=False)
+    except Exception:  # of Keras, or of the backend
+        single = len(inputs) == len(given) == 1
+        expected, received = (next(iter(given.values())), inputs[0].shape[1:]) if single else (
+            data.input_shape, taken
+        )  # fmt: skip
+        raise ConfigError(
+            f"The model must take inputs of the shape {expected}, as the examples of {data.name} "
+            f"have. Received: {target} with inputs of the shape {received}. "
+            "Take an argument input_shape and pass it to keras.Input."
+        ) from None
 
 
 def _has_own_loss(model: keras.Model) -> bool:

@@ -37,7 +37,7 @@ def _check_objective(key: str, kind: str, value: Any) -> None:
     elif value is not None:
         raise ConfigError(
             f"`training.{key}` must be a name of Keras, or have a `_target_`. "
-            f"Received: training.{key}={value}."
+            f"Received: training.{key}={value}. Write one of them, or null."
         )
 
 
@@ -185,7 +185,8 @@ def callbacks_of(config: TrainingConfig) -> list[Any]:
         if not isinstance(made, keras.callbacks.Callback):
             raise ConfigError(
                 f"`training.{key}` must make a keras.callbacks.Callback. "
-                f"Received: {type(made).__name__} from {node[targets.TARGET]}."
+                f"Received: {type(made).__name__} from {node[targets.TARGET]}. "
+                "Name another class, or correct what the function returns."
             )
         found.append(made)
     return found

@@ -142,11 +142,13 @@ def check_method(config: RegularizationConfig) -> None:
     """Raises ConfigError for a name that is not in `METHODS`, and what it cannot do."""
     if config.name not in METHODS:
         raise ConfigError(
-            f"`{_KEY}.name` must be one of {sorted(METHODS)}. Received: {config.name!r}."
+            f"`{_KEY}.name` must be one of {sorted(METHODS)}. Received: {config.name!r}. "
+            "Choose one of them."
         )
     if config.own_l2 not in ("replace", "keep"):
         raise ConfigError(
-            f"`{_KEY}.own_l2` must be replace or keep. Received: {_KEY}.own_l2={config.own_l2}."
+            f"`{_KEY}.own_l2` must be replace or keep. Received: {_KEY}.own_l2={config.own_l2}. "
+            "Choose one of them."
         )
     _check_groups(config)
     for key, form in _forms(config):
@@ -208,7 +210,8 @@ def _check_groups(config: RegularizationConfig) -> None:
             )
         if not _is_number(lam) or not 0 <= lam <= schema.LARGEST_FLOAT:
             raise ConfigError(
-                f"`{key}.lam` must be a number >= 0, finite in float32. Received: {key}.lam={lam}."
+                f"`{key}.lam` must be a number >= 0, finite in float32. Received: {key}.lam={lam}. "
+                "For no decay write 0."
             )
         for shared in {"own_l2", "groups"} & group.keys():
             raise ConfigError(

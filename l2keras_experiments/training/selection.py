@@ -33,7 +33,9 @@ def check_stopping(config: TrainingConfig) -> None:
         ("training.selection_mode", config.selection_mode),
     ):
         if mode not in ("auto", "min", "max"):
-            raise ConfigError(f"`{key}` must be auto, min or max. Received: {key}={mode}.")
+            raise ConfigError(
+                f"`{key}` must be auto, min or max. Received: {key}={mode}. Choose one of them."
+            )
     if config.selection is not None and not config.selection.startswith("val_"):
         raise ConfigError(
             "`training.selection` must be a metric of the validation examples. Received: "

@@ -81,7 +81,10 @@ def check_tuning(config: TuneConfig) -> None:
     }.items():
         if getattr(tune, key) < least:
             received = f"tune.{key}={getattr(tune, key)}"
-            raise ConfigError(f"`tune.{key}` must be at least {least}. Received: {received}.")
+            raise ConfigError(
+                f"`tune.{key}` must be at least {least}. Received: {received}. "
+                f"Write tune.{key}={least} or more."
+            )
     if tune.timeout is not None and not tune.timeout > 0:
         raise ConfigError(
             f"`tune.timeout` must be positive. Received: tune.timeout={tune.timeout}. "
@@ -107,7 +110,7 @@ def _check_range(key: str, limits: Sequence[float]) -> None:
     if not (len(limits) == 2 and valid and limits[0] < limits[1]):
         raise ConfigError(
             f"`{key}` must be [low, high] with 0 < low < high, finite in float32. "
-            f"Received: {key}={list(limits)}."
+            f"Received: {key}={list(limits)}. Write {key}=[0.00001,1.0]."
         )
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +25,11 @@ from l2keras_experiments.runtime import boundary
 
 HYDRA = ("train", "compare", "tune")
 OTHERS = ("report", "upload", "check_grad", "ui")
+# What Hydra's configure_log calls; Hydra 1.3.2 has no such module.
+_LOGGING = "hydra._internal.logging_config"
+CONFIGURES_LOGGING = (
+    f"{_LOGGING}.configure_logging" if find_spec(_LOGGING) else "logging.config.dictConfig"
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def _fresh_hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
     try:
         # Of Hydra and of our launchers: it would close the stderr of pytest.
-        with mock.patch("hydra._internal.logging_config.configure_logging"):
+        with mock.patch(CONFIGURES_LOGGING):
             yield
     finally:
         GlobalHydra.instance().hydra = of_tests

@@ -71,7 +71,10 @@ def check_comparison(config: CompareConfig) -> None:
     """Raises ConfigError for arms that do not exist and an empty grid."""
     unknown = [name for name in config.compare.arms if name not in NAMES]
     if unknown:
-        raise ConfigError(f"`compare.arms` must be among {list(NAMES)}. Received: {unknown[0]!r}.")
+        raise ConfigError(
+            f"`compare.arms` must be among {list(NAMES)}. Received: {unknown[0]!r}. "
+            "Choose among them."
+        )
     with np.errstate(over="ignore"):
         single = [np.float32(2 * lam) / 4 for lam in config.compare.lams]
     if not single or not all(0 < lam < np.inf for lam in single):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_a_table_becomes_a_dataset(table: str) -> None:
 def test_an_empty_cell_is_named_with_its_column(tmp_path: Path) -> None:
     path = tmp_path / "holes.csv"
     path.write_text("a,b,y\n1,2,0\n,3,1\n,4,0\n")
-    message = r"2 empty cells in column 'a'\. .*data\.drop=\[a\]"
+    message = r"2 empty cells in column 'a', the first in line 3\. .*data\.drop=\[a\]"
     with pytest.raises(ConfigError, match=message):
         load("csv", str(path), target="y")
     data = load("csv", str(path), target="y", drop="a", validation_fraction=0.5)
@@ -95,7 +96,7 @@ def test_columns_that_are_not_there(table: str, keys: dict[str, Any], message: s
 def test_an_empty_target_is_not_left_out(tmp_path: Path) -> None:
     path = tmp_path / "holes.csv"
     path.write_text("a,y\n1,2\n3,\n")
-    with pytest.raises(ConfigError, match=r"1 empty cells in column 'y'\. .*leave these rows out"):
+    with pytest.raises(ConfigError, match=r"1 empty cells in column 'y', .*leave these rows out"):
         load("csv", str(path), target="y")
 
 
@@ -196,3 +197,85 @@ def test_what_is_no_npz_file(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="must be an npz file") as error:
             load("npz", str(path))
         assert "\n" not in str(error.value)
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "cells.csv"
+    path.write_text(text)
+    return str(path)
+
+
+NUMBERS = "a,b,y\n1,5,0.5\n\n2,6,{y}\n3,7,2.5\n{a},8,3.5\n"  # line 3 is empty
+
+
+@pytest.mark.parametrize("task", [None, "regression", "multilabel"])
+def test_a_text_among_the_numbers_of_a_target(task: str | None, tmp_path: Path) -> None:
+    """Or in one of several. It is a label where that is set."""
+    path = written(tmp_path, NUMBERS.format(y="?", a=4))
+    remedy = "Correct the cell, or set data.task=classification"
+    with pytest.raises(ConfigError, match=rf"'\?' among numbers, in line 4 .*'y'.*{remedy}"):
+        load("csv", path, target="y", task=task)
+    with pytest.raises(ConfigError, match=r"must be numbers.*'\?' in line 4 and column 'y' of"):
+        load("csv", path, target=["a", "y"], task=task)
+    path = written(tmp_path, NUMBERS.format(y="?", a=4) + NUMBERS.format(y="?", a=4)[6:])
+    assert load("csv", path, target="y", task="classification").num_outputs == 4
+
+
+def test_labels_of_a_regression(table: str) -> None:
+    """Most cells are texts: the column is the wrong one."""
+    remedy = r"Choose another data\.target, or set data\.task=classification"
+    with pytest.raises(ConfigError, match=rf"'good' among texts, in line 2 .*'kind'.*{remedy}"):
+        load("csv", table, target="kind", drop="id", task="regression")
+
+
+@pytest.mark.parametrize(
+    ("cell", "remedy"),
+    [
+        ("?", r"Correct the cell \(in a category, .*\), or leave the column out with data\.drop="),
+        ('"0,5"', r" It has a decimal comma: write decimal points\.$"),
+        ('"1.000,5"', r" It has a decimal comma: write decimal points\.$"),
+    ],
+)
+def test_a_text_among_the_numbers_of_a_feature(cell: str, remedy: str, tmp_path: Path) -> None:
+    path = written(tmp_path, NUMBERS.format(y=1, a=cell))
+    shown = re.escape(repr(cell.strip('"')))
+    message = rf"{shown} among numbers, in line 6 and column 'a' of .*{remedy}"
+    with pytest.raises(ConfigError, match=message):
+        load("csv", path, target="y")
+
+
+@pytest.mark.parametrize("task", [None, "regression"])
+def test_decimal_commas(task: str | None, tmp_path: Path) -> None:
+    """In each cell of a file with semicolons, as spreadsheets write it."""
+    path = written(tmp_path, NUMBERS.format(y=1.5, a=4).replace(",", ";").replace(".", ","))
+    with pytest.raises(ConfigError, match=r"'0,5' among numbers, in line 2 .*decimal comma"):
+        load("csv", path, target="y", sep=";", task=task)
+    with pytest.raises(ConfigError, match=r"'0,5' among numbers, in line 2 and column 'y'.*comma"):
+        load("csv", path, target="a", sep=";", task=task)
+
+
+def test_lines_with_more_cells_than_the_header(tmp_path: Path) -> None:
+    """They would move each column: numbers with decimal commas without quotes."""
+    with pytest.raises(ConfigError, match=r"as many cells as the header.*decimal points"):
+        load("csv", written(tmp_path, "a,y\n0,5,1\n0,7,2\n"), target="y")
+
+
+def test_the_line_of_a_row(tmp_path: Path) -> None:
+    """A cell in quotes may have several lines; lines of spaces are none of the table."""
+    path = written(tmp_path, '\na,"b\nc"\n1,2\n  \n"3\n",4\n5,6\n')
+    assert [files.line_of(path, row) for row in range(3)] == [4, 6, 8]
+
+
+def test_targets_that_are_ids_or_measurements(tmp_path: Path) -> None:
+    """About as many classes as examples: a regression, or the wrong column."""
+    rows = "".join(f"{i % 3},name{i},{i / 4}\n" for i in range(24))
+    path = written(tmp_path, f"a,name,size\n{rows}")
+    message = "at most half as many.*24 classes in 24 examples from cells"
+    with pytest.raises(ConfigError, match=rf"{message}\. Choose another data\.target\."):
+        load("csv", path, target="name", drop="size")
+    with pytest.raises(ConfigError, match=rf"{message}\. Set data\.task=regression, or choose"):
+        load("csv", path, target="size", drop="name", task="classification")
+    y = np.arange(30) % 15  # each class twice
+    assert load("npz", saved(tmp_path, x=y, y=y)).num_outputs == 15
+    with pytest.raises(ConfigError, match="16 classes in 30 examples from arrays"):
+        load("npz", saved(tmp_path, x=y, y=np.arange(30) % 16))

@@ -319,12 +319,30 @@ def test_many_whole_numbers_need_the_task() -> None:
         ([0.0, np.nan], "classification", "Data must be finite. Received: nan .* in y"),
         ([0.0, np.inf], None, "Data must be finite. Received: nan .* in y"),
         ([None, "a"], None, "Received: Python objects"),
+        (["a", "1"], "regression", r"Received: 'a' among texts, from .*Return other targets, or"),
+        (
+            ["1.5", "2"],
+            "regression",
+            "Received: <U3 from .*Convert them to numbers",
+        ),
+        ([["1", "x"], ["2", "y"]], None, "data.task=regression` needs .*Received: 'x' among texts"),
+        ([0.25, 0.5, 0.75], "classification", "3 classes in .* Set data.task=regression"),
     ],
 )
 def test_targets_of_another_task(y: list[Any], task: str | None, message: str) -> None:
-    pair = (np.zeros((2, 1)), np.array(y))
     with pytest.raises(ConfigError, match=message):
-        load((pair, pair), task=task)
+        load((np.zeros((len(y), 1)), np.array(y)), task=task)
+
+
+def test_a_text_among_numbers_in_any_part() -> None:
+    """In y, and in a column of a table, whose row is named."""
+    y = np.array(["1", "2", "n/a", "4"])
+    with pytest.raises(ConfigError, match=r"all numbers or all labels.*'n/a' among numbers, from"):
+        load((np.zeros((4, 1)), y))
+    frames = [pd.DataFrame({"n": list(cells)}) for cells in ("1212", "12?2")]
+    message = r"'\?' among numbers, in row 2 and column 'n'.*or convert the column in the function"
+    with pytest.raises(ConfigError, match=message):
+        load(tuple((frame, np.array([0, 1, 0, 1])) for frame in frames))
 
 
 def test_label_noise_needs_classes() -> None:

@@ -13,6 +13,7 @@ from l2keras_experiments.config.compatibility import FITTING as MODELS_OF
 from l2keras_experiments.config.schema import ConfigError, ModelConfig
 from l2keras_experiments.config.targets import TargetError
 from l2keras_experiments.data.datasets import Dataset
+from l2keras_experiments.training import models
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.regularization import Method
 from tests.support import configs
@@ -334,6 +335,27 @@ def with_outputs(input_shape: Any, shapes: list[list[int]]) -> keras.Model:
     return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs)
 
 
+def of_size(shape: list[int], num_outputs: int) -> keras.Model:
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, layers.Dense(num_outputs)(inputs))
+
+
+def of_sizes(sizes: dict[str, int], num_outputs: int) -> keras.Model:
+    return nested({name: (size,) for name, size in sizes.items()}, num_outputs)
+
+
+class PreparesInputs(keras.Model):
+    """Trains on other inputs than the data have."""
+
+    def train_step(self, *args: Any) -> Any:
+        raise NotImplementedError
+
+
+def prepares(num_outputs: int) -> keras.Model:
+    inputs = keras.Input((2,))
+    return PreparesInputs(inputs, layers.Dense(num_outputs)(inputs))
+
+
 def no_model() -> int:
     return 3
 
@@ -469,6 +491,40 @@ def test_a_model_may_take_nested_inputs() -> None:
     assert model(x).shape == (4, 3)
     with pytest.raises(ConfigError, match=r"model=mlp takes one array of inputs.*_target_"):
         build_model(configs.model("mlp"), data, _method(), seed=0)
+
+
+@pytest.mark.parametrize("shape", [[4], [7], [6, 1, 1], [3, 6]])
+def test_inputs_of_another_shape(shape: list[int]) -> None:
+    """Answered before anything trains, with both shapes."""
+    shown = rf"shape \(6,\), as the examples of toy.*of_size .*\({', '.join(map(str, shape))},?\)"
+    with pytest.raises(ConfigError, match=rf"{shown}\. Take an argument input_shape"):
+        build_model(_own("of_size", shape=shape), _dataset("features"), _method(), 0)
+
+
+def test_inputs_that_fit() -> None:
+    """Of any length, and of a model whose own step may prepare them."""
+    data = _dataset("features")
+    build_model(_own("of_size", shape=[6]), data, _method(), 0)
+    build_model(_own("prepares"), data, _method(), 0)
+    inputs = keras.Input((None,))
+    model = keras.Model(inputs, keras.ops.sum(inputs, axis=1, keepdims=True))
+    models._check_inputs(model, data, "own")
+
+
+def test_one_axis_of_length_one_is_added_as_keras_does() -> None:
+    """The size of (6, 1) is that of (6,)."""
+    inputs = keras.Input((6, 1))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs)))
+    models._check_inputs(model, _dataset("features"), "own")
+
+
+@pytest.mark.parametrize("sizes", [{"a": 2, "b": 4}, {"a": 2, "c": 3}, {"a": 2, "b": 3, "c": 1}])
+def test_nested_inputs_of_another_shape(sizes: dict[str, int]) -> None:
+    x = {"a": np.ones((4, 2), "float32"), "b": np.ones((4, 3), "float32")}
+    data = Dataset("toy", x, np.zeros(4), x, np.zeros(4), None, None, "classification", 3)
+    build_model(_own("of_sizes", sizes={"b": 3, "a": 2}), data, _method(), 0)
+    with pytest.raises(ConfigError, match=r"\{'a': \(2,\), 'b': \(3,\)\}.*of_sizes .*input_shape"):
+        build_model(_own("of_sizes", sizes=sizes), data, _method(), 0)
 
 
 def test_what_is_no_model_is_named() -> None:
