@@ -326,7 +326,7 @@ def test_many_whole_numbers_need_the_task() -> None:
             "Received: <U3 from .*Convert them to numbers",
         ),
         ([["1", "x"], ["2", "y"]], None, "data.task=regression` needs .*Received: 'x' among texts"),
-        ([0.25, 0.5, 0.75], "classification", "3 classes in .* Set data.task=regression"),
+        ([0.25, 0.5, 0.75], "classification", "at most 2 classes in 3 .* Set data.task=regression"),
     ],
 )
 def test_targets_of_another_task(y: list[Any], task: str | None, message: str) -> None:
