@@ -21,7 +21,7 @@ from l2keras_experiments.config.paths import RUNS
 from l2keras_experiments.config.schema import ConfigError, TuneConfig
 from l2keras_experiments.runtime.outcome import describe
 from l2keras_experiments.sweeps import identity
-from l2keras_experiments.tuning.space import DATA_LOSS, LAM, RATE, SQLITE, Objective
+from l2keras_experiments.tuning.space import DATA_LOSS, LAM, RATE, SQLITE, Objective, rounded
 
 # Attributes of a trial in optuna's database. A failed trial without an error was killed.
 _RETRY_OF = "retry_of"
@@ -240,7 +240,7 @@ def _tried(trial: optuna.trial.FrozenTrial, objective: Objective) -> Tried:
     }
     return Tried(
         number=trial.number,
-        params=dict(trial.params),
+        params=rounded(trial.params),
         value=value,
         state=states.get(trial.state, "running"),
         epochs=max(trial.intermediate_values, default=-1) + 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from l2keras_experiments.config import schema
@@ -130,8 +130,14 @@ def words(config: Config) -> str:
     return "_".join([*parts, optimizer_name(config)])
 
 
-def run_config(config: TuneConfig, params: dict[str, float], seed: int) -> Config:
+def rounded(params: Mapping[str, float]) -> dict[str, float]:
+    """What is trained of what optuna proposes: four digits, so that what is shown can be typed."""
+    return {key: float(f"{value:.4g}") for key, value in params.items()}
+
+
+def run_config(config: TuneConfig, params: Mapping[str, float], seed: int) -> Config:
     """The config of one run of a trial, as experiments.train would have it."""
+    params = rounded(params)
     run = Config(**{item.name: getattr(config, item.name) for item in fields(Config)})
     return replace(
         run,

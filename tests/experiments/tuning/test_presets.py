@@ -82,8 +82,8 @@ def test_it_holds_its_question_and_only_differences(composed: Compose, folder: P
             {"override /optimizer": "momentum"},
             {"override /regularization": "half_l2"},
         ],
-        "optimizer": {"learning_rate": 0.30000000000000004},
-        "regularization": {"lam": 1.2345678901234567e-05},
+        "optimizer": {"learning_rate": 0.3},
+        "regularization": {"lam": 1.235e-05},
         "training": {"epochs": 5},
     }
     assert list(folder.iterdir()) == [path]
