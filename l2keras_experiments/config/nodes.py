@@ -99,7 +99,7 @@ def _open_group(
             f"`{name}` must be an option of the group, or a mapping of keys. "
             f"Received: {name}={mapping}. Write {name}=option, or {name}.key=value."
         )
-    empty = copy.deepcopy(_empty(group))
+    empty = copy.deepcopy(_empty(group))  # type: ignore[arg-type]  # a class has a hash
     known = schema.own_keys(group)
     for key in known:
         if key in mapping:
