@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -138,7 +138,8 @@ class StudySweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         loader = self.hydra_context.config_loader
-        values = [override for override in point if _is_value(override)]
+        keys = {key for key, _, _ in schema.keys(Config)}
+        values = [override for override in point if _is_value(override, keys)]
         options = tuple(override for override in point if override not in values)
         if options not in composed:
             node = loader.load_sweep_config(self.config, list(options))
@@ -186,10 +187,9 @@ def _under(job: Job, parent: str) -> DictConfig:
     return node
 
 
-def _is_value(override: str) -> bool:
+def _is_value(override: str, keys: Container[str]) -> bool:
     """Whether it sets a key of the config, which Hydra does last, and chooses no option."""
-    key = override.partition("=")[0]
-    return key in {key for key, _, _ in schema.keys(Config)}
+    return override.partition("=")[0] in keys
 
 
 def with_labels(jobs: Sequence[Job]) -> list[Job]:

@@ -6,6 +6,7 @@ dataclass its own keys are fields and the others arguments of the target.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass
@@ -84,6 +85,12 @@ def _own_keys(section: OpenGroup) -> dict[str, Any]:
     return {name: getattr(section, name) for name in schema.own_keys(section)}
 
 
+@functools.cache
+def _empty(group: type) -> DictConfig:
+    """To be copied, which takes less time than to make it: a sweep has hundreds of jobs."""
+    return OmegaConf.structured(group)  # type: ignore[no-any-return]  # omegaconf has no type for it
+
+
 def _open_group(
     name: str, group: type[OpenGroup], mapping: Any, schema_type: type[Config]
 ) -> OpenGroup:
@@ -92,7 +99,7 @@ def _open_group(
             f"`{name}` must be an option of the group, or a mapping of keys. "
             f"Received: {name}={mapping}. Write {name}=option, or {name}.key=value."
         )
-    empty = OmegaConf.structured(group)
+    empty = copy.deepcopy(_empty(group))  # type: ignore[arg-type]  # a class has a hash
     known = schema.own_keys(group)
     for key in known:
         if key in mapping:

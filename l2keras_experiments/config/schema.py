@@ -326,9 +326,15 @@ class ConfigError(ValueError):
     """A mistake in the configuration; the message is one line for the user."""
 
 
+@functools.cache
+def _types(schema: type) -> dict[str, Any]:
+    """The types of the fields: a sweep of hundreds of jobs asks for them thousands of times."""
+    return get_type_hints(schema)
+
+
 def keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
     """Every leaf key of `schema` with its dataclass field and its type, in order."""
-    types = get_type_hints(schema)
+    types = _types(schema)
     for item in fields(schema):
         kind = types[item.name]
         if is_dataclass(kind):
@@ -354,7 +360,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 def open_groups(schema: type) -> dict[str, type[OpenGroup]]:
     """The groups of `schema` that name a target, with their types."""
-    types = get_type_hints(schema)
+    types = _types(schema)
     return {
         item.name: types[item.name]
         for item in fields(schema)

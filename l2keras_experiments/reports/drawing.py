@@ -62,9 +62,18 @@ def literal(figure: Figure) -> None:
             text.set_parse_math(False)
 
 
+def lay_out(figure: Figure) -> None:
+    """Finds the places of everything once, instead of twice for each file that is written."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def svg(figure: Figure, salt: str = "l2keras") -> str:
     """The figure as an <svg> element: the same figure, the same bytes."""
     literal(figure)
+    lay_out(figure)
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt}):
         figure.savefig(text, format="svg", metadata={"Date": None})
@@ -73,11 +82,6 @@ def svg(figure: Figure, salt: str = "l2keras") -> str:
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Writes `name`.svg and `name`.png; returns the <svg> element."""
-    literal(figure)
-    engine = figure.get_layout_engine()
-    if engine is not None:  # once, instead of twice for each file
-        engine.execute(figure)
-        figure.set_layout_engine(None)
     element = svg(figure, salt=name)
     (folder / f"{name}.svg").write_text(f'<?xml version="1.0"?>\n{element}', encoding="utf-8")
     figure.savefig(folder / f"{name}.png", format="png", dpi=144, pil_kwargs={"compress_level": 1})

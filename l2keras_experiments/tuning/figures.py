@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from l2keras_experiments.reports import drawing
 from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, RATE
 
@@ -112,8 +112,6 @@ def _figure(trials: Sequence[Tried]) -> tuple[Figure, Axes]:
 
 def _drawn(name: str, figure: Figure, axes: Axes) -> Drawn:
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    svg, png = io.StringIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "l2keras"}):  # the same figure, the same bytes
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+    svg, png = drawing.svg(figure), io.BytesIO()
     figure.savefig(png, format="png", dpi=120)
-    return Drawn(name, svg.getvalue()[svg.getvalue().index("<svg") :], png.getvalue())
+    return Drawn(name, svg, png.getvalue())

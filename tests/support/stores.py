@@ -24,19 +24,26 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def composed() -> Iterator[Compose]:
-    """Composes `config`, `compare` or `tune` with overrides, as the commands do."""
+def composed(request: pytest.FixtureRequest) -> Iterator[Compose]:
+    """Composes `config`, `compare` or `tune` with overrides, as the commands do.
+
+    In the fast tier Hydra composes once for each choice of options.
+    """
     from hydra import compose, initialize_config_dir
 
     from l2keras_experiments.commands import command_line
     from l2keras_experiments.config import paths
     from l2keras_experiments.config.schema import CompareConfig, Config, TuneConfig
+    from tests.support.composing import Composer
 
     command_line.register("train", Config, "experiments.train")
     command_line.register("compare", CompareConfig, "experiments.compare")
     command_line.register("tune", TuneConfig, "experiments.tune")
     with initialize_config_dir(str(paths.CONFIGS), version_base="1.3"):
-        yield lambda name, *overrides: compose(name, list(overrides))
+        if request.config.getoption("full"):
+            yield lambda name, *overrides: compose(name, list(overrides))
+        else:
+            yield Composer()
 
 
 @pytest.fixture(scope="session")

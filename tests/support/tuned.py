@@ -13,7 +13,8 @@ import pytest
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config.schema import TuneConfig
 from l2keras_experiments.tracking.store import Store
-from l2keras_experiments.tuning import launch, presets, search, space
+from l2keras_experiments.tuning import figures, launch, presets, search, space
+from tests.support import factorial
 from tests.support.runs import Compose, runs_of
 
 
@@ -53,9 +54,16 @@ def left_behind(node: Any, folder: Path, printed: str = "") -> Tuned:
     return Tuned(store, parent, children, search.tried(study), printed, folder)
 
 
-def run_tune(composed: Compose, folder: Path, *overrides: str) -> Tuned:
+def run_tune(composed: Compose, folder: Path, *overrides: str, draws: bool = False) -> Tuned:
+    """Searches, and draws the figures with `draws=True`, or with `--full`."""
     node = composed("tune", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}", *overrides)
     printed = io.StringIO()
-    with presets_in(folder), contextlib.redirect_stdout(printed):
+    with (
+        presets_in(folder),
+        contextlib.redirect_stdout(printed),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        if not (draws or factorial.FULL):
+            patch.setattr(figures, "figures", lambda trials: [])
         launch.tune(node)
     return left_behind(node, folder, printed.getvalue())

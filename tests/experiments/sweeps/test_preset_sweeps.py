@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,6 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
-from omegaconf import OmegaConf
 
 from l2keras_experiments.config import paths, schema
 from l2keras_experiments.sweeps.sweep import Job
@@ -75,8 +75,7 @@ def test_every_cell_has_its_seeds(jobs_of: Jobs, preset: str) -> None:
     jobs = jobs_of(f"experiment={preset}")
     cells: dict[str, set[int]] = {}
     for job in jobs:
-        tree = OmegaConf.to_container(OmegaConf.structured(job.config))
-        assert isinstance(tree, dict)
+        tree = dataclasses.asdict(job.config)
         tree["seed"] = None
         if job.config.regularization.name == "none":
             tree["regularization"] = "none"

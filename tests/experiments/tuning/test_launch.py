@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Pa
 
 @pytest.fixture(scope="module")
 def ridge(composed: Compose, eager_steps: None, folder: Path) -> Tuned:
-    return run_tune(composed, folder, *RIDGE)
+    return run_tune(composed, folder, *RIDGE, draws=True)
 
 
 def closed_form_loss(data: Dataset, lam: float) -> float:
@@ -196,6 +196,7 @@ def test_seeds_and_learning_rate(composed: Compose, folder: Path) -> None:
     tuned = run_tune(
         composed, folder, *TINY, "tune.num_trials=2", "tune.num_seeds=2", "seed=7",
         "tune.learning_rate=[0.05,0.5]", "regularization=decoupled", "tracking.study=seeds",
+        draws=True,
     )  # fmt: skip
     assert [run.data.tags["trial"] for run in tuned.children] == ["0", "0", "1", "1"]
     assert [run.data.params["seed"] for run in tuned.children] == ["7", "8", "7", "8"]
