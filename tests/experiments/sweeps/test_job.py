@@ -60,7 +60,7 @@ def test_what_was_edited_since_its_sweep_began_is_refused(
     composed: Compose, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python would train the module that it has loaded, under the hash of the edited one."""
-    module, text = tmp_path / "edited_model.py", (
+    module, text = tmp_path / "edited_since_model.py", (
         "import keras\n"
         "def build(num_outputs):\n"
         "    return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(num_outputs)])\n"
@@ -69,7 +69,7 @@ def test_what_was_edited_since_its_sweep_began_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     nodes = [composed("config", f"tracking.uri={uri}", *SMALL, f"seed={seed}") for seed in (0, 1)]
     for node in nodes:
-        node.model = {"_target_": "edited_model.build"}
+        node.model = {"_target_": "edited_since_model.build"}
         node.tracking.planned = identity.config_hash(flattening.flatten(node))
     assert job.train(nodes[0]).status == "FINISHED"
     module.write_text(text + "# edited\n")
