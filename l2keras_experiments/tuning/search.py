@@ -152,9 +152,9 @@ def recover(study: optuna.Study) -> None:
 
     To be called under `locked`, where no other process can be running one.
     """
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
-    trials = study.get_trials()
+    trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
     for trial in trials:
         if _killed(trial) and trial.params and trial.number not in retried:
@@ -167,7 +167,7 @@ def _killed(trial: optuna.trial.FrozenTrial) -> bool:
 
 def ask(study: optuna.Study, config: TuneConfig) -> optuna.trial.Trial:
     """The next trial, its lambda and learning rate drawn."""
-    trials = study.get_trials()
+    trials = study.get_trials(deepcopy=False)
     counted = sum(t.state.is_finished() and not _killed(t) for t in trials)
     running = sum(t.state is TrialState.RUNNING for t in trials)  # of the same batch
     words = f"{config.seed} {counted}" + (f" {running}" if running else "")
@@ -222,13 +222,14 @@ def attempt(
     except BaseException:  # Ctrl-C, SIGTERM, sys.exit
         study.tell(trial, state=TrialState.FAIL)
         raise
-    return _tried(study.get_trials()[trial.number], objective_of(study))
+    return _tried(study.get_trials(deepcopy=False)[trial.number], objective_of(study))
 
 
 def tried(study: optuna.Study) -> list[Tried]:
     """Every trial that was started, in order."""
     objective, waiting = objective_of(study), TrialState.WAITING
-    return [_tried(trial, objective) for trial in study.get_trials() if trial.state is not waiting]
+    trials = study.get_trials(deepcopy=False)
+    return [_tried(trial, objective) for trial in trials if trial.state is not waiting]
 
 
 def _tried(trial: optuna.trial.FrozenTrial, objective: Objective) -> Tried:
