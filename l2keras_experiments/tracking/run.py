@@ -79,7 +79,7 @@ class Run:
         from l2keras_experiments.training import saving
 
         name = self._spooled(MODEL_FILE)
-        saving.save(model, self._spool / name)
+        model.save(self._spool / name)
         about = {
             "file": name,
             "digest": outbox.digest_of(self._spool / name),
