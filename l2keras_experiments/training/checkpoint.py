@@ -21,7 +21,7 @@ from l2keras_experiments.runtime.naming import component
 from l2keras_experiments.training.history import History, num_epochs
 
 # The endings of the files of a run that is trained alone, and at once with others.
-ALONE, TOGETHER = "state", "together.state"
+ALONE, STACKED = "state", "stacked.state"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def remove(folder: Path, run_id: str) -> None:
 
     Damaged files stay.
     """
-    for ending in (ALONE, TOGETHER):
+    for ending in (ALONE, STACKED):
         path = path_of(folder, run_id, ending)
         for each in (path, best_path(path)):
             each.unlink(missing_ok=True)

@@ -29,8 +29,8 @@ from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import DATA_LOSS, LAM, Objective
 
 if TYPE_CHECKING:
-    from l2keras_experiments.sweeps.vectorized.member import Runner
-    from l2keras_experiments.sweeps.vectorized.trainer import Together
+    from l2keras_experiments.sweeps.vectorized.stacked_run import StackedRun
+    from l2keras_experiments.sweeps.vectorized.trainer import GroupTrainer
 
 
 def rungs(config: TuneConfig) -> list[int]:
@@ -56,14 +56,14 @@ class _Trial:
     """A trial of a batch: its runs, and how far they have come.
 
     Attributes:
-        runners: Its runs in the stack, one for each seed.
+        runs: Its runs in the stack, one for each seed.
         objective: What is compared.
         values: The mean objective of the runs, one an epoch; inf or nan where one has diverged.
         is_pruned: Whether it ended at a rung, or has diverged.
     """
 
     trial: optuna.trial.Trial
-    runners: Sequence[Runner]
+    runs: Sequence[StackedRun]
     objective: Objective = DATA_LOSS
     values: list[float] = field(default_factory=list)
     is_pruned: bool = False
@@ -71,7 +71,7 @@ class _Trial:
     @property
     def trains(self) -> bool:
         """Whether it has epochs left."""
-        return any(runner.trained.status == "running" for runner in self.runners)
+        return any(stacked.trained.status == "running" for stacked in self.runs)
 
     @property
     def cost(self) -> float:
@@ -82,13 +82,13 @@ class _Trial:
         """The objective now; that of a run that has ended belongs to the weights it ends with."""
         if self.is_pruned:
             return self.values[-1]
-        last = [one.final if one.has_result else one.metrics(-1) for one in self.runners]
+        last = [one.final if one.has_result else one.metrics(-1) for one in self.runs]
         return sum(metrics.get(self.objective.metric, math.nan) for metrics in last) / len(last)
 
     def prune(self) -> None:
         self.is_pruned = True
-        for runner in self.runners:
-            runner.prune()
+        for stacked in self.runs:
+            stacked.prune()
 
 
 @dataclass
@@ -100,7 +100,7 @@ class BatchTrainer:
     parent: Run
     device_name: str
     objective: Objective = DATA_LOSS
-    _together: Together | None = None  # of the batch before, with what it has compiled
+    _trainer: GroupTrainer | None = None  # of the batch before, with what it has compiled
 
     def train(self, study: optuna.Study, trials: Sequence[optuna.trial.Trial]) -> list[Tried]:
         """Trains the trials of a batch and tells optuna how they ended.
@@ -114,35 +114,35 @@ class BatchTrainer:
         configs = [
             space.run_config(self.config, trial.params, seed) for trial in trials for seed in seeds
         ]
-        together = self._prepared(configs)
-        at_once = together.size // len(seeds)
+        trainer = self._prepared(configs)
+        at_once = trainer.size // len(seeds)
         if at_once < min(2, len(trials)):
-            raise ValueError(together.note)
+            raise ValueError(trainer.note)
         batch = [
-            _Trial(trial, together.runners[i * len(seeds) : (i + 1) * len(seeds)], self.objective)
+            _Trial(trial, trainer.runs[i * len(seeds) : (i + 1) * len(seeds)], self.objective)
             for i, trial in enumerate(trials)
         ]
         for start in range(0, len(batch), at_once):
-            self._attempt(study, together, batch[start : start + at_once])
+            self._attempt(study, trainer, batch[start : start + at_once])
         known = {trial.number: trial for trial in search.tried(study)}
         return [known[trial.number] for trial in trials]
 
-    def _prepared(self, configs: Sequence[Config]) -> Together:
+    def _prepared(self, configs: Sequence[Config]) -> GroupTrainer:
         """The stack of the batch before where it has room: what it has compiled is of use again."""
-        from l2keras_experiments.sweeps.vectorized.trainer import Together
+        from l2keras_experiments.sweeps.vectorized.trainer import GroupTrainer
 
-        if self._together is not None and len(configs) <= len(self._together.runners):
-            self._together.replace_runs(configs)
-            return self._together
-        together = Together(configs)
-        together.rehearse()  # what cannot be stacked raises here: no run has been opened
-        self._together = together
-        return together
+        if self._trainer is not None and len(configs) <= len(self._trainer.runs):
+            self._trainer.replace_runs(configs)
+            return self._trainer
+        trainer = GroupTrainer(configs)
+        trainer.rehearse()  # what cannot be stacked raises here: no run has been opened
+        self._trainer = trainer
+        return trainer
 
-    def _attempt(self, study: optuna.Study, together: Together, batch: list[_Trial]) -> None:
+    def _attempt(self, study: optuna.Study, trainer: GroupTrainer, batch: list[_Trial]) -> None:
         """Trains as many trials as one stack takes and tells optuna how they ended."""
         try:
-            self._train(together, batch)
+            self._train(trainer, batch)
         except Exception as error:
             for one in batch:
                 one.trial.set_user_attr(search.ERROR, describe(error)[:200])
@@ -155,39 +155,39 @@ class BatchTrainer:
             for one in batch:
                 _tell(study, one, rungs(self.config))
 
-    def _train(self, together: Together, batch: list[_Trial]) -> None:
+    def _train(self, trainer: GroupTrainer, batch: list[_Trial]) -> None:
         with ExitStack() as opened:
             runs = {
-                runner.trained.number: opened.enter_context(self._open(one, runner.config))
+                stacked.trained.number: opened.enter_context(self._open(one, stacked.config))
                 for one in batch
-                for runner in one.runners
+                for stacked in one.runs
             }
             for number, run in runs.items():
-                runner = together.runners[number]
-                recording.begin(run, runner.config, self.device_name, together.data(runner))
-                run.log_decay(together.audit(runner))
+                stacked = trainer.runs[number]
+                recording.begin(run, stacked.config, self.device_name, trainer.data(stacked))
+                run.log_decay(trainer.audit(stacked))
 
             def log(number: int, epoch: int, metrics: dict[str, float]) -> None:
                 runs[number].log_metrics(metrics, step=epoch)
 
             at = rungs(self.config)
-            together.fit(list(runs), log, log, after_epoch=lambda: halve(batch, at))
+            trainer.fit(list(runs), log, log, after_epoch=lambda: halve(batch, at))
             for one in batch:
-                for runner in one.runners:
-                    self._record(runs[runner.trained.number], together, runner, one)
+                for stacked in one.runs:
+                    self._record(runs[stacked.trained.number], trainer, stacked, one)
 
     def _open(self, one: _Trial, config: Config) -> Any:
         return recording.open_trial(self.store, self.parent, one.trial.number, config)
 
-    def _record(self, run: Run, together: Together, runner: Runner, one: _Trial) -> None:
+    def _record(self, run: Run, trainer: GroupTrainer, stacked: StackedRun, one: _Trial) -> None:
         if not math.isfinite(one.value):
             run.final_status = "FAILED"
             run.set_tags({FAILURE_TAG: f"Diverged: {self.objective.metric} is {one.value}"})
         elif one.is_pruned:
-            recording.record_pruned(run, runner.config)
+            recording.record_pruned(run, stacked.config)
         else:
-            data = together.data(runner)
-            recording.end(run, runner.config, runner, together.steps_per_epoch, data)
+            data = trainer.data(stacked)
+            recording.end(run, stacked.config, stacked, trainer.steps_per_epoch, data)
 
 
 def _tell(study: optuna.Study, one: _Trial, at: Collection[int]) -> None:
@@ -201,7 +201,7 @@ def _tell(study: optuna.Study, one: _Trial, at: Collection[int]) -> None:
     elif one.is_pruned:
         study.tell(one.trial, state=optuna.trial.TrialState.PRUNED)
     else:
-        search.keep_test(one.trial, [runner.test for runner in one.runners])
+        search.keep_test(one.trial, [stacked.test for stacked in one.runs])
         study.tell(one.trial, one.value)
 
 
@@ -213,7 +213,7 @@ def halve(batch: Sequence[_Trial], at: Collection[int]) -> None:
         at: The numbers of epochs after which the worse half of those not pruned ends.
     """
     for one in batch:
-        if len(one.values) < max(runner.epochs for runner in one.runners):
+        if len(one.values) < max(stacked.epochs for stacked in one.runs):
             one.values.append(one.value)
             if not math.isfinite(one.value):
                 one.prune()

@@ -28,7 +28,7 @@ from l2keras_experiments.tuning.search import Tried
 from l2keras_experiments.tuning.space import LAM, RATE
 
 if TYPE_CHECKING:
-    from l2keras_experiments.sweeps.vectorized.member import Runner
+    from l2keras_experiments.sweeps.vectorized.stacked_run import StackedRun
 
 STUDY_TAG = "tuning"  # on the parent: the name of optuna's study
 
@@ -76,17 +76,17 @@ def begin(run: Run, config: Config, device_name: str, data: Dataset) -> None:
     record_start(run, nodes.to_node(config), config, device_name, data)
 
 
-def end(run: Run, config: Config, runner: Runner, steps_per_epoch: int, data: Dataset) -> None:
+def end(run: Run, config: Config, stacked: StackedRun, steps_per_epoch: int, data: Dataset) -> None:
     """What is known of a run of a stack when it has trained; no model is kept of it."""
 
     record_result(
         run,
         config,
-        lam=runner.method.effective_lam,
+        lam=stacked.method.effective_lam,
         updates=steps_per_epoch / config.training.gradient_accumulation_steps,
-        seconds=runner.seconds,
-        last={key: values[-1] for key, values in runner.history.items()},
-        test=runner.test,
+        seconds=stacked.seconds,
+        last={key: values[-1] for key, values in stacked.history.items()},
+        test=stacked.test,
         model=None,
         data=data,
     )

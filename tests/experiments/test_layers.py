@@ -81,7 +81,7 @@ HEAVY = {
     "reports.comparison.page",
     "reports.report",
     "sweeps.vectorized.jobs",
-    "sweeps.vectorized.member",
+    "sweeps.vectorized.stacked_run",
     "sweeps.vectorized.trainer",
     "tracking.system_metrics",
     "training.checkpoint",

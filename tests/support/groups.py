@@ -78,14 +78,14 @@ def relaunch(nodes: list[DictConfig], monkeypatch: pytest.MonkeyPatch) -> tuple[
     from l2keras_experiments.sweeps.vectorized import jobs, trainer
 
     trained: list[int] = []
-    metrics = trainer.Together._metrics
+    metrics = trainer.GroupTrainer._metrics
 
-    def counted(self: Any, runner: Any, state: Any) -> Any:
-        trained.append(runner.epochs - 1)
-        return metrics(self, runner, state)
+    def counted(self: Any, stacked: Any, state: Any) -> Any:
+        trained.append(stacked.epochs - 1)
+        return metrics(self, stacked, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Together, "_metrics", counted)
+        patch.setattr(trainer.GroupTrainer, "_metrics", counted)
         return jobs.train_at_once(nodes), trained
 
 

@@ -65,15 +65,15 @@ def programs_once(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     from l2keras_experiments.sweeps.vectorized import trainer
-    from l2keras_experiments.sweeps.vectorized.trainer import Together
+    from l2keras_experiments.sweeps.vectorized.trainer import GroupTrainer
     from l2keras_experiments.training import optimizers
 
-    make, build = Together._make_group, optimizers.build_schedule
+    make, build = GroupTrainer._make_group, optimizers.build_schedule
     schedules: dict[Hashable, Any] = {}  # a program knows them by identity
     made: dict[Hashable, Any] = {}
 
-    def shared(self: Together, size: int) -> Any:
-        configs = [vars(runner.config).copy() for runner in self.runners]
+    def shared(self: GroupTrainer, size: int) -> Any:
+        configs = [vars(stacked.config).copy() for stacked in self.runs]
         for config in configs:
             del config["tracking"], config["rerun"]  # what changes no program
         key = size, repr(configs)
@@ -88,7 +88,7 @@ def programs_once(request: pytest.FixtureRequest) -> Iterator[None]:
         return schedules[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Together, "_make_group", shared)
+        patch.setattr(GroupTrainer, "_make_group", shared)
         patch.setattr(trainer, "build_schedule", schedule)
         yield
 

@@ -28,12 +28,12 @@ from l2keras_experiments.tracking.run import Run
 from l2keras_experiments.tracking.store import VECTORIZED_TAGS, Store, opened
 
 if TYPE_CHECKING:
-    from l2keras_experiments.sweeps.vectorized.member import Runner
-    from l2keras_experiments.sweeps.vectorized.trainer import OnEpoch, Together
+    from l2keras_experiments.sweeps.vectorized.stacked_run import StackedRun
+    from l2keras_experiments.sweeps.vectorized.trainer import GroupTrainer, OnEpoch
 
 
 @dataclass
-class _Seat:
+class _Job:
     """A job, its run while that is open, and what came of it."""
 
     node: DictConfig
@@ -99,89 +99,89 @@ def train_at_once(nodes: Sequence[DictConfig]) -> list[Outcome | None]:
     Raises:
         KeyboardInterrupt, Terminated: every open run has been ended as KILLED.
     """
-    seats = [_seat(node) for node in nodes]
-    if not all(identity.is_as_planned(seat.config, seat.config_hash) for seat in seats):
-        return [None] * len(seats)  # alone each is refused
+    jobs = [_job(node) for node in nodes]
+    if not all(identity.is_as_planned(job.config, job.config_hash) for job in jobs):
+        return [None] * len(jobs)  # alone each is refused
     with signals.stoppable():  # around all runs, whichever ends first
         try:
-            _train_seats(seats)
+            _train_jobs(jobs)
         except Exception as error:
-            _end_all(seats, error)
-            left = sum(seat.outcome is None for seat in seats)
+            _end_all(jobs, error)
+            left = sum(job.outcome is None for job in jobs)
             if left > 1:
                 print(f"{left} runs are trained one by one: {describe(error)}", file=sys.stderr)
         except BaseException as error:
-            _end_all(seats, error)
+            _end_all(jobs, error)
             raise
-    return [seat.outcome for seat in seats]
+    return [job.outcome for job in jobs]
 
 
-def _train_seats(seats: Sequence[_Seat]) -> None:
+def _train_jobs(jobs: Sequence[_Job]) -> None:
     """Trains what no one else does; whatever it raises, runs may be open."""
-    config = seats[0].config
+    config = jobs[0].config
     device_name = device.set_up(config)
-    from l2keras_experiments.training.checkpoint import ALONE, TOGETHER
+    from l2keras_experiments.training.checkpoint import ALONE, STACKED
 
     store = opened(config.tracking.uri, config.tracking.study, patient=True)
     signals.check()
-    unsettled = _unsettled(store, seats)
-    kept = [_kept(store, seat) for seat in unsettled]
-    waiting = [seat for seat, how in zip(unsettled, kept, strict=True) if how != ALONE]
-    resumes = TOGETHER in kept
+    unsettled = _unsettled(store, jobs)
+    kept = [_kept(store, job) for job in unsettled]
+    waiting = [job for job, how in zip(unsettled, kept, strict=True) if how != ALONE]
+    resumes = STACKED in kept
     if len(waiting) < 2 and not resumes:
         return
-    from l2keras_experiments.sweeps.vectorized.trainer import Together
+    from l2keras_experiments.sweeps.vectorized.trainer import GroupTrainer
 
-    together = Together([seat.config for seat in waiting])
-    if together.size == 1 and not resumes:
-        print(f"trained one by one: {together.note}", file=sys.stderr)
+    trainer = GroupTrainer([job.config for job in waiting])
+    if trainer.size == 1 and not resumes:
+        print(f"trained one by one: {trainer.note}", file=sys.stderr)
         return
-    together.rehearse()  # what cannot be trained at once raises here: no run has been opened
-    for numbers in together.chunks():
+    trainer.rehearse()  # what cannot be trained at once raises here: no run has been opened
+    for numbers in trainer.chunks():
         _open(store, [waiting[number] for number in numbers])
         claimed = [number for number in numbers if waiting[number].run is not None]
-        _train(waiting, claimed, together, device_name)
+        _train(waiting, claimed, trainer, device_name)
 
 
-def _seat(node: DictConfig) -> _Seat:
-    return _Seat(node, validation.typed(node), identity.config_hash(flattening.flatten(node)))
+def _job(node: DictConfig) -> _Job:
+    return _Job(node, validation.typed(node), identity.config_hash(flattening.flatten(node)))
 
 
-def _unsettled(store: Store, seats: Sequence[_Seat], *, claimed: bool = False) -> list[_Seat]:
+def _unsettled(store: Store, jobs: Sequence[_Job], *, claimed: bool = False) -> list[_Job]:
     """Those that no other launch has done, and no other process is at work on."""
-    known = completed.find(store, [seat.config_hash for seat in seats])
-    for seat in seats:
-        seat.entries = known[seat.config_hash]
-        settled = completed.settled(seat.entries, seat.config.rerun, seat.label, claimed=claimed)
+    known = completed.find(store, [job.config_hash for job in jobs])
+    for job in jobs:
+        job.entries = known[job.config_hash]
+        settled = completed.settled(job.entries, job.config.rerun, job.label, claimed=claimed)
         if settled is not None:
-            seat.close()
-            seat.settle(settled)
-    return [seat for seat in seats if seat.outcome is None]
+            job.close()
+            job.settle(settled)
+    return [job for job in jobs if job.outcome is None]
 
 
-def _kept(store: Store, seat: _Seat) -> str | None:
+def _kept(store: Store, job: _Job) -> str | None:
     """How the launch trained it whose state is to be gone on from; None where there is none."""
     from l2keras_experiments.training import checkpoint
 
-    run_id = completed.resumable(seat.entries, seat.config.rerun)
+    run_id = completed.resumable(job.entries, job.config.rerun)
     if run_id is None:
         return None
-    endings = (checkpoint.ALONE, checkpoint.TOGETHER)
+    endings = (checkpoint.ALONE, checkpoint.STACKED)
     paths = {how: checkpoint.path_of(store.folder, run_id, how) for how in endings}
     left = [how for how, path in paths.items() if path.exists()]
     return max(left, key=lambda how: paths[how].stat().st_mtime, default=None)
 
 
-def _open(store: Store, seats: Sequence[_Seat]) -> None:
+def _open(store: Store, jobs: Sequence[_Job]) -> None:
     """Claims the configs and opens their runs; those that another process has or does are not."""
-    claimed = [seat for seat in seats if _claim(store, seat)]
+    claimed = [job for job in jobs if _claim(store, job)]
     free = _unsettled(store, claimed, claimed=True)  # another process may have been faster
     values = ("true", uuid.uuid4().hex[:8], str(len(free)))
     about = dict(zip(VECTORIZED_TAGS, values, strict=True))
-    for seat in free:
-        config = seat.config
-        resume = completed.resumable(seat.entries, config.rerun)
-        tags = run_tags(config, seat.config_hash) | about
+    for job in free:
+        config = job.config
+        resume = completed.resumable(job.entries, config.rerun)
+        tags = run_tags(config, job.config_hash) | about
         context = store.run(
             run_name(config),
             parent=config.tracking.parent,
@@ -189,23 +189,23 @@ def _open(store: Store, seats: Sequence[_Seat]) -> None:
             resume=resume,
             system_metrics=config.tracking.system_metrics,
         )
-        seat.run = seat.resources.enter_context(context)
+        job.run = job.resources.enter_context(context)
 
 
-def _claim(store: Store, seat: _Seat) -> bool:
+def _claim(store: Store, job: _Job) -> bool:
     """Whether this process is the one to train it."""
     try:
-        name = completed.claim_name(store, seat.config_hash)
-        seat.resources.enter_context(identity.claim(store.folder, name))
+        name = completed.claim_name(store, job.config_hash)
+        job.resources.enter_context(identity.claim(store.folder, name))
     except identity.Busy:
         why = "another process is at work on it"
-        seat.settle(Outcome(seat.label, seat.config_hash, "RUNNING", failure=why))
+        job.settle(Outcome(job.label, job.config_hash, "RUNNING", failure=why))
         return False
     return True
 
 
 def _train(
-    seats: Sequence[_Seat], numbers: Sequence[int], together: Together, device_name: str
+    jobs: Sequence[_Job], numbers: Sequence[int], trainer: GroupTrainer, device_name: str
 ) -> None:
     """Trains a chunk, whose runs are open.
 
@@ -213,12 +213,12 @@ def _train(
     the number of its runs; what earlier launches spent on it is counted too.
     """
     for number in numbers:
-        _start(seats[number], together.runners[number], together, device_name)
-    numbers = [number for number in numbers if seats[number].run is not None]
+        _start(jobs[number], trainer.runs[number], trainer, device_name)
+    numbers = [number for number in numbers if jobs[number].run is not None]
     if not numbers:
         return
-    config = seats[0].config
-    label = f"{len(numbers)} runs at once" if len(numbers) > 1 else seats[numbers[0]].label
+    config = jobs[0].config
+    label = f"{len(numbers)} runs at once" if len(numbers) > 1 else jobs[numbers[0]].label
     try:
         with (
             suppress(_NoneLeftError),
@@ -226,50 +226,50 @@ def _train(
                 config.training.epochs, label, config.training.progress, config.training.selection
             ) as advance,
         ):
-            together.fit(
+            trainer.fit(
                 numbers,
-                _recorder(seats, advance),
-                on_restored=lambda number, epochs, best: seats[number].log(epochs, best),
+                _recorder(jobs, advance),
+                on_restored=lambda number, epochs, best: jobs[number].log(epochs, best),
             )
         for number in numbers:
-            _finish(seats[number], together.runners[number], together)
+            _finish(jobs[number], trainer.runs[number], trainer)
     except BaseException:
         for number in numbers:
-            _keep(seats[number], together.runners[number])
+            _keep(jobs[number], trainer.runs[number])
         raise
 
 
-def _start(seat: _Seat, runner: Runner, together: Together, device_name: str) -> None:
+def _start(job: _Job, stacked: StackedRun, trainer: GroupTrainer, device_name: str) -> None:
     """Records what is known of a run, and goes on from what is kept of it.
 
     Where that cannot be, this run fails and no other, as in what follows.
     """
     from l2keras_experiments.training import checkpoint
 
-    run = seat.run
+    run = job.run
     assert run is not None
     try:
-        record_start(run, seat.node, seat.config, device_name, together.data(runner))
-        run.log_decay(together.audit(runner))
-        kept = checkpoint.path_of(run.store.folder, run.id, checkpoint.TOGETHER)
-        runner.checkpoint_path = kept
-        runner.resume()
+        record_start(run, job.node, job.config, device_name, trainer.data(stacked))
+        run.log_decay(trainer.audit(stacked))
+        kept = checkpoint.path_of(run.store.folder, run.id, checkpoint.STACKED)
+        stacked.checkpoint_path = kept
+        stacked.resume()
     except Exception as error:
-        seat.fail(error)
+        job.fail(error)
 
 
-def _keep(seat: _Seat, runner: Runner) -> None:
+def _keep(job: _Job, stacked: StackedRun) -> None:
     """Keeps the last whole epoch of a run that is still open."""
     with suppress(OSError):  # the next launch begins where it was kept before
-        if seat.run is not None:
-            runner.keep()
+        if job.run is not None:
+            stacked.keep()
 
 
 class _NoneLeftError(Exception):
     """Every run that is trained has failed."""
 
 
-def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
+def _recorder(jobs: Sequence[_Job], advance: progress.Advance) -> OnEpoch:
     """Writes the metrics of an epoch into the run that they belong to.
 
     Raises:
@@ -278,60 +278,60 @@ def _recorder(seats: Sequence[_Seat], advance: progress.Advance) -> OnEpoch:
     shown: set[int] = set()
 
     def on_epoch(number: int, epoch: int, metrics: dict[str, float]) -> None:
-        seat = seats[number]
-        if seat.run is None:
+        job = jobs[number]
+        if job.run is None:
             return
-        if seat.log(epoch, metrics):
+        if job.log(epoch, metrics):
             if epoch not in shown:
                 shown.add(epoch)
                 advance(metrics)
             try:
                 check_finite(metrics)
             except DivergedError as error:
-                seat.fail(error, metrics)
-        if all(one.run is None for one in seats):
+                job.fail(error, metrics)
+        if all(one.run is None for one in jobs):
             raise _NoneLeftError
 
     return on_epoch
 
 
-def _finish(seat: _Seat, runner: Runner, together: Together) -> None:
+def _finish(job: _Job, stacked: StackedRun, trainer: GroupTrainer) -> None:
     """Records what came of a run, if it is still open."""
     from l2keras_experiments.training import checkpoint
 
-    run = seat.run
+    run = job.run
     if run is None:
         return
     try:
-        _record(run, seat.config, runner, together)
-        seat.close()
+        _record(run, job.config, stacked, trainer)
+        job.close()
     except Exception as error:
-        _keep(seat, runner)
-        seat.fail(error)
+        _keep(job, stacked)
+        job.fail(error)
         return
     checkpoint.remove(run.store.folder, run.id)
-    metrics = runner.final | runner.test
-    done = Outcome(seat.label, seat.config_hash, "FINISHED", run.id, metrics, runner.seconds)
-    done = replace(done, selection=seat.config.training.selection)
-    seat.settle(done)
+    metrics = stacked.final | stacked.test
+    done = Outcome(job.label, job.config_hash, "FINISHED", run.id, metrics, stacked.seconds)
+    done = replace(done, selection=job.config.training.selection)
+    job.settle(done)
 
 
-def _record(run: Run, config: Config, runner: Runner, together: Together) -> None:
+def _record(run: Run, config: Config, stacked: StackedRun, trainer: GroupTrainer) -> None:
     record_result(
         run,
         config,
-        lam=runner.method.effective_lam,
-        updates=together.steps_per_epoch / config.training.gradient_accumulation_steps,
-        seconds=runner.seconds,
-        last=runner.final,
-        test=runner.test,
-        model=together.model(runner) if config.tracking.log_model else None,
-        data=together.data(runner),
+        lam=stacked.method.effective_lam,
+        updates=trainer.steps_per_epoch / config.training.gradient_accumulation_steps,
+        seconds=stacked.seconds,
+        last=stacked.final,
+        test=stacked.test,
+        model=trainer.model(stacked) if config.tracking.log_model else None,
+        data=trainer.data(stacked),
     )
 
 
-def _end_all(seats: Sequence[_Seat], error: BaseException) -> None:
+def _end_all(jobs: Sequence[_Job], error: BaseException) -> None:
     """Ends every run that is open, whatever goes wrong with another one."""
     with ExitStack() as stack:
-        for seat in reversed(seats):
-            stack.callback(seat.end, error)
+        for job in reversed(jobs):
+            stack.callback(job.end, error)

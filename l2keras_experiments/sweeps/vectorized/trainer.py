@@ -36,7 +36,7 @@ from l2keras_experiments.library import (
 )
 from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.sweeps.vectorized.datasets import Datasets
-from l2keras_experiments.sweeps.vectorized.member import Runner
+from l2keras_experiments.sweeps.vectorized.stacked_run import StackedRun
 from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import loss_of, metrics_of
 from l2keras_experiments.training.optimizers import build_optimizer, build_schedule
@@ -88,11 +88,11 @@ def group_key(config: Config, flat: dict[str, Any]) -> Hashable | None:
     return tuple(sorted((key, str(value)) for key, value in flat.items() if key not in _FREE))
 
 
-OnEpoch = Callable[[int, int, dict[str, float]], object]  # (runner, epoch, metrics)
-_Ended = tuple[Runner, Callable[[], State]]  # an epoch of a run
+OnEpoch = Callable[[int, int, dict[str, float]], object]  # (stacked, epoch, metrics)
+_Ended = tuple[StackedRun, Callable[[], State]]  # an epoch of a run
 
 
-class Together:
+class GroupTrainer:
     """Runs with one `group_key`.
 
     Args:
@@ -120,7 +120,7 @@ class Together:
         self._decayed = [id(variable) in decayed for variable in self._template.trainable]
         self._initial = {seed: self._template.initial(seed) for seed in {c.seed for c in configs}}
         self._schedules: dict[str, Any] = {}
-        self.runners = [self._runner(*numbered) for numbered in enumerate(configs)]
+        self.runs = [self._stacked_run(*numbered) for numbered in enumerate(configs)]
         self.size, self.note = self._group_size()
         self._reports: dict[tuple[str, str], AuditReport] = {}
         self._audited: tuple[tuple[str, str], Any, Any] | None = None  # kind, model, regularizer
@@ -134,9 +134,9 @@ class Together:
 
         What has been compiled stays, unless their couplings or schedules are others.
         """
-        self.runners = [self._runner(*numbered) for numbered in enumerate(configs)]
+        self.runs = [self._stacked_run(*numbered) for numbered in enumerate(configs)]
 
-    def _runner(self, number: int, config: Config) -> Runner:
+    def _stacked_run(self, number: int, config: Config) -> StackedRun:
         method = build_method(config, self._num_steps)
         name, peak = config.regularization.name, config.optimizer.learning_rate
         independent = name == "independent"
@@ -150,15 +150,13 @@ class Together:
             coupling=_COUPLINGS[name],
             peak=peak if independent else 1.0,
         )
-        return Runner(
+        return StackedRun(
             config, method, Trained(number, member, State(*self._initial[config.seed])), {}
         )
 
     def _group_size(self) -> tuple[int, str]:
         batch_size = self._config.training.batch_size
-        return group_size(
-            self._template.model, self._optimizer(), len(self.runners), batch_size, None
-        )
+        return group_size(self._template.model, self._optimizer(), len(self.runs), batch_size, None)
 
     def _optimizer(self) -> Any:
         steps = self._config.training.gradient_accumulation_steps
@@ -166,18 +164,18 @@ class Together:
             self._config.optimizer, self._num_steps, gradient_accumulation_steps=steps
         )
 
-    def audit(self, runner: Runner) -> AuditReport:
+    def audit(self, stacked: StackedRun) -> AuditReport:
         """What is decayed in a run, as audited on a model like its own; the seed decides nothing.
 
         Runs that differ in lambda share that model, and the HalfL2 on it: to build it takes longer.
         """
-        config, method = runner.config, runner.method
+        config, method = stacked.config, stacked.method
         key = repr(config.regularization), repr(config.optimizer)
         if key not in self._reports:
             kind = config.regularization.name, key[1]
             if self._audited is None or self._audited[0] != kind:
                 own = build_method(config, self._num_steps)
-                model = compiled_model(config, self.data(runner), own, self._num_steps)
+                model = compiled_model(config, self.data(stacked), own, self._num_steps)
                 self._audited = kind, model, own.regularizer
             _, model, regularizer = self._audited
             if regularizer is not None:
@@ -185,20 +183,20 @@ class Together:
             self._reports[key] = audit(model, method.callbacks)
         return self._reports[key]
 
-    def data(self, runner: Runner) -> Dataset:
+    def data(self, stacked: StackedRun) -> Dataset:
         """The examples of a run."""
-        return self._datasets.of(runner.config)
+        return self._datasets.of(stacked.config)
 
-    def model(self, runner: Runner) -> Any:
+    def model(self, stacked: StackedRun) -> Any:
         """The model of a run that has trained, compiled as it is when it is trained alone."""
-        data = self.data(runner)
-        model = compiled_model(runner.config, data, runner.method, self._num_steps)
-        runner.give(model)
+        data = self.data(stacked)
+        model = compiled_model(stacked.config, data, stacked.method, self._num_steps)
+        stacked.give(model)
         return model
 
     def chunks(self) -> list[list[int]]:
         """The numbers of the runs that are trained at once; runs of one seed share batches."""
-        ordered = sorted(range(len(self.runners)), key=lambda i: self.runners[i].config.seed)
+        ordered = sorted(range(len(self.runs)), key=lambda i: self.runs[i].config.seed)
         return [ordered[i : i + self.size] for i in range(0, len(ordered), self.size)]
 
     def rehearse(self) -> None:
@@ -209,7 +207,7 @@ class Together:
         """
         began = time.perf_counter()
         group = self._make_group(self.size)
-        first = [self.runners[number].trained for number in self.chunks()[0]]
+        first = [self.runs[number].trained for number in self.chunks()[0]]
         seats = seated(first, group)
         members = [one.member for one in seats]
         group.load(members, [one.state for one in seats])  # as every training does anew
@@ -241,47 +239,49 @@ class Together:
             after_epoch: Called when `on_epoch` has been called for all runs that train.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C. Whatever is raised, `Runner.keep` has a whole epoch to keep.
+            KeyboardInterrupt: Ctrl-C. Whatever is raised, `StackedRun.keep` has a whole epoch.
         """
         began = time.perf_counter() - self._rehearsed
         self._rehearsed = 0.0
-        for runner in self.runners:
-            runner.whole = None  # those of the chunk before are done
-        runners = [self.runners[number] for number in numbers]
-        for runner in runners:
-            for epoch in range(runner.epochs):
-                on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
+        for stacked in self.runs:
+            stacked.whole = None  # those of the chunk before are done
+        stacked_runs = [self.runs[number] for number in numbers]
+        for stacked in stacked_runs:
+            for epoch in range(stacked.epochs):
+                on_epoch(stacked.trained.number, epoch, stacked.metrics(epoch))
 
         def share() -> None:
-            seconds = (time.perf_counter() - began) / len(runners)
-            for runner in runners:
-                runner.seconds = runner.earlier + seconds
+            seconds = (time.perf_counter() - began) / len(stacked_runs)
+            for stacked in stacked_runs:
+                stacked.seconds = stacked.earlier + seconds
 
         plan = self._plan(on_epoch, after_epoch, share)
-        if any(train(members, replace(plan, epochs=last)) for members, last in _alike(runners)):
+        if any(
+            train(members, replace(plan, epochs=last)) for members, last in _alike(stacked_runs)
+        ):
             share()
             raise KeyboardInterrupt
-        ended = [runner for runner in runners if runner.has_result]
+        ended = [stacked for stacked in stacked_runs if stacked.has_result]
         _restore_best(ended, on_restored)
         self._measure_test(ended)
         share()
 
-    def _measure_test(self, runners: Sequence[Runner]) -> None:
+    def _measure_test(self, stacked_runs: Sequence[StackedRun]) -> None:
         """Gives each run its metrics on the test examples."""
         feed = self._datasets.test_feed(self._config.training.batch_size)
         if feed is None:
             return
         group = self._make_group(self.size)
-        for start in range(0, len(runners), self.size):
-            chunk = runners[start : start + self.size]
-            seats = seated([runner.trained for runner in chunk], group)
+        for start in range(0, len(stacked_runs), self.size):
+            chunk = stacked_runs[start : start + self.size]
+            seats = seated([stacked.trained for stacked in chunk], group)
             members = [one.member for one in seats]
             group.load(members, [one.state for one in seats])
             with threads() as pool:
                 logs = group.evaluate(feed.batches(members, 0), pool)
             names = {key.removeprefix("val_"): key for key in logs}
-            for place, runner in enumerate(chunk):
-                runner.test = {
+            for place, stacked in enumerate(chunk):
+                stacked.test = {
                     f"test_{name}": float(logs[key][place])
                     for name, key in names.items()
                     if name not in ("loss", "penalty")
@@ -293,7 +293,7 @@ class Together:
         ended: list[_Ended] = []
 
         def tell(trained: Trained, state: Callable[[], State]) -> None:
-            ended.append((self.runners[trained.number], state))
+            ended.append((self.runs[trained.number], state))
 
         def tell_all() -> None:
             share()
@@ -319,21 +319,21 @@ class Together:
 
     def _end_epoch(self, ended: Sequence[_Ended], on_epoch: OnEpoch) -> None:
         """Takes down an epoch of all runs of a group, then tells of it."""
-        for runner, state in ended:
-            runner.end_epoch(self._metrics(runner, state()), state())
-        for runner, _ in ended:
-            epoch = runner.epochs - 1
-            on_epoch(runner.trained.number, epoch, runner.metrics(epoch))
+        for stacked, state in ended:
+            stacked.end_epoch(self._metrics(stacked, state()), state())
+        for stacked, _ in ended:
+            epoch = stacked.epochs - 1
+            on_epoch(stacked.trained.number, epoch, stacked.metrics(epoch))
         is_due = time.monotonic() - self._kept_at >= CHECKPOINT_SECONDS
         if is_due:
             self._kept_at = time.monotonic()
-        for runner, _ in ended:
-            if is_due or runner.is_over:  # one that is over ends no further epoch
-                runner.keep()
+        for stacked, _ in ended:
+            if is_due or stacked.is_over:  # one that is over ends no further epoch
+                stacked.keep()
 
     def _make_group(self, size: int) -> Group:
         """Compiled once for each size, however many chunks there are."""
-        members = [runner.trained.member for runner in self.runners]
+        members = [stacked.trained.member for stacked in self.runs]
         couplings = frozenset(member.coupling for member in members if member.lam)
         schedules = {id(m.learning_rate) for m in members if not isinstance(m.learning_rate, float)}
         key = size, couplings, frozenset(schedules)
@@ -355,25 +355,25 @@ class Together:
         pays = pays_as_cluster(self._template.model, size, self._num_steps)
         return [self._config.training.batch_size] if pays else []
 
-    def _metrics(self, runner: Runner, state: State) -> dict[str, float]:
+    def _metrics(self, stacked: StackedRun, state: State) -> dict[str, float]:
         """An epoch as a run alone logs it."""
-        config, lam = runner.config, runner.method.effective_lam
-        metrics = dict(runner.trained.history[-1])
+        config, lam = stacked.config, stacked.method.effective_lam
+        metrics = dict(stacked.trained.history[-1])
         metrics.pop("val_penalty", None)
         counted = [w for w, yes in zip(state.trainable, self._decayed, strict=True) if yes]
         half = 0.5 * sum(float(np.sum(np.square(w, dtype="float64"))) for w in counted)
-        rate = self._last_rate(runner)
+        rate = self._last_rate(stacked)
         metrics |= {"weight_norm": (2 * half) ** 0.5, "penalty": lam * half, "learning_rate": rate}
         metrics["decay_per_step"] = rate * lam
-        if runner.method.callbacks:
+        if stacked.method.callbacks:
             metrics["weight_decay"] = config.regularization.lam
         return metrics
 
-    def _last_rate(self, runner: Runner) -> float:
+    def _last_rate(self, stacked: StackedRun) -> float:
         """The learning rate of the last update in the epochs done."""
-        key = runner.config.optimizer.learning_rate, runner.epochs
+        key = stacked.config.optimizer.learning_rate, stacked.epochs
         if key not in self._rates:
-            rate = runner.trained.member.learning_rate
+            rate = stacked.trained.member.learning_rate
             accumulated = self._config.training.gradient_accumulation_steps
             updates = key[1] * self.steps_per_epoch // accumulated
             last = max(updates * accumulated - 1, 0)  # as `optimizers.last_learning_rate`
@@ -385,19 +385,19 @@ class Together:
         return self._rates[key]
 
 
-def _alike(runners: Sequence[Runner]) -> list[tuple[list[Trained], int]]:
+def _alike(stacked_runs: Sequence[StackedRun]) -> list[tuple[list[Trained], int]]:
     """Members that have come equally far, and the number of epochs that they train to."""
     ends: dict[tuple[int, int], list[Trained]] = {}
-    for runner in runners:
-        last = runner.epochs if runner.is_over else runner.config.training.epochs
-        ends.setdefault((runner.epochs, last), []).append(runner.trained)
+    for stacked in stacked_runs:
+        last = stacked.epochs if stacked.is_over else stacked.config.training.epochs
+        ends.setdefault((stacked.epochs, last), []).append(stacked.trained)
     return [(members, last) for (_, last), members in sorted(ends.items(), key=lambda one: one[0])]
 
 
-def _restore_best(runners: Sequence[Runner], on_restored: OnEpoch) -> None:
-    for runner in runners:
-        if runner.restore_best():
-            on_restored(runner.trained.number, runner.epochs, runner.final)
+def _restore_best(stacked_runs: Sequence[StackedRun], on_restored: OnEpoch) -> None:
+    for stacked in stacked_runs:
+        if stacked.restore_best():
+            on_restored(stacked.trained.number, stacked.epochs, stacked.final)
 
 
 class _SeededTemplate(Template):

@@ -92,10 +92,10 @@ def test_what_another_launch_finishes_meanwhile_is_not_trained_twice(
     nodes = [composed("config", *group, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1, 2)]
     claim = jobs._claim
 
-    def late(store: Store, seat: Any) -> bool:
-        if seat.config.seed == 1:
+    def late(store: Store, held: Any) -> bool:
+        if held.config.seed == 1:
             job.train(nodes[1])
-        return claim(store, seat)
+        return claim(store, held)
 
     store = Store(uri, "l2keras")
     name = completed.claim_name(store, identity.config_hash(flattening.flatten(nodes[1])))
@@ -181,7 +181,7 @@ def test_where_the_store_refuses_all_none_is_trained_to_its_end(
 ) -> None:
     """There is nothing left to train for."""
     epochs = []
-    end = trainer.Together._end_epoch
+    end = trainer.GroupTrainer._end_epoch
 
     def counted(*arguments: Any) -> None:
         epochs.append(1)
@@ -190,7 +190,7 @@ def test_where_the_store_refuses_all_none_is_trained_to_its_end(
     def refuse(*_: Any, **__: Any) -> None:
         raise Rejected("the store refuses it")
 
-    monkeypatch.setattr(trainer.Together, "_end_epoch", counted)
+    monkeypatch.setattr(trainer.GroupTrainer, "_end_epoch", counted)
     monkeypatch.setattr(Run, "log_metrics", refuse)
     nodes = [composed("config", *group, f"seed={s}", f"tracking.uri={uri}") for s in (0, 1)]
     outcomes = jobs.train_at_once(nodes)

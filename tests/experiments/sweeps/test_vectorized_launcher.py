@@ -39,7 +39,7 @@ def test_an_optimizer_without_a_stacked_form_is_named(composed: Compose) -> None
     """Before anything compiles, and not by an error of the graph."""
     config = validation.typed(composed("config", *TINY, "optimizer=muon"))
     with pytest.raises(ValueError, match=r"elementwise optimizer.*Received: optimizer=Muon"):
-        trainer.Together([config, config])
+        trainer.GroupTrainer([config, config])
 
 
 def test_runs_that_differ_in_more_are_kept_apart(composed: Compose) -> None:
@@ -62,8 +62,8 @@ def test_runs_of_one_learning_rate_share_a_schedule(composed: Compose) -> None:
     """So that the step has each schedule in it once, however many runs there are."""
     nodes = [composed("config", *SMALL, f"seed={seed}", f"optimizer.learning_rate={rate}")
              for seed in (0, 1) for rate in (0.1, 0.2)]  # fmt: skip
-    runners = trainer.Together([validation.typed(node) for node in nodes]).runners
-    schedules = [runner.trained.member.learning_rate for runner in runners]
+    stacked_runs = trainer.GroupTrainer([validation.typed(node) for node in nodes]).runs
+    schedules = [stacked.trained.member.learning_rate for stacked in stacked_runs]
     assert schedules[0] is schedules[2]
     assert schedules[1] is schedules[3]
     assert schedules[0] is not schedules[1]
@@ -86,18 +86,18 @@ def test_other_runs_train_with_what_is_compiled(
         nodes = [composed("config", *words, f"regularization.lam={lam}") for lam in lams]
         return [validation.typed(node) for node in nodes]
 
-    def train(together: trainer.Together) -> list[list[float]]:
-        together.fit(range(len(together.runners)), lambda *_: None)
-        return [runner.history["val_loss"] for runner in together.runners]
+    def train(grouped: trainer.GroupTrainer) -> list[list[float]]:
+        grouped.fit(range(len(grouped.runs)), lambda *_: None)
+        return [stacked.history["val_loss"] for stacked in grouped.runs]
 
-    reused = trainer.Together(configs("half_l2", 0.1, 0.2, 0.3))
+    reused = trainer.GroupTrainer(configs("half_l2", 0.1, 0.2, 0.3))
     train(reused)
     reused.replace_runs(configs("half_l2", 0.4, 0.5))
     losses = train(reused)
     assert len(made) == 1
     assert losses == [
         pytest.approx(own, rel=1e-6)
-        for own in train(trainer.Together(configs("half_l2", 0.4, 0.5)))
+        for own in train(trainer.GroupTrainer(configs("half_l2", 0.4, 0.5)))
     ]
     made.clear()
     reused.replace_runs(configs("decoupled", 0.4, 0.5))
@@ -110,14 +110,14 @@ def test_the_audit_of_a_run_is_that_of_its_own_model(composed: Compose, method: 
     """Runs share an audited model; each report has the lambda of its run."""
     words = [*TINY, f"regularization={method}"]
     nodes = [composed("config", *words, f"regularization.lam={lam}") for lam in (0.1, 0.4)]
-    together = trainer.Together([validation.typed(node) for node in nodes])
-    for runner, lam in zip(together.runners, (0.1, 0.4), strict=True):
-        report = together.audit(runner)
+    grouped = trainer.GroupTrainer([validation.typed(node) for node in nodes])
+    for stacked, lam in zip(grouped.runs, (0.1, 0.4), strict=True):
+        report = grouped.audit(stacked)
         assert [row.lam for row in report.rows if row.lam] == [pytest.approx(lam)]
-        data, own = together.data(runner), runner.method
-        model = compiled_model(runner.config, data, own, num_steps=100)
+        data, own = grouped.data(stacked), stacked.method
+        model = compiled_model(stacked.config, data, own, num_steps=100)
         assert report == audit(model, own.callbacks)
-    assert together.audit(together.runners[0]).rows != together.audit(together.runners[1]).rows
+    assert grouped.audit(grouped.runs[0]).rows != grouped.audit(grouped.runs[1]).rows
 
 
 def test_a_mistake_is_answered_at_once() -> None:

@@ -43,7 +43,7 @@ def test_one_that_goes_on_alone_is_no_longer_vectorized(
     assert job.train(nodes[0]).status == "FINISHED"
     alone, other = (trials(store)[f"HalfL2 lam=0.3 eta=0.2 seed={s}"] for s in (0, 1))
     assert not [tag for tag in alone.data.tags if tag.startswith("vectorized")]
-    assert [path.name for path in kept(store)] == [f"{other.info.run_id}.together.state"]
+    assert [path.name for path in kept(store)] == [f"{other.info.run_id}.stacked.state"]
 
 
 def test_the_last_of_a_group_goes_on_from_what_the_group_has_kept(

@@ -105,7 +105,7 @@ def test_one_whose_state_is_damaged_begins_anew(
     """The others go on from theirs; all end as without the damage."""
     launch(nodes, stopping(fail), monkeypatch)
     broken = ids(store)["HalfL2 lam=0.3 eta=0.2 seed=0"]
-    path = store.folder / "checkpoints" / f"{broken}.together.state"
+    path = store.folder / "checkpoints" / f"{broken}.stacked.state"
     path.write_bytes(path.read_bytes()[:-1])
     outcomes, trained = relaunch(nodes, monkeypatch)
     assert sorted(trained) == [0, 1, 2, 2]

@@ -17,7 +17,7 @@ from l2keras_experiments.data.datasets import load_data
 from l2keras_experiments.runtime import device
 from l2keras_experiments.sweeps import job
 from l2keras_experiments.sweeps.vectorized import jobs
-from l2keras_experiments.sweeps.vectorized.trainer import Together
+from l2keras_experiments.sweeps.vectorized.trainer import GroupTrainer
 from l2keras_experiments.tracking.store import Store
 from l2keras_experiments.training.trial import TrialResult, run_trial
 from tests.support import factorial
@@ -44,17 +44,17 @@ def nodes_of(composed: Compose, *overrides: str) -> list[DictConfig]:
     return [composed("config", *SMALL, *point, *overrides) for point in POINTS]
 
 
-def train_at_once(all_configs: list[Config]) -> tuple[Together, dict[int, list[int]]]:
+def train_at_once(all_configs: list[Config]) -> tuple[GroupTrainer, dict[int, list[int]]]:
     """The runs, and the steps under which the best epochs of each are reported again."""
     device.set_up(all_configs[0])
-    together = Together(all_configs)
+    trainer = GroupTrainer(all_configs)
     restored: dict[int, list[int]] = {number: [] for number in range(len(all_configs))}
-    together.fit(
+    trainer.fit(
         list(restored),
         lambda *_: None,
         on_restored=lambda number, epochs, _: restored[number].append(epochs),
     )
-    return together, restored
+    return trainer, restored
 
 
 def train_alone(config: Config) -> TrialResult:
@@ -96,22 +96,22 @@ def test_each_stops_where_it_does_alone(
     monkeypatch.setattr(Group, "load", noted)
     monkeypatch.setattr(training, "COMPILE_SECONDS", 0.0)
     all_configs = [validation.typed(node) for node in nodes_of(composed, PATIENCE, *overrides)]
-    together, restored = train_at_once(all_configs)
-    assert [runner.epochs for runner in together.runners] == epochs
+    trainer, restored = train_at_once(all_configs)
+    assert [stacked.epochs for stacked in trainer.runs] == epochs
     assert loaded == sizes
     for number, config in enumerate(all_configs):
-        runner, alone = together.runners[number], train_alone(config)
+        stacked, alone = trainer.runs[number], train_alone(config)
         close = functools.partial(pytest.approx, rel=tolerance, abs=tolerance)
         final = {key: values[-1] for key, values in alone.history.items()}
-        assert runner.final == close(final)
-        assert runner.test == close(alone.test)
-        repeats = len(alone.history["loss"]) - runner.epochs
-        assert restored[number] == [runner.epochs] * repeats
+        assert stacked.final == close(final)
+        assert stacked.test == close(alone.test)
+        repeats = len(alone.history["loss"]) - stacked.epochs
+        assert restored[number] == [stacked.epochs] * repeats
         assert repeats == (not overrides and number < 2)
         for key, values in alone.history.items():
-            trained = values[: runner.epochs]
-            assert runner.history[key] == close(trained), key
-        state = runner.trained.state
+            trained = values[: stacked.epochs]
+            assert stacked.history[key] == close(trained), key
+        state = stacked.trained.state
         for ours, theirs in zip(
             [*state.trainable, *state.other], alone.model.get_weights(), strict=True
         ):
@@ -122,14 +122,14 @@ def test_what_is_validated_now_and_then_is_so_at_once(composed: Compose) -> None
     """Of eight epochs the fifth and the last are validated; the others have nan."""
     nodes = nodes_of(composed, "training.validation_freq=5")
     all_configs = [validation.typed(node) for node in nodes]
-    together, _ = train_at_once(all_configs)
+    trainer, _ = train_at_once(all_configs)
     alone = train_alone(all_configs[1])
-    history = together.runners[1].history
+    history = trainer.runs[1].history
     assert np.flatnonzero(np.isfinite(history["val_data_loss"])).tolist() == [4, 7]
     assert history.keys() == alone.history.keys()
     for key, values in alone.history.items():
         assert history[key] == pytest.approx(values, rel=1e-5, nan_ok=True), key
-    assert "val_data_loss" not in together.runners[1].metrics(0)
+    assert "val_data_loss" not in trainer.runs[1].metrics(0)
 
 
 def test_a_killed_group_ends_as_one_that_was_not(

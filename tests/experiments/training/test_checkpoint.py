@@ -162,7 +162,7 @@ def test_what_cannot_be_read_is_set_aside(
 
 def test_a_damaged_file_outlives_its_run(tmp_path: Path) -> None:
     """What a run that is over leaves behind is what was set aside, and no other run's state."""
-    for ending in (checkpoint.ALONE, checkpoint.TOGETHER):
+    for ending in (checkpoint.ALONE, checkpoint.STACKED):
         a_checkpoint(checkpoint.path_of(tmp_path, "run", ending))
     a_checkpoint(checkpoint.path_of(tmp_path, "run2"))
     damaged = checkpoint.path_of(tmp_path, "run", "state.damaged1")

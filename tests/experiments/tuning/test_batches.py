@@ -11,7 +11,7 @@ import pytest
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config.schema import Config, EarlyStoppingConfig, TuneConfig
 from l2keras_experiments.library import Member, State, Trained
-from l2keras_experiments.sweeps.vectorized.member import Runner
+from l2keras_experiments.sweeps.vectorized.stacked_run import StackedRun
 from l2keras_experiments.training.regularization import Method
 from l2keras_experiments.tuning import batches
 from l2keras_experiments.tuning.space import Objective
@@ -48,13 +48,13 @@ def batch_of(trials: int, seeds: int = 1, patience: int | None = None) -> list[b
     config.training.early_stopping = EarlyStoppingConfig(patience=patience)
     weights = State([np.zeros(1)], [])
 
-    def runner(number: int) -> Runner:
+    def stacked(number: int) -> StackedRun:
         trained = Trained(number, Member(lam=0.1, seed=0, learning_rate=0.5), weights)
         trained.status = "running"
-        return Runner(config, Method(0.1), trained, {})
+        return StackedRun(config, Method(0.1), trained, {})
 
     return [
-        batches._Trial(study.ask(), [runner(i * seeds + j) for j in range(seeds)])
+        batches._Trial(study.ask(), [stacked(i * seeds + j) for j in range(seeds)])
         for i in range(trials)
     ]
 
@@ -63,11 +63,11 @@ def end_epoch(batch: list[batches._Trial], at: list[int], *values: float) -> Non
     """Gives the runs that train an epoch with these objectives, in order."""
     left = iter(values)
     for one in batch:
-        for runner in one.runners:
-            if runner.trained.status == "running":
+        for stacked in one.runs:
+            if stacked.trained.status == "running":
                 value = next(left)
-                runner.trained.history.append({})
-                runner.end_epoch({"val_data_loss": value}, runner.trained.state)
+                stacked.trained.history.append({})
+                stacked.end_epoch({"val_data_loss": value}, stacked.trained.state)
     assert next(left, None) is None
     batches.halve(batch, at)
 
@@ -80,7 +80,7 @@ def test_the_worse_half_ends_when_all_have_come_so_far() -> None:
     end_epoch(batch, [1, 2], 0.9, 0.2, 0.1)
     assert [one.trains for one in batch] == [False, False, False, True, True]
     assert [one.values for one in batch] == [[0.5], [0.1, 0.9], [0.4], [0.2, 0.2], [0.3, 0.1]]
-    assert not batch[0].runners[0].has_result
+    assert not batch[0].runs[0].has_result
 
 
 def test_where_higher_is_better_the_lower_half_ends() -> None:
@@ -95,7 +95,7 @@ def test_a_trial_is_judged_by_the_mean_of_its_seeds() -> None:
     """(0 + 1) / 2 is worse than 0.4; both runs of the trial end."""
     batch = batch_of(2, seeds=2)
     end_epoch(batch, [1], 0.0, 1.0, 0.4, 0.4)
-    assert [[runner.trained.status for runner in one.runners] for one in batch] == [
+    assert [[stacked.trained.status for stacked in one.runs] for one in batch] == [
         ["stopped"] * 2,
         ["running"] * 2,
     ]
@@ -121,7 +121,7 @@ def test_a_trial_that_stops_early_counts_with_its_best_and_is_not_pruned() -> No
     end_epoch(batch, [3], 0.5, 0.2, 0.1)
     assert [one.is_pruned for one in batch] == [False, True, False, False]
     assert [len(one.values) for one in batch] == [2, 3, 3, 3]
-    assert batch[0].runners[0].has_result
+    assert batch[0].runs[0].has_result
 
 
 def test_a_seed_that_has_stopped_counts_with_its_best() -> None:

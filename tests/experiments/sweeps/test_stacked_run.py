@@ -9,20 +9,20 @@ import numpy as np
 from l2keras._sweep.members import Member, State
 from l2keras._sweep.training import Trained
 from l2keras_experiments.config.schema import Config
-from l2keras_experiments.sweeps.vectorized.member import Runner
+from l2keras_experiments.sweeps.vectorized.stacked_run import StackedRun
 from l2keras_experiments.training.regularization import Method
 
 
-def runner(path: Path) -> Runner:
+def stacked(path: Path) -> StackedRun:
     """A run that has not begun: two trainable variables and one other."""
     state = State([np.zeros(2), np.zeros(3)], [np.zeros(1)])
     trained = Trained(0, Member(lam=0.1, seed=0, learning_rate=0.5), state)
-    return Runner(Config(), Method(0.1), trained, {}, checkpoint_path=path)
+    return StackedRun(Config(), Method(0.1), trained, {}, checkpoint_path=path)
 
 
-def stopped(path: Path) -> Runner:
+def stopped(path: Path) -> StackedRun:
     """The same after two epochs that took seven seconds."""
-    one = runner(path)
+    one = stacked(path)
     one.whole = State([np.full(2, 1.0), np.full(3, 2.0)], [np.full(1, 3.0)], [np.full(4, 4.0)])
     one.history, one.seconds = {"loss": [1.0, 0.5]}, 7.0
     return one
@@ -32,7 +32,7 @@ def test_a_run_goes_on_from_what_is_kept(tmp_path: Path) -> None:
     """Each array is in its place, the epochs are counted, the seconds too."""
     path = tmp_path / "state"
     stopped(path).keep()
-    resumed = runner(path)
+    resumed = stacked(path)
     resumed.resume()
     state = resumed.trained.state
     parts = [[float(array[0]) for array in part]

@@ -16,7 +16,7 @@ from l2keras_experiments.training.stopping import EarlyStopping
 
 
 @dataclass
-class Runner:
+class StackedRun:
     """One run among those that are trained at once.
 
     Attributes:
