@@ -85,7 +85,9 @@ def save(page: Page, name: str, element: str | None = None) -> None:
     shot = page.locator(element).first.screenshot() if element else page.screenshot()
     picture = Image.open(io.BytesIO(shot)).convert("RGB")
     path = FOLDER / f"{name}.png"
-    picture.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+    # The colours that are far apart stay, however few pixels have them: lines of a figure.
+    few = picture.quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     print(f"{path}: {path.stat().st_size // 1024} KB")
 
 

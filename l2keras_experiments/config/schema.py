@@ -411,7 +411,8 @@ def _varied(config: Config) -> list[str]:
         elif key in every:
             given = every[key]
             text = str(given.get("_target_", given) if isinstance(given, Mapping) else given)
-            words.append(f"{name}={text.rpartition('/')[2][-LONGEST_VALUE:]}")
+            short = text.rpartition("/")[2] if isinstance(given, str) else text  # a path's end
+            words.append(f"{name}={short[-LONGEST_VALUE:]}")
     return words
 
 
@@ -421,11 +422,20 @@ def optimizer_name(config: Config) -> str:
     return "momentum" if has_momentum else config.optimizer.name
 
 
+def briefly(number: float) -> str:
+    """A number of six digits in few letters: 0.01, 0.0025, 2.5e-4."""
+    plain = f"{number:g}"
+    if len(plain) <= len("0.0025"):
+        return plain
+    digits, _, power = f"{number:.5e}".partition("e")
+    return min(plain, f"{digits.rstrip('0').rstrip('.')}e{int(power)}", key=len)
+
+
 def run_name(config: Config) -> str:
     """A run in the MLflow UI, whose columns show 12 letters: lambda and seed come first."""
     chosen, rate = config.regularization, config.optimizer.learning_rate
     lam = 0.0 if chosen.name == "none" else chosen.lam
-    words = [f"{lam:g} s{config.seed}", *_varied(config), methods.short(chosen.name)]
+    words = [f"{briefly(lam)} s{config.seed}", *_varied(config), methods.short(chosen.name)]
     return " ".join([*words, f"eta={rate:g}"])
 
 

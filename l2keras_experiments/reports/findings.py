@@ -278,8 +278,8 @@ def _at_the_edge(setting: Setting) -> Iterator[str]:
         edges += [f"{cell.label} ({', '.join(found)})"] if found else []
     if edges:
         yield (
-            f"The best value is at an end of the grid for {listed(edges)}. "
-            "The optimum may lie beyond: extend the grid."
+            f"The best value is the smallest or the largest that was tried for {listed(edges)}. "
+            "The optimum may lie beyond: try others."
         )
 
 
@@ -295,10 +295,14 @@ def columns(setting: Setting) -> list[str]:
 
 
 def important(setting: Setting) -> list[str]:
-    """The columns of a narrow terminal."""
+    """The columns of a narrow terminal, the most important first."""
+    return [*narrow(setting), DIFFERENCE, setting.test_title, "seeds"]
+
+
+def narrow(setting: Setting) -> list[str]:
+    """The columns that are always shown, also on a phone."""
     rate = ["learning rate"] if len(setting.learning_rates) > 1 else []
-    first = ["method", "lambda", *rate, setting.metric_title, "verdict", DIFFERENCE]
-    return [*first, setting.test_title, "seeds"]
+    return ["method", "lambda", *rate, setting.metric_title, "verdict"]
 
 
 def _beside(setting: Setting) -> list[tuple[str, str]]:

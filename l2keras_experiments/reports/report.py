@@ -60,7 +60,8 @@ def write(
     if not trials:
         raise StudyError(
             "A report needs training runs. Received: none in the study or under the parent. "
-            f"`{program.command('train', '-m', 'seed=0,1,2')}` makes some."
+            f"`{program.command('train', '-m', 'seed=0,1,2')}` makes some; the page of a "
+            "comparison is its artifact comparison.html."
         )
     found = study.build(trials)
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,17 +192,17 @@ def show(found: Study) -> None:
         progress.print_table(title, names, [rows], findings.important(setting))
     lines = findings.sentences(found.settings[0]) if single else findings.headlines(found)
     for line in lines:
-        print(f"- {line}")
+        progress.print_point(line)
     for record in found.failed:
         name, status, why, _ = findings.failure(record)
-        print(f"- missing: {name}: {status}, {why}")
+        progress.print_point(f"missing: {name}: {status}, {why}")
 
 
 def _parent(store: Store, asked: str | None) -> str | None:
     """The parent that was asked for, else the only sweep of the study."""
     sweeps = records.sweeps(store)
     if asked is None and len(sweeps) > 1:
-        print(f"All runs of the study. It has {len(sweeps)} sweeps; for one of them:")
+        print(f"All training runs of the study. It has {len(sweeps)} sweeps; for one of them:")
         for run_id in sweeps[:SWEEPS_SHOWN]:
             print(f"  --parent {run_id}    {store.client.get_run(run_id).info.run_name}")
     return asked or (sweeps[0] if len(sweeps) == 1 else None)

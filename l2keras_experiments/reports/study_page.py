@@ -42,7 +42,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """One setting on the page, or the overview; `left_out` counts rows that the page omits."""
+    """One setting on the page, or the overview.
+
+    Attributes:
+        columns, rows: The leaderboard.
+        left_out: How many rows the page omits.
+        narrow: The columns that a phone shows.
+    """
 
     title: str
     findings: Sequence[str]
@@ -50,6 +56,7 @@ class Section:
     columns: Sequence[str] = ()
     rows: Sequence[Row] = ()
     left_out: int = 0
+    narrow: Sequence[str] = ()
 
 
 def plotted(study: Study) -> list[Record]:
@@ -91,7 +98,8 @@ def _section(
     figures = [*first, *_figures(setting, histories, folder)]
     left_out = len(setting.cells) - len(rows)
     columns = findings.columns(setting)
-    return Section(title, findings.sentences(setting), figures, columns, rows, left_out)
+    said, narrow = findings.sentences(setting), findings.narrow(setting)
+    return Section(title, said, figures, columns, rows, left_out, narrow)
 
 
 def _on_page(

@@ -65,7 +65,11 @@ def of_sweep(parent: str, name: str, study: Study) -> tuple[View, View]:
 
 
 def of_runs(
-    parent: str, name: str, selection: tuple[str, bool], beside: Sequence[str]
+    parent: str,
+    name: str,
+    selection: tuple[str, bool],
+    beside: Sequence[str],
+    charted: Sequence[str] = (),
 ) -> tuple[View, View]:
     """The same of runs that are no sweep's: a comparison's, a search's.
 
@@ -74,11 +78,12 @@ def of_runs(
         name: Of the launch, for people.
         selection: The metric that they are sorted by, and whether it is to grow.
         beside: Columns further to the right, such as "tags.verdict".
+        charted: Metrics over lambda beside the one that they are sorted by.
     """
     kinds = (key.partition(".") for key in beside)
     own = (_column(kind, key) for kind, _, key in kinds)
     columns = list(dict.fromkeys([*_first_columns(selection[0]), *own]))
-    return _views(parent, name, _of_launch(parent), selection, columns)
+    return _views(parent, name, _of_launch(parent), selection, columns, charted)
 
 
 def of_study(selection: tuple[str, bool]) -> tuple[View, View]:
@@ -89,12 +94,17 @@ def of_study(selection: tuple[str, bool]) -> tuple[View, View]:
 
 
 def _views(
-    key: str, name: str, chosen: str, selection: tuple[str, bool], columns: Sequence[str]
+    key: str,
+    name: str,
+    chosen: str,
+    selection: tuple[str, bool],
+    columns: Sequence[str],
+    charted: Sequence[str] = (),
 ) -> tuple[View, View]:
     metric, _ = selection
     table = _table(chosen, selection, columns)
     charts = {
-        "compareRunCharts": _charts(metric),
+        "compareRunCharts": _charts(metric, charted),
         "compareRunSections": _sections(metric),
         "isAccordionReordered": True,
     }
@@ -220,20 +230,26 @@ def _column(kind: str, key: str) -> str:
     return f"{kind}.`{key}`"
 
 
-def _charts(metric: str) -> list[dict[str, Any]]:
-    """The metric over log10(lambda), and over the epochs."""
+def _charts(metric: str, charted: Sequence[str]) -> list[dict[str, Any]]:
+    """The metrics over log10(lambda), and over the epochs."""
     common = {
         "metricSectionId": _SECTION,
         "deleted": False,
         "isGenerated": False,
         "runsCountToCompare": 100,
     }
-    axes = {
+    over_lambda = [_scatter(key) for key in dict.fromkeys((metric, *charted))]
+    lines = [_line(key) for key in dict.fromkeys((metric, "val_data_loss", "weight_norm"))]
+    return [{**common, **chart} for chart in (*over_lambda, *lines)]
+
+
+def _scatter(metric: str) -> dict[str, Any]:
+    return {
+        "uuid": f"{metric} over lambda",
+        "type": "SCATTER",
         "xaxis": {"key": "log10_lambda", "type": "PARAM"},
         "yaxis": {"key": metric, "type": "METRIC"},
     }
-    lines = [_line(key) for key in dict.fromkeys((metric, "val_data_loss", "weight_norm"))]
-    return [{**common, **chart} for chart in ({"uuid": "s", "type": "SCATTER", **axes}, *lines)]
 
 
 def _line(metric: str) -> dict[str, Any]:
@@ -255,4 +271,5 @@ def _line(metric: str) -> dict[str, Any]:
 
 def _sections(metric: str) -> list[dict[str, Any]]:
     flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
-    return [{"uuid": _SECTION, "name": f"{metric} over lambda", "columns": 2, **flags}]
+    name = f"{metric} over lambda (equal runs lie on each other)"
+    return [{"uuid": _SECTION, "name": name, "columns": 2, **flags}]

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from l2keras_experiments.config import credentials
 from l2keras_experiments.config.messages import MISTAKE, SHOW_TRACEBACKS, UNEXPECTED, line, named
 from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.config.targets import TargetError
 from l2keras_experiments.runtime.outcome import DivergedError
 from l2keras_experiments.runtime.signals import Terminated
 
@@ -69,12 +70,13 @@ def failed(error: Exception) -> int:
         print(f"error: {line(str(error))}", file=sys.stderr)
     else:
         print(f"error: {line(_unexpected(error))}", file=sys.stderr)
-    return MISTAKE if isinstance(error, ConfigError) else UNEXPECTED
+    return MISTAKE if isinstance(error, ConfigError | TargetError) else UNEXPECTED
 
 
 def _unexpected(error: Exception) -> str:
     """What happened and where the traceback is."""
-    what = named(error, str(error).rstrip("."))
+    text = str(error).rstrip(".")
+    what = text if isinstance(error, TargetError) else named(error, text)
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="l2keras-", suffix=".txt", delete=False, errors="backslashreplace"

@@ -7,6 +7,7 @@ there is a line for each run, and one now and then for a long fit.
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -265,7 +266,25 @@ def print_table(
     Console(width=width).print(table)
     if len(shown) < len(columns):
         left_out = ", ".join(columns[i] for i in range(len(columns)) if i not in shown)
-        print(f"Not shown for want of room: {left_out}.")
+        print(_wrapped(f"Not shown for want of room: {left_out}."))
+
+
+def print_point(sentence: str) -> None:
+    """A point of a list; in a terminal its lines end between words."""
+    print(_wrapped(f"- {sentence}", indent="  "))
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    terminal = Console()
+    if not terminal.is_terminal:
+        return text
+    return textwrap.fill(
+        text,
+        terminal.width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _heading(name: str) -> str:

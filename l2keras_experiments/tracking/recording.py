@@ -164,10 +164,10 @@ def record_result(
         run.log_model(model, data.sample_inputs)
 
 
-def lambda_params(lam: float) -> dict[str, float]:
+def lambda_params(lam: float) -> dict[str, str]:
     """`lambda` in the half convention, to 7 digits, and its logarithm for linear axes."""
-    lam = float(f"{lam:.7g}")
-    return {"lambda": lam, **({"log10_lambda": math.log10(lam)} if lam > 0 else {})}
+    shown = f"{lam:.7g}"
+    return {"lambda": shown, **({"log10_lambda": f"{math.log10(lam):.7g}"} if lam > 0 else {})}
 
 
 def timescale_params(lam: float, config: Config, updates: float) -> dict[str, float]:

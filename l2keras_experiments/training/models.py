@@ -62,7 +62,7 @@ def build_model(
         )
     _check_inputs(model, data, config.target)
     outputs = _outputs(model, data, config.target)
-    if not _has_own_loss(model):
+    if not has_own_loss(model):
         _check_outputs(outputs, data, config.target, loss)
     method.attach(model)
     return model
@@ -119,7 +119,7 @@ def _check_inputs(model: keras.Model, data: Dataset | StreamDataset, target: str
         ) from None
 
 
-def _has_own_loss(model: keras.Model) -> bool:
+def has_own_loss(model: keras.Model) -> bool:
     """Whether the class of the model decides what its outputs are compared with."""
     names = ("train_step", "compute_loss")
     return any(getattr(type(model), n) is not getattr(keras.Model, n) for n in names)

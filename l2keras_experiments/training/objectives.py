@@ -5,6 +5,7 @@ Keras is imported inside the functions, so that `check_training` can answer befo
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,13 @@ def check_training(config: TrainingConfig) -> None:
 
 def _check_objective(key: str, kind: str, value: Any) -> None:
     if isinstance(value, Mapping):
-        targets.check(f"training.{key}", value)
+        if value.get("_partial_"):
+            raise ConfigError(
+                f"`training.{key}` must name a function of (y_true, y_pred), or what makes a "
+                f"{key.partition('.')[0]}. Received: _partial_=true. Leave it out."
+            )
+        if not _compares(targets.accepted(str(value.get(targets.TARGET))), value):
+            targets.check(f"training.{key}", value)
     elif isinstance(value, str):
         keras_source.check_name(f"training.{key}", kind, value)
     elif value is not None:
@@ -89,14 +96,73 @@ def check_class_weight(config: TrainingConfig, task: str, num_outputs: int) -> N
         )
 
 
+def _compares(parameters: Mapping[str, inspect.Parameter], node: Mapping[str, Any]) -> bool:
+    """Whether a target is itself a function of (y_true, y_pred), to be called with no other."""
+    needed = [name for name, p in parameters.items() if p.default is p.empty]
+    is_function = str(node.get(targets.TARGET)).rpartition(".")[2].islower()
+    return is_function and len(needed) == 2 and node.keys() <= {targets.TARGET}
+
+
 def loss_of(config: TrainingConfig, task: str) -> Any:
-    """The loss without any penalty: as configured, else that of the task on logits."""
+    """The loss without any penalty: as configured, else that of the task.
+
+    One with a name compares logits, where Keras knows it for them, too: models return logits.
+    """
     import keras
 
     if config.loss is None:
         logits = {} if task == "regression" else {"from_logits": True}
         return getattr(keras.losses, _LOSSES[task])(**logits)
-    return _made("training.loss", config.loss, keras.losses.get)
+    return _made("training.loss", config.loss, lambda name: _on_logits(keras.losses.get(name)))
+
+
+def _on_logits(loss: Any) -> Any:
+    """A loss of Keras by its class, from logits if it can."""
+    import keras
+
+    name = getattr(loss, "__name__", type(loss).__name__).replace("_", "").lower()
+    kinds = {
+        key.lower(): kind for key, kind in vars(keras.losses).items() if isinstance(kind, type)
+    }
+    kind = kinds.get(name)
+    if kind is None or "from_logits" not in inspect.signature(kind).parameters:
+        return loss
+    return kind(from_logits=True)
+
+
+def check_logits(config: TrainingConfig, loss: Any, model: Any, target: str) -> None:
+    """Raises ConfigError where a loss takes logits and a model ends in probabilities, or otherwise.
+
+    Keras would train on, and learn little. Known of Keras' own losses and of the last layer only.
+
+    Args:
+        config: Of the training.
+        loss: As of `loss_of`.
+        model: Built.
+        target: Names it.
+    """
+    import keras
+
+    settings = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    from_logits = settings.get("from_logits")
+    last = model.layers[-1] if model.layers else None
+    while isinstance(last, keras.Model) and last.layers:
+        last = last.layers[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", None)
+    activation = "softmax" if isinstance(last, keras.layers.Softmax) else activation
+    ends_in_probabilities = activation in ("softmax", "sigmoid")
+    if from_logits and ends_in_probabilities:
+        raise ConfigError(
+            f"The loss takes logits: the model must not end in {activation}. Received: {target}, "
+            "whose last layer does. Leave the activation out (classifier_activation: null in "
+            "keras.applications), or set training.loss with a _target_ and from_logits: false."
+        )
+    if from_logits is False and activation == "linear":
+        raise ConfigError(
+            "`training.loss` takes probabilities, as from_logits is false, and the model must end "
+            f"in them. Received: {target}, which ends in a {type(last).__name__} without an "
+            "activation. Set training.loss.from_logits=true."
+        )
 
 
 def metrics_of(config: TrainingConfig, task: str) -> list[Any]:
@@ -193,4 +259,8 @@ def callbacks_of(config: TrainingConfig) -> list[Any]:
 
 
 def _made(key: str, value: Any, named: Any) -> Any:
-    return targets.instantiate(key, value) if isinstance(value, Mapping) else named(value)
+    if not isinstance(value, Mapping):
+        return named(value)
+    if _compares(targets.accepted(str(value.get(targets.TARGET))), value):
+        return targets.load(key, str(value[targets.TARGET]))
+    return targets.instantiate(key, value)

@@ -21,10 +21,11 @@ from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.training import checkpoint, saving
 from l2keras_experiments.training import history as histories
-from l2keras_experiments.training.models import build_model
+from l2keras_experiments.training.models import build_model, has_own_loss
 from l2keras_experiments.training.objectives import (
     callbacks_of,
     check_class_weight,
+    check_logits,
     check_on_targets,
     data_loss_metric,
     loss_of,
@@ -94,6 +95,11 @@ def rehearse(config: Config, data: Dataset | StreamDataset | None = None) -> Reh
     device.begin_session(config)
     with device.distribution_scope(config, batch_size), mistakes_named():
         model = compiled_model(config, data, method, num_steps=num_steps)
+        for callback in method.callbacks:  # which look at the model, then leave it as it was
+            callback.set_model(model)
+            callback.on_train_begin()
+        for callback in reversed(method.callbacks):
+            callback.on_train_end()
     return Rehearsed(data, method, model)
 
 
@@ -193,11 +199,14 @@ def compiled_model(
         model=model,
         decayed=method.selected(model),
     )
+    loss = loss_of(config.training, data.task)
+    if not has_own_loss(model):
+        check_logits(config.training, loss, model, config.model.target)
     # JAX without jit runs operation by operation; its own default is to compile.
     otherwise = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
         optimizer,
-        loss=loss_of(config.training, data.task),
+        loss=loss,
         metrics=[
             *metrics_of(config.training, data.task),
             data_loss_metric(config.training, data.task),

@@ -192,6 +192,7 @@ class BatchTrainer:
 
 def _tell(study: optuna.Study, one: _Trial, at: Collection[int]) -> None:
     """Tells optuna how a trial has ended and its objective where the worse half ended."""
+    one.trial.set_user_attr(search.SECONDS, sum(stacked.seconds for stacked in one.runs))
     for epochs, value in enumerate(one.values, start=1):
         looked_at = epochs in at or epochs == len(one.values)  # to report takes a transaction
         if looked_at and math.isfinite(value):

@@ -63,7 +63,9 @@ def tune(node: DictConfig) -> float:
             path = presets.write_preset(config, name, trials, best)
             recording.record_summary(parent, trials, best, path)
             selection = (objective.metric, objective.higher_is_better)
-            views.save(store, parent.id, views.of_runs(parent.id, name, selection, BESIDE))
+            accuracy = ["val_accuracy"] if "test_accuracy" in best.test else []
+            shown = views.of_runs(parent.id, name, selection, BESIDE, charted=accuracy)
+            views.save(store, parent.id, shown)
     show(config, name, trials, best)
     print(f"preset: {path}")
     print(f"train with it: {presets.command(config)}")
@@ -112,8 +114,7 @@ def search_on(
     metric, shown = search.objective_of(study).metric, config.training.progress and live
     with progress.bar(left, "tuning", shown, metric) as advance:
 
-        def show_trial(trial: Tried) -> None:
-            trials = search.tried(study)
+        def show_trial(trial: Tried, trials: Sequence[Tried]) -> None:
             best = recording.record_progress(parent, trial, trials)
             advance({metric: best}, label=f"trial {trial.number} {trial.state}, best")
             if not live:
@@ -126,8 +127,10 @@ def search_on(
                 break
             done = train(left)
             left -= len(done)
-            for trial in done:
-                show_trial(trial)
+            over = search.tried(study)
+            for i, trial in enumerate(done):
+                later = {one.number for one in done[i + 1 :]}
+                show_trial(trial, [one for one in over if one.number not in later])
 
 
 def _trainer(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from l2keras_experiments.config import flattening, methods, nodes
+from l2keras_experiments.config import flattening, nodes
 from l2keras_experiments.config.schema import Config, TuneConfig
 from l2keras_experiments.data.datasets import Dataset
 from l2keras_experiments.tracking.recording import (
-    METHOD_TAG,
     lambda_params,
+    method_tags,
     record_result,
     record_start,
 )
@@ -58,7 +58,7 @@ def open_trial(
 
     lam, rate = config.regularization.lam, config.optimizer.learning_rate
     name = f"trial {number} s{config.seed} lam={lam:.4g} eta={rate:.4g}"
-    tags = {"trial": str(number), METHOD_TAG: methods.label(config.regularization.name)}
+    tags = {"trial": str(number), **method_tags(config.regularization.name)}
     monitored = config.tracking.system_metrics
     return store.run(name, parent=parent.id, tags=tags, system_metrics=monitored)
 
@@ -101,7 +101,7 @@ def record_pruned(run: Run, config: Config) -> None:
 
 
 def record_progress(parent: Run, trial: Tried, trials: Sequence[Tried]) -> float:
-    """The trial and the best so far as metrics of the parent; returns the best."""
+    """A trial and the best of `trials` so far as metrics of the parent; returns the best."""
     best = search.best(trials)
     value, metric = best.value if best else math.nan, trial.objective.metric
     shown = {f"trial.{metric}": trial.value, f"best.{metric}": value}
@@ -148,7 +148,9 @@ def _cells(trial: Tried) -> dict[str, str]:
         "lambda": shown(trial.params.get(LAM, math.nan), ".4g"),
         "learning rate": shown(trial.params.get(RATE, math.nan), ".4g"),
         selected.replace("val_", "validation_", 1).replace("_", " "): shown(trial.value, ".5g"),
-        test.replace("_", " "): shown(trial.test.get(test, math.nan), ".5g"),
+        test.replace("_", " "): shown(
+            trial.test.get(test, math.nan), ".4f" if "accuracy" in test else ".5g"
+        ),
         "epochs": str(trial.epochs),
         "seconds": f"{trial.seconds:.1f}",
         "state": f"{trial.state}: {trial.error}" if trial.error else trial.state,

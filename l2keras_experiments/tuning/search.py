@@ -28,6 +28,7 @@ _RETRY_OF = "retry_of"
 ERROR = "error"
 _METRIC = "metric"  # of the study
 _TEST = "test"
+SECONDS = "seconds"  # of training, where it took turns with that of others
 
 
 class Diverged(ArithmeticError):
@@ -44,6 +45,7 @@ class Tried:
             diverged; nan where there is none.
         state: "complete", "pruned", "diverged", "failed", "killed" or "running".
         epochs: Epochs of the first seed that were trained.
+        seconds: Its wall time; of trials trained at once, the share of each.
         error: Why it failed, else "".
         test: Metrics on the test examples, mean over the seeds. They decide nothing; a trial that
             was not completed has none.
@@ -245,7 +247,10 @@ def _tried(trial: optuna.trial.FrozenTrial, objective: Objective) -> Tried:
         value=value,
         state=states.get(trial.state, "running"),
         epochs=max(trial.intermediate_values, default=-1) + 1,
-        seconds=trial.duration.total_seconds() if trial.duration else math.nan,
+        seconds=float(
+            trial.user_attrs.get(SECONDS, trial.duration and trial.duration.total_seconds())
+            or math.nan
+        ),
         error=str(trial.user_attrs.get(ERROR, "")),
         test=dict(trial.user_attrs.get(_TEST, {})),
         objective=objective,

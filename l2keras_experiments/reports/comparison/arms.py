@@ -17,6 +17,7 @@ from l2keras_experiments.config.schema import (
     CompareConfig,
     ConfigError,
     MixedPrecision,
+    briefly,
 )
 from l2keras_experiments.training.regularization import check_with_optimizer
 
@@ -46,7 +47,7 @@ class Arm:
     @property
     def run_name(self) -> str:
         """In the MLflow UI, whose columns show 12 letters."""
-        return f"{self.lam:g} {methods.short(self.name)}"
+        return f"{briefly(self.lam)} {methods.short(self.name)}"
 
     @property
     def label(self) -> str:
@@ -297,6 +298,11 @@ def important(results: Sequence[ArmResult]) -> list[str]:
     return _named(_IMPORTANT, results)
 
 
+def narrow(results: Sequence[ArmResult]) -> list[str]:
+    """Those that are always shown, also on a phone: to the verdict."""
+    return important(results)[: _IMPORTANT.index("verdict") + 1]
+
+
 def _named(columns: Sequence[str], results: Sequence[ArmResult]) -> list[str]:
     metric = results[0].beside_loss.replace("_", " ")
     return [column.replace("accuracy", metric) for column in columns]
@@ -316,7 +322,7 @@ def row(result: ArmResult) -> list[str]:
         _number(result.last("penalty"), ".4f"),
         f"{result.last('weight_norm'):.3f}",
         f"{result.seconds:.1f}",
-        _number(result.distance, ".1e"),
+        "0" if result.distance == 0 else _number(result.distance, ".1e"),
         result.verdict,
     ]
 
@@ -327,8 +333,8 @@ def numbers(result: ArmResult) -> dict[str, Any]:
     values = {**history, **result.test, "distance": result.distance, "seconds": result.seconds}
     return {
         "method": methods.label(result.arm.name),
-        "as_written": result.arm.pasted,
-        "lambda": result.effective_lam,
+        "as_written": None if result.arm.name == "none" else float(f"{result.arm.pasted:.7g}"),
+        "lambda": float(f"{result.effective_lam:.7g}"),
         **{key: value if math.isfinite(value) else None for key, value in values.items()},
         "verdict": result.verdict,
     }

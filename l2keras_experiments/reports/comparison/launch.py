@@ -11,6 +11,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 # Columns of the UI beside method, lambda and accuracy.
-BESIDE = ("tags.distance", "tags.verdict", "tags.penalty", "tags.weight_norm")
+BESIDE = ("tags.distance", "tags.verdict", "tags.as_written", "tags.penalty", "tags.weight_norm")
 
 
 def compare(node: DictConfig) -> None:
@@ -87,8 +88,13 @@ def train_arms(
         for arm in planned:
             arm_config = arms.configure(config, arm)
             arm_node = node.copy()
-            arm_node.regularization = nodes.group_node(arm_config.regularization)
+            shown_lam = float(f"{arm.pasted:.7g}")  # of float32, as the arm has it
+            arm_node.regularization = nodes.group_node(
+                replace(arm_config.regularization, lam=shown_lam)
+            )
             tags = {"arm": arm.name, "label": arm.label, **method_tags(arm.name)}
+            if arm.name != "none":
+                tags["as_written"] = f"{arm.pasted:g}"
             monitored = config.tracking.system_metrics
             with store.run(
                 arm.run_name, parent=parent.id, tags=tags, system_metrics=monitored
@@ -191,4 +197,4 @@ def show(config: CompareConfig, results: list[ArmResult]) -> None:
     rows = [[arms.row(result) for result in group] for group in groups]
     progress.print_table(title, arms.columns(results), rows, arms.important(results))
     for sentence in page.findings(results, config):
-        print(f"- {sentence}")
+        progress.print_point(sentence)

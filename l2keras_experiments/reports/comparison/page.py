@@ -126,6 +126,7 @@ def page(
         findings=findings(results, config),
         figures=shown,
         columns=arms.columns(results),
+        narrow=arms.narrow(results),
         rows=_rows(results, lams),
         tolerance=f"{arms.tolerance(config):.1e}",
         command=command,

@@ -89,7 +89,7 @@ def test_a_study_without_one_sweep_is_read_whole(
     arguments = [store.study, "--uri", store.uri, "--output", str(tmp_path)]
     assert report.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "All runs of the study. It has 2 sweeps; for one of them:\n" in printed
+    assert "All training runs of the study. It has 2 sweeps; for one of them:\n" in printed
     assert f"  --parent {other.id}    another\n  --parent {parent}    sweep\n" in printed
     assert "WeightDecay coupled has the highest mean" in printed
     assert "HalfL2 reaches 0.80 ± 0.25" in printed
@@ -107,7 +107,7 @@ def test_trials_of_a_search_are_left_out(store: Store, parent: str, tmp_path: Pa
     written = report.write(store, None, None, tmp_path)
     assert {run.method for run in written.study.runs} == {"half_l2", "decoupled"}
     html = written.page.read_text("utf-8")
-    assert "<td>tune HalfL2</td><td>1</td><td>0.3</td>" in html
+    assert "<td class=>tune HalfL2</td><td class=>1</td><td class=>0.3</td>" in html
     assert "do not contain them" in html
 
 
