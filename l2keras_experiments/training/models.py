@@ -19,6 +19,7 @@ from l2keras_experiments.data.datasets import Dataset, named_arrays, rows
 from l2keras_experiments.data.streams import StreamDataset
 from l2keras_experiments.library import is_built
 from l2keras_experiments.runtime import device
+from l2keras_experiments.training.objectives import has_own_loss
 from l2keras_experiments.training.regularization import Method
 
 HEAD_SIZE = 16  # of attention; a model of width 32 has two heads
@@ -117,12 +118,6 @@ def _check_inputs(model: keras.Model, data: Dataset | StreamDataset, target: str
             f"have. Received: {target} with inputs of the shape {received}. "
             "Take an argument input_shape and pass it to keras.Input."
         ) from None
-
-
-def has_own_loss(model: keras.Model) -> bool:
-    """Whether the class of the model decides what its outputs are compared with."""
-    names = ("train_step", "compute_loss")
-    return any(getattr(type(model), n) is not getattr(keras.Model, n) for n in names)
 
 
 def _check_outputs(

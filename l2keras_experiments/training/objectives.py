@@ -130,6 +130,14 @@ def _on_logits(loss: Any) -> Any:
     return kind(from_logits=True)
 
 
+def has_own_loss(model: Any) -> bool:
+    """Whether the class of the model decides what its outputs are compared with."""
+    import keras
+
+    names = ("train_step", "compute_loss")
+    return any(getattr(type(model), n) is not getattr(keras.Model, n) for n in names)
+
+
 def check_logits(config: TrainingConfig, loss: Any, model: Any, target: str) -> None:
     """Raises ConfigError where a loss takes logits and a model ends in probabilities, or otherwise.
 

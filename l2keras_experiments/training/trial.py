@@ -21,13 +21,14 @@ from l2keras_experiments.library import inner_optimizers, last_learning_rate
 from l2keras_experiments.runtime import device, signals
 from l2keras_experiments.training import checkpoint, saving
 from l2keras_experiments.training import history as histories
-from l2keras_experiments.training.models import build_model, has_own_loss
+from l2keras_experiments.training.models import build_model
 from l2keras_experiments.training.objectives import (
     callbacks_of,
     check_class_weight,
     check_logits,
     check_on_targets,
     data_loss_metric,
+    has_own_loss,
     loss_of,
     metrics_of,
 )

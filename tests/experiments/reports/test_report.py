@@ -107,7 +107,7 @@ def test_trials_of_a_search_are_left_out(store: Store, parent: str, tmp_path: Pa
     written = report.write(store, None, None, tmp_path)
     assert {run.method for run in written.study.runs} == {"half_l2", "decoupled"}
     html = written.page.read_text("utf-8")
-    assert "<td class=>tune HalfL2</td><td class=>1</td><td class=>0.3</td>" in html
+    assert "<td>tune HalfL2</td><td>1</td><td>0.3</td>" in html
     assert "do not contain them" in html
 
 

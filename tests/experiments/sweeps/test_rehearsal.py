@@ -10,6 +10,7 @@ import pytest
 
 from l2keras_experiments.commands import validation
 from l2keras_experiments.config.schema import ConfigError
+from l2keras_experiments.config.targets import TargetError
 from l2keras_experiments.reports.comparison.launch import compare
 from l2keras_experiments.sweeps import job, rehearsal
 from l2keras_experiments.sweeps.sweep import Job, Sweep
@@ -25,6 +26,14 @@ ANSWER = r"must have the shape \(10,\)"
 def broken(num_outputs: int) -> keras.Model:
     """A model with an output too many."""
     return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(num_outputs + 1)])
+
+
+def wrong() -> keras.Model:
+    raise ValueError("of ours")
+
+
+def too_large() -> keras.Model:
+    raise MemoryError
 
 
 def with_model(composed: Compose, model: dict[str, str], *words: str) -> Any:
@@ -56,6 +65,35 @@ def test_a_sweep_records_no_run(composed: Compose, uri: str) -> None:
     with pytest.raises(ConfigError, match=ANSWER):
         Sweep(jobs, "sweep", launch, watch=False, check=check).run()
     assert runs_of(Store(uri, "l2keras")) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("corrected", True, "corrected"),
+        ("scale", {"haed/*": 0.1, "*": 1.0}, r"regularization\.scale"),
+        ("groups", [{"include": "*output*"}, {"include": "*kernel"}], "output"),
+    ],
+)
+def test_what_only_decay_finds_is_a_mistake_too(
+    composed: Compose, key: str, value: Any, message: str
+) -> None:
+    """A form that no layer has, a pattern that matches nothing, groups that overlap."""
+    node = composed("config", *SMALL, "regularization=decoupled")
+    node.regularization[key] = value
+    with pytest.raises(ConfigError, match=message):
+        rehearsal.check([validation.typed(node)])
+
+
+def test_a_target_that_raises_is_a_mistake(composed: Compose) -> None:
+    """Unless it lacks memory: that may be otherwise in the run."""
+    for name, error in (("wrong", ValueError), ("too_large", None)):
+        config = validation.typed(with_model(composed, {"_target_": f"{__name__}.{name}"}))
+        if error is None:
+            rehearsal.check([config])
+        else:
+            with pytest.raises(TargetError, match="wrong raised ValueError: of ours"):
+                rehearsal.check([config])
 
 
 def test_one_run_of_each_kind_is_looked_at(

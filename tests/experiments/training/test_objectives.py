@@ -133,3 +133,58 @@ def test_what_cannot_compare_the_targets_is_named(
         return
     with pytest.raises(ConfigError, match=named):
         objectives.check_on_targets(config, "classification", classes, shape)
+
+
+@pytest.mark.parametrize(
+    "name", ["sparse_categorical_crossentropy", "SparseCategoricalCrossentropy"]
+)
+def test_a_loss_with_a_name_compares_logits(name: str) -> None:
+    """As that of the task does: models return logits. By hand above."""
+    loss = objectives.loss_of(TrainingConfig(loss=name), "classification")
+    assert float(loss(np.array([0, 2]), LOGITS)) == pytest.approx(0.16984602, rel=1e-6)
+
+
+PROBABILITIES = {"_target_": "keras.losses.SparseCategoricalCrossentropy"}
+NESTED = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Softmax()])
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "message"),
+    [
+        (None, keras.layers.Dense(3, "softmax"), "must not end in softmax"),
+        (None, NESTED, "must not end in softmax"),
+        ("binary_crossentropy", keras.layers.Dense(3, "sigmoid"), "must not end in sigmoid"),
+        (PROBABILITIES, keras.layers.Dense(3), r"Set training\.loss\.from_logits=true"),
+        (None, keras.layers.Dense(3), None),
+        (None, keras.layers.Dense(3, "relu"), None),
+        (PROBABILITIES, keras.layers.Dense(3, "softmax"), None),
+        ("mse", keras.layers.Dense(3, "sigmoid"), None),
+    ],
+)
+def test_logits_and_probabilities_are_not_mixed_up(
+    loss: Any, last: Any, message: str | None
+) -> None:
+    model = keras.Sequential([keras.Input((4,)), last])
+    config = TrainingConfig(loss=loss)
+    made = objectives.loss_of(config, "classification")
+    if message is None:
+        objectives.check_logits(config, made, model, "mine.build")
+        return
+    with pytest.raises(ConfigError, match=message):
+        objectives.check_logits(config, made, model, "mine.build")
+
+
+def absolute(y_true: Any, y_pred: Any) -> Any:
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+
+
+def test_a_function_of_ones_own_is_the_loss() -> None:
+    """It is not called to make one: (1 + 1 + 0 + 0 + 0 + 2) / 6."""
+    config = TrainingConfig(loss={"_target_": f"{__name__}.absolute"})
+    objectives.check_training(config)
+    found = objectives.loss_of(config, "regression")
+    y = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    assert float(np.mean(found(y, LOGITS))) == pytest.approx(4 / 6)
+    partial = TrainingConfig(loss={"_target_": f"{__name__}.absolute", "_partial_": True})
+    with pytest.raises(ConfigError, match="Leave it out"):
+        objectives.check_training(partial)

@@ -11,6 +11,14 @@ from l2keras_experiments.config.schema import ConfigError
 from l2keras_experiments.training import saving
 
 
+@pytest.fixture
+def model() -> keras.Model:
+    layers = [keras.layers.Dense(3, "relu"), keras.layers.BatchNormalization()]
+    found = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
+    found.compile("adam", "mse")
+    return found
+
+
 class Own(keras.Model):
     def __init__(self, units: int) -> None:
         super().__init__()
