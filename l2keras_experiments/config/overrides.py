@@ -45,7 +45,11 @@ def _parsed(word: str) -> Override:
         why = next((s for s in lines[1:] if s.strip(" ^") and "://" not in s), lines[0])
         raise ConfigError(
             f"An override must read key=value. Received: {word} ({why.strip('.')}). "
-            "Quote what has special characters, such as 'key=\"a b\"'."
+            + (
+                "Keys of a mapping stand without quotes: 'key={*/head/*:0.1,*:1}'."
+                if "={" in word
+                else "Quote what has special characters, such as 'key=\"a b\"'."
+            )
         ) from None
     return override
 

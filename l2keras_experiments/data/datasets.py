@@ -138,7 +138,7 @@ def check_data_config(config: DataConfig) -> None:
     if config.task is not None and config.task not in TASKS:
         raise ConfigError(
             f"`data.task` must be one of {', '.join(TASKS)}, or null. "
-            f"Received: data.task={config.task}."
+            f"Received: data.task={config.task}. Write one of them."
         )
     for key in ("label_noise", "validation_fraction", "test_fraction"):
         fraction = getattr(config, key) or 0.0
@@ -146,7 +146,7 @@ def check_data_config(config: DataConfig) -> None:
         if not 0.0 <= fraction <= most:
             raise ConfigError(
                 f"`data.{key}` must be a fraction from 0 to {most:g}. "
-                f"Received: data.{key}={fraction}."
+                f"Received: data.{key}={fraction}. Write data.{key}=0.2, say."
             )
     if config.split_seed < 0:
         raise ConfigError(

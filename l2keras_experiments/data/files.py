@@ -22,7 +22,11 @@ _NPZ_PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def csv(
-    path: str, target: str | list[str], drop: str | list[str] | None = None, sep: str = ","
+    path: str,
+    target: str | list[str],
+    drop: str | list[str] | None = None,
+    sep: str = ",",
+    decimal: str = "point",
 ) -> Any:
     """Reads a table with a header line.
 
@@ -34,18 +38,20 @@ def csv(
         target: Name of the column to predict, or of several.
         drop: Columns that are neither target nor feature, such as an id.
         sep: Character between two cells, or its name: tab, semicolon.
+        decimal: How numbers are written: with a point, or with a comma, as in 0,5 and 1.000,5.
 
     Returns:
         `(x, y)`: float64 (n, features); y (n,) for one target, (n, targets) for several.
 
     Raises:
-        ConfigError: a column that is not there or holds an id, a cell that is empty, or a text
-            among numbers. Texts in one target may be labels, which `data.task` decides.
+        ConfigError: a column that is not there, texts of which each is another one, as ids are, a
+            cell that is empty, or a text among numbers. Texts in one target may be labels, which
+            `data.task` decides.
     """
     import pandas as pd
 
     with _readable(path):
-        table = pd.read_csv(path, sep=_separator(sep), low_memory=False)
+        table = pd.read_csv(path, sep=_separator(sep), low_memory=False, **_numbers(decimal))
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for names
         raise ConfigError(
             f"The lines of {path} must have as many cells as the header. Received: lines with "
@@ -165,9 +171,9 @@ class Text:
     among_numbers: bool
 
     def remedy(self, otherwise: str) -> str:
-        """What to do: correct the cell, or `otherwise`; of a decimal comma, write a point."""
+        """What to do: correct the cell, or `otherwise`; of a decimal comma, say so."""
         if _DECIMAL_COMMA.fullmatch(self.cell.strip()):
-            return "It has a decimal comma: write decimal points."
+            return "It has a decimal comma: set data.decimal=comma."
         return f"Correct the cell{otherwise}."
 
 
@@ -240,6 +246,7 @@ def _readable(path: str) -> Iterator[None]:
 
 
 _SEPARATORS = {"tab": "\t", "semicolon": ";"}
+_DECIMALS: dict[str, dict[str, Any]] = {"point": {}, "comma": {"decimal": ",", "thousands": "."}}
 
 
 def _separator(sep: str) -> str:
@@ -250,6 +257,16 @@ def _separator(sep: str) -> str:
             f"Received: data.sep={sep}. For a comma leave it out."
         )
     return character
+
+
+def _numbers(decimal: str) -> dict[str, Any]:
+    """How pandas reads numbers that are written so."""
+    if decimal not in _DECIMALS:
+        raise ConfigError(
+            "`data.decimal` must be point or comma. "
+            f"Received: data.decimal={decimal}. Write one of them."
+        )
+    return _DECIMALS[decimal]
 
 
 def npz(path: str) -> Any:
@@ -296,8 +313,11 @@ def _arrays_of(path: str) -> dict[str, Any]:
         ) from None
 
 
-def check_csv(path: str, target: Any, drop: Any = None, sep: str = ",") -> None:
+def check_csv(
+    path: str, target: Any, drop: Any = None, sep: str = ",", decimal: str = "point"
+) -> None:
     """Raises ConfigError for a column that the header of the file does not have."""
+    _numbers(decimal)
     separator = _separator(sep)
     with _readable(path), Path(path).open(newline="", encoding="utf-8-sig") as file:
         header = next(csv_format.reader(file, delimiter=separator), [])

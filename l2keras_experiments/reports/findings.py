@@ -96,10 +96,19 @@ def _across(study: Study) -> Iterator[str]:
     for group in groups.values():
         first = group[0].ranked(setting.leaders[0] for setting in group)[0]
         [top] = [setting for setting in group if setting.leaders[0] is first]
+        differences = {
+            id(one): one.difference(first, one.leaders[0]) for one in group if one is not top
+        }
+        if len(group) > 3 and {d.verdict for d in differences.values()} == {"too few seeds"}:
+            yield (
+                f"{called[id(top)]} at its best is the best of {len(group)} settings, "
+                "on too few seeds to compare them."
+            )
+            continue
         for setting in group:
             if setting is not top:
                 a, b = (f"{called[id(one)]} at its best" for one in (top, setting))
-                yield _in_words(setting.difference(first, setting.leaders[0]), setting, a, b)
+                yield _in_words(differences[id(setting)], setting, a, b)
     if len(groups) > 1:
         yield (
             "Runs that minimize different losses are not ranked: their data losses mean different "

@@ -229,7 +229,12 @@ def parser() -> argparse.ArgumentParser:
     )
     for kind in export.FORMATS:
         found.add_argument(
-            f"--{kind}", metavar="FILE", type=Path, help=f"also write the runs as {kind}, one a row"
+            f"--{kind}",
+            metavar="FILE",
+            type=Path,
+            nargs="?",
+            const="",
+            help=f"also write the training runs as {kind}, one a row; default: beside the page",
         )
     return found
 
@@ -256,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output is not None:
         _check_output(options.output)
     for kind in export.FORMATS:
-        if getattr(options, kind) is not None:
+        if getattr(options, kind):
             export.check(f"--{kind}", getattr(options, kind))
     store = records.open_study(options.uri, options.study, options.parent)
     parent = _parent(store, options.parent)
@@ -267,6 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in export.FORMATS:
         path = getattr(options, kind)
         if path is not None:
+            path = path or folder / f"runs.{kind}"
             export.write(report.study.runs, path, kind)
             print(f"{kind}: {path}")
     if parent is not None:

@@ -232,8 +232,8 @@ def test_labels_of_a_regression(table: str) -> None:
     ("cell", "remedy"),
     [
         ("?", r"Correct the cell \(in a category, .*\), or leave the column out with data\.drop="),
-        ('"0,5"', r" It has a decimal comma: write decimal points\.$"),
-        ('"1.000,5"', r" It has a decimal comma: write decimal points\.$"),
+        ('"0,5"', r" It has a decimal comma: set data\.decimal=comma\.$"),
+        ('"1.000,5"', r" It has a decimal comma: set data\.decimal=comma\.$"),
     ],
 )
 def test_a_text_among_the_numbers_of_a_feature(cell: str, remedy: str, tmp_path: Path) -> None:
@@ -252,6 +252,10 @@ def test_decimal_commas(task: str | None, tmp_path: Path) -> None:
         load("csv", path, target="y", sep=";", task=task)
     with pytest.raises(ConfigError, match=r"'0,5' among numbers, in line 2 and column 'y'.*comma"):
         load("csv", path, target="a", sep=";", task=task)
+    read = load("csv", path, target="y", sep=";", task=task, decimal="comma")
+    assert {1.5, 0.5} <= set(read.y_train.ravel().tolist() + read.y_val.ravel().tolist())
+    with pytest.raises(ConfigError, match="must be point or comma"):
+        load("csv", path, target="y", sep=";", decimal=",")
 
 
 def test_lines_with_more_cells_than_the_header(tmp_path: Path) -> None:
