@@ -271,5 +271,5 @@ def _line(metric: str) -> dict[str, Any]:
 
 def _sections(metric: str) -> list[dict[str, Any]]:
     flags = {"display": True, "isReordered": False, "deleted": False, "isGenerated": False}
-    name = f"{metric} over lambda (equal runs lie on each other)"
+    name = f"{metric} over lambda (equal runs overlap)"
     return [{"uuid": _SECTION, "name": name, "columns": 2, **flags}]

@@ -322,7 +322,7 @@ def row(result: ArmResult) -> list[str]:
         _number(result.last("penalty"), ".4f"),
         f"{result.last('weight_norm'):.3f}",
         f"{result.seconds:.1f}",
-        "0" if result.distance == 0 else _number(result.distance, ".1e"),
+        shown_distance(result.distance),
         result.verdict,
     ]
 
@@ -338,6 +338,11 @@ def numbers(result: ArmResult) -> dict[str, Any]:
         **{key: value if math.isfinite(value) else None for key, value in values.items()},
         "verdict": result.verdict,
     }
+
+
+def shown_distance(value: float) -> str:
+    """A distance of weights, as every table and sentence shows it."""
+    return "0" if value == 0 else _number(value, ".1e")
 
 
 def _number(value: float, form: str) -> str:

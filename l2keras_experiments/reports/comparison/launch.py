@@ -108,7 +108,7 @@ def train_arms(
                 if result.distances is not None:
                     for epoch, distance in enumerate(result.distances[1:]):
                         run.log_metrics({"distance": distance}, step=epoch)
-                    run.set_tags({"distance": f"{result.distances[-1]:.3g}"})
+                    run.set_tags({"distance": arms.shown_distance(result.distances[-1])})
             results.append(result)
             if not sys.stderr.isatty():  # no bar there: a line for each arm
                 summary = progress.summary(trial.history, selection)

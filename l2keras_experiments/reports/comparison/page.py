@@ -74,7 +74,7 @@ def findings(results: Sequence[ArmResult], config: CompareConfig) -> list[str]:
         farthest = max(result.distance for result in chosen)
         sentences.append(
             f"{methods.label(name)}: {'; '.join(kinds)}. "
-            f"Largest distance at the number written: {farthest:.1e}."
+            f"Largest distance at the number written: {arms.shown_distance(farthest)}."
         )
     best = arms.best_lambda(results, lams)
     if math.isfinite(best):
