@@ -233,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
             metavar="FILE",
             type=Path,
             nargs="?",
-            const="",
+            const=True,
             help=f"also write the training runs as {kind}, one a row; default: beside the page",
         )
     return found
@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output is not None:
         _check_output(options.output)
     for kind in export.FORMATS:
-        if getattr(options, kind):
+        if isinstance(getattr(options, kind), Path):
             export.check(f"--{kind}", getattr(options, kind))
     store = records.open_study(options.uri, options.study, options.parent)
     parent = _parent(store, options.parent)
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in export.FORMATS:
         path = getattr(options, kind)
         if path is not None:
-            path = path or folder / f"runs.{kind}"
+            path = folder / f"runs.{kind}" if path is True else path
             export.write(report.study.runs, path, kind)
             print(f"{kind}: {path}")
     if parent is not None:

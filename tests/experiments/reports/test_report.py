@@ -14,7 +14,7 @@ from l2keras_experiments.reports import report
 from l2keras_experiments.reports.records import StudyError
 from l2keras_experiments.tracking.store import Store
 from tests.support.commands import answer
-from tests.support.runs import Compose
+from tests.support.runs import Compose, runs_of
 from tests.support.synthetic import Trial, seeds
 
 pytestmark = pytest.mark.usefixtures("eager_steps")
@@ -87,8 +87,16 @@ def test_a_study_without_one_sweep_is_read_whole(
     with store.run("another", tags={"kind": "sweep"}) as other:
         Trial("coupled", 0.3, accuracy=0.99).store(store, other.id)
     arguments = [store.study, "--uri", store.uri, "--output", str(tmp_path)]
-    assert report.main(arguments) == 0
+    assert report.main([*arguments, "--csv"]) == 0
     printed = capsys.readouterr().out
+    table = tmp_path / "runs.csv"
+    assert f"csv: {table}\n" in printed
+    ids = {line.partition(",")[0] for line in table.read_text("utf-8").splitlines()[1:]}
+    assert ids == {
+        run.info.run_id
+        for run in runs_of(store)
+        if run.info.status == "FINISHED" and run.data.tags["kind"] == "trial"
+    }
     assert "All training runs of the study. It has 2 sweeps; for one of them:\n" in printed
     assert f"  --parent {other.id}    another\n  --parent {parent}    sweep\n" in printed
     assert "WeightDecay coupled has the highest mean" in printed
