@@ -499,6 +499,8 @@ def _check_repeated(classes: Array, number: int, config: DataConfig) -> None:
     remedy = f"{other[0].upper()}{other[1:]}"
     if np.issubdtype(classes.dtype, np.number):
         remedy = f"Set data.task=regression, or {other}"
+    if config.task is None and len(classes) < number:
+        remedy += ", or set data.task=classification if they are classes"
     raise ConfigError(
         f"A classification must have at most {most} classes in {number} examples. "
         f"Received: {len(classes)} from {config.name}. {remedy}."

@@ -131,10 +131,11 @@ def sentences(setting: Setting) -> list[str]:
     if setting.is_flat:
         return [_flat(setting), *compared]
     word = "highest" if setting.higher_is_better else "lowest"
+    highest = (
+        f"{best.label} has the {word} mean {setting.metric_title}: {with_seeds(number)} {at(best)}."
+    )
     return [
-        *_tied(setting),
-        f"{best.label} has the {word} mean {setting.metric_title}: {with_seeds(number)} "
-        f"{at(best)}.",
+        _tied(setting) if setting.is_tied else highest,
         *compared,
         *(line for method in setting.methods for line in _as_good(setting, method)),
         *(line for method in setting.methods for line in _by_learning_rate(setting, method)),
@@ -142,13 +143,13 @@ def sentences(setting: Setting) -> list[str]:
     ]
 
 
-def _tied(setting: Setting) -> Iterator[str]:
+def _tied(setting: Setting) -> str:
     """What decides where the metric does not."""
-    if setting.is_tied:
-        yield (
-            f"Each combination has the same {setting.metric_title}. The validation data loss "
-            f"decides: the lowest is {_mean(setting.leaders[0], DATA_LOSS)}."
-        )
+    best = setting.leaders[0]
+    return (
+        f"Each combination has the same {setting.metric_title}. The validation data loss "
+        f"decides: the lowest is {_mean(best, DATA_LOSS)} of {best.label} {at(best)}."
+    )
 
 
 def _tested(setting: Setting) -> Iterator[str]:

@@ -138,10 +138,24 @@ def has_own_loss(model: Any) -> bool:
     return any(getattr(type(model), n) is not getattr(keras.Model, n) for n in names)
 
 
+def _last_operation(model: Any) -> Any:
+    """What makes the output of a functional or sequential model; None where that is unknown."""
+    import keras
+
+    last = model
+    while isinstance(last, keras.Model):
+        inner = (
+            last.layers if isinstance(last, keras.Sequential) else getattr(last, "operations", [])
+        )
+        last = inner[-1] if inner else None
+    return last
+
+
 def check_logits(config: TrainingConfig, loss: Any, model: Any, target: str) -> None:
     """Raises ConfigError where a loss takes logits and a model ends in probabilities, or otherwise.
 
-    Keras would train on, and learn little. Known of Keras' own losses and of the last layer only.
+    Keras would train on, and learn little. Known of Keras' own losses, and of functional and
+    sequential models.
 
     Args:
         config: Of the training.
@@ -153,16 +167,14 @@ def check_logits(config: TrainingConfig, loss: Any, model: Any, target: str) -> 
 
     settings = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     from_logits = settings.get("from_logits")
-    last = model.layers[-1] if model.layers else None
-    while isinstance(last, keras.Model) and last.layers:
-        last = last.layers[-1]
+    last = _last_operation(model)
     activation = getattr(getattr(last, "activation", None), "__name__", None)
-    activation = "softmax" if isinstance(last, keras.layers.Softmax) else activation
+    activation = activation or type(last).__name__.lower()  # a layer, or one of keras.ops
     ends_in_probabilities = activation in ("softmax", "sigmoid")
     if from_logits and ends_in_probabilities:
         raise ConfigError(
             f"The loss takes logits: the model must not end in {activation}. Received: {target}, "
-            "whose last layer does. Leave the activation out (classifier_activation: null in "
+            "which does. Leave the activation out (classifier_activation: null in "
             "keras.applications), or set training.loss with a _target_ and from_logits: false."
         )
     if from_logits is False and activation == "linear":

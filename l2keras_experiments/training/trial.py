@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Rehearsed:
     data: Dataset | StreamDataset
     method: Method
     model: Any
+    callbacks: Sequence[Any]
 
 
 def rehearse(config: Config, data: Dataset | StreamDataset | None = None) -> Rehearsed:
@@ -101,7 +102,7 @@ def rehearse(config: Config, data: Dataset | StreamDataset | None = None) -> Reh
             callback.on_train_begin()
         for callback in reversed(method.callbacks):
             callback.on_train_end()
-    return Rehearsed(data, method, model)
+    return Rehearsed(data, method, model, callbacks_of(config.training))
 
 
 def run_trial(
@@ -162,7 +163,7 @@ def run_trial(
                 validation_freq=validated_epochs(training.epochs, training.validation_freq),
                 class_weight=training.class_weight,
                 shuffle=False,  # the order is that of the batches
-                callbacks=[*method.callbacks, *callbacks_of(training), recorder],
+                callbacks=[*method.callbacks, *rehearsed.callbacks, recorder],
                 verbose=0,
             )
     weights = stopping.best_weights(recorder.history)

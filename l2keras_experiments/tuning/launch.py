@@ -119,7 +119,8 @@ def search_on(
             advance({metric: best}, label=f"trial {trial.number} {trial.state}, best")
             if not live:
                 done = f"{search.num_done(trials)}/{config.tune.num_trials}"
-                print(f"{done} {line(trial)}; best {best:.4g}", file=sys.stderr, flush=True)
+                shown_best = f"; best {best:.4g}" if math.isfinite(best) else ""
+                print(f"{done} {line(trial)}{shown_best}", file=sys.stderr, flush=True)
 
         while left > 0:
             if config.tune.timeout and time.monotonic() - start > config.tune.timeout:

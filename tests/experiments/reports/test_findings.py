@@ -228,7 +228,7 @@ def test_of_equal_accuracies_the_lower_loss_decides() -> None:
     said = findings.sentences(setting)
     assert said[0] == (
         "Each combination has the same validation accuracy. The validation data loss decides: the "
-        "lowest is 0.3."
+        "lowest is 0.3 of HalfL2 at lambda = 0.2, learning rate 0.5."
     )
     assert [row[-1] for _, row in findings.leaderboard(setting)] == ["best", "equal", "equal"]
 
@@ -244,13 +244,13 @@ def test_of_equal_accuracies_the_lower_loss_decides() -> None:
 def test_nothing_is_0_worse() -> None:
     """One seed with equal values, and three whose differences cancel: 0.1, 0.0, -0.1."""
     one = [Trial("half_l2", loss=0.1), Trial("decoupled", loss=0.2)]
-    [_, _, said, *_] = findings.sentences(setting_of(*one))
+    [_, said, *_] = findings.sentences(setting_of(*one))
     assert said.endswith("HalfL2 and WeightDecay decoupled are equal on the one seed.")
     three = [
         *seeds(Trial("half_l2", loss=0.1), [0.7, 0.8, 0.9]),
         *seeds(Trial("decoupled", loss=0.2), [0.8, 0.8, 0.8]),
     ]
-    [_, _, said, *_] = findings.sentences(setting_of(*three))
+    [_, said, *_] = findings.sentences(setting_of(*three))
     assert said.endswith(
         "HalfL2 and WeightDecay decoupled have the same mean over 3 seeds that both have: "
         "no significant difference."

@@ -104,9 +104,19 @@ def test_one_run_of_each_kind_is_looked_at(
     points += [["optimizer=adam"], ["regularization=decoupled"], ["data=digits", "model=cnn"]]
     configs = [validation.typed(composed("config", *point)) for point in points]
     seen: list[Any] = []
-    monkeypatch.setattr(rehearsal, "rehearsed", seen.append)
+    monkeypatch.setattr(rehearsal, "rehearsed", lambda config, known: seen.append(config))
     rehearsal.check(configs)
     assert seen == [configs[i] for i in (0, 4, 5, 6)]
+
+
+def test_arguments_make_kinds_of_runs(composed: Compose) -> None:
+    """A callback that raises, weights of too few classes: in the second of two runs."""
+    nodes = [composed("config", *SMALL) for _ in range(3)]
+    nodes[1].training.callbacks = [{"_target_": f"{__name__}.wrong"}]
+    nodes[2].training.class_weight = {0: 1.0}
+    for node, message in ((nodes[1], "of ours"), (nodes[2], "one weight for each class")):
+        with pytest.raises((ConfigError, TargetError), match=message):
+            rehearsal.check([validation.typed(nodes[0]), validation.typed(node)])
 
 
 def test_what_is_no_mistake_of_the_config_is_left_to_the_runs(
@@ -114,7 +124,7 @@ def test_what_is_no_mistake_of_the_config_is_left_to_the_runs(
 ) -> None:
     """Memory, say: another run of the sweep may have enough."""
 
-    def fail(config: Any) -> None:
+    def fail(config: Any, known: Any) -> None:
         raise MemoryError("no more")
 
     monkeypatch.setattr(rehearsal, "rehearsed", fail)

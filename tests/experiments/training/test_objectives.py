@@ -188,3 +188,32 @@ def test_a_function_of_ones_own_is_the_loss() -> None:
     partial = TrainingConfig(loss={"_target_": f"{__name__}.absolute", "_partial_": True})
     with pytest.raises(ConfigError, match="Leave it out"):
         objectives.check_training(partial)
+
+
+def functional(output: Any) -> keras.Model:
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, output(inputs))
+
+
+class Gated(keras.Model):
+    """Creates its gate last, and does not end in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.gate = keras.layers.Dense(3), keras.layers.Dense(4, "sigmoid")
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs * self.gate(inputs))
+
+
+def test_what_makes_the_output_counts_not_the_last_layer() -> None:
+    """A sum of a gate, a gate inside of a class; and softmax as an operation."""
+    config, dense, gate = TrainingConfig(), keras.layers.Dense(3), keras.layers.Dense(3, "sigmoid")
+    loss = objectives.loss_of(config, "classification")
+    gated = Gated()
+    gated(np.ones((1, 4), "float32"))
+    for model in (functional(lambda x: dense(x) + gate(x)), gated):
+        objectives.check_logits(config, loss, model, "mine.build")
+    softmax = functional(lambda x: keras.ops.softmax(dense(x)))
+    with pytest.raises(ConfigError, match="must not end in softmax"):
+        objectives.check_logits(config, loss, softmax, "mine.build")
