@@ -43,8 +43,8 @@ def example(key: str, word: str) -> str:
         "a text": f"one word, or quote it: '{key}=\"a b\"'",
         "a list": f"{key}=[a,b]",
     }
-    found = [text for start, text in examples.items() if word.startswith(start)]
-    return f"Write {found[0]}." if found else "Choose one of them."
+    fitting = [text for start, text in examples.items() if word.startswith(start)]
+    return f"Write {fitting[0]}." if fitting else "Choose one of them."
 
 
 def unknown(kind: str, received: str | None, word: str, valid: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_format
 import difflib
+import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from l2keras_experiments.config.schema import ConfigError
 
 MOST_CLASSES = 100  # of whole numbers without `data.task`; more are more likely a measurement
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+")  # 0,5 and 1.234,5
+_COMMA_NUMBER = re.compile(r"\s*[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?([eE][+-]?\d+)?\s*")
+_POINT_NUMBER = re.compile(r"\s*[+-]?\d*\.\d+([eE][+-]?\d+)?\s*")
 _NPZ_PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -51,7 +54,9 @@ def csv(
     import pandas as pd
 
     with _readable(path):
-        table = pd.read_csv(path, sep=_separator(sep), low_memory=False, **_numbers(decimal))
+        commas = _has_commas(decimal)
+        kind = str if commas else None
+        table = pd.read_csv(path, sep=_separator(sep), low_memory=False, dtype=kind)
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for names
         raise ConfigError(
             f"The lines of {path} must have as many cells as the header. Received: lines with "
@@ -64,6 +69,8 @@ def csv(
     def place(row: int) -> str:
         return f"line {line_of(path, row, sep)}"
 
+    if commas:
+        table = _with_points(table, path, place)
     _check_filled(table[targets], path, lambda _: "Fill them, or leave these rows out.", place)
     if len(targets) > 1:
         _check_numbers(table[targets], path, place)
@@ -246,7 +253,6 @@ def _readable(path: str) -> Iterator[None]:
 
 
 _SEPARATORS = {"tab": "\t", "semicolon": ";"}
-_DECIMALS: dict[str, dict[str, Any]] = {"point": {}, "comma": {"decimal": ",", "thousands": "."}}
 
 
 def _separator(sep: str) -> str:
@@ -259,14 +265,43 @@ def _separator(sep: str) -> str:
     return character
 
 
-def _numbers(decimal: str) -> dict[str, Any]:
-    """How pandas reads numbers that are written so."""
-    if decimal not in _DECIMALS:
+def _has_commas(decimal: str) -> bool:
+    """Whether numbers are written as 0,5.
+
+    Raises:
+        ConfigError: `decimal` is neither point nor comma.
+    """
+    if decimal not in ("point", "comma"):
         raise ConfigError(
             "`data.decimal` must be point or comma. "
             f"Received: data.decimal={decimal}. Write one of them."
         )
-    return _DECIMALS[decimal]
+    return decimal == "comma"
+
+
+def _with_points(table: Any, path: str, place: Callable[[int], str]) -> Any:
+    """A table of texts whose numbers have decimal commas, with its numbers as numbers.
+
+    Raises:
+        ConfigError: a number with a decimal point, which may be meant as another one.
+    """
+    import pandas as pd
+
+    def converted(cells: Any) -> Any:
+        has_comma = cells.str.fullmatch(_COMMA_NUMBER.pattern, na=False)
+        has_point = (cells.str.fullmatch(_POINT_NUMBER.pattern, na=False) & ~has_comma).to_numpy()
+        if has_point.any():
+            row = int(has_point.argmax())
+            raise ConfigError(
+                "Under data.decimal=comma a point must stand before three digits. Received: "
+                f"{cells.iloc[row]!r}, in {place(row)} and column {cells.name!r} of {path}. "
+                "Write all numbers alike."
+            )
+        points = cells.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+        return cells.mask(has_comma, points)
+
+    text = table.apply(converted).to_csv(index=False)
+    return pd.read_csv(io.StringIO(text), low_memory=False)
 
 
 def npz(path: str) -> Any:
@@ -317,7 +352,7 @@ def check_csv(
     path: str, target: Any, drop: Any = None, sep: str = ",", decimal: str = "point"
 ) -> None:
     """Raises ConfigError for a column that the header of the file does not have."""
-    _numbers(decimal)
+    _has_commas(decimal)
     separator = _separator(sep)
     with _readable(path), Path(path).open(newline="", encoding="utf-8-sig") as file:
         header = next(csv_format.reader(file, delimiter=separator), [])

@@ -61,7 +61,7 @@ class Sweep:
     check: Callable[[Sequence[Job]], None] = lambda jobs: None
 
     def run(self) -> bool:
-        """Launches what is left; shows and records what came of all. True if any run failed.
+        """Launches the runs that are not done; shows and records all. True if any run failed.
 
         Raises:
             ConfigError: `check` found a mistake.

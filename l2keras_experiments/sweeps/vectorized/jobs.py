@@ -125,9 +125,9 @@ def _train_jobs(jobs: Sequence[_Job]) -> None:
     store = opened(config.tracking.uri, config.tracking.study, patient=True)
     signals.check()
     unsettled = _unsettled(store, jobs)
-    kept = [_kept(store, job) for job in unsettled]
-    waiting = [job for job, how in zip(unsettled, kept, strict=True) if how != ALONE]
-    resumes = STACKED in kept
+    endings = [_checkpoint(store, job) for job in unsettled]
+    waiting = [job for job, how in zip(unsettled, endings, strict=True) if how != ALONE]
+    resumes = STACKED in endings
     if len(waiting) < 2 and not resumes:
         return
     from l2keras_experiments.sweeps.vectorized.trainer import GroupTrainer
@@ -159,7 +159,7 @@ def _unsettled(store: Store, jobs: Sequence[_Job], *, claimed: bool = False) -> 
     return [job for job in jobs if job.outcome is None]
 
 
-def _kept(store: Store, job: _Job) -> str | None:
+def _checkpoint(store: Store, job: _Job) -> str | None:
     """How the launch trained it whose state is to be gone on from; None where there is none."""
     from l2keras_experiments.training import checkpoint
 
@@ -251,8 +251,8 @@ def _start(job: _Job, stacked: StackedRun, trainer: GroupTrainer, device_name: s
     try:
         record_start(run, job.node, job.config, device_name, trainer.data(stacked))
         run.log_decay(trainer.audit(stacked))
-        kept = checkpoint.path_of(run.store.folder, run.id, checkpoint.STACKED)
-        stacked.checkpoint_path = kept
+        path = checkpoint.path_of(run.store.folder, run.id, checkpoint.STACKED)
+        stacked.checkpoint_path = path
         stacked.resume()
     except Exception as error:
         job.fail(error)

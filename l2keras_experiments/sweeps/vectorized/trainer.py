@@ -208,9 +208,9 @@ class GroupTrainer:
         began = time.perf_counter()
         group = self._make_group(self.size)
         first = [self.runs[number].trained for number in self.chunks()[0]]
-        seats = seated(first, group)
-        members = [one.member for one in seats]
-        group.load(members, [one.state for one in seats])  # as every training does anew
+        placed = seated(first, group)
+        members = [one.member for one in placed]
+        group.load(members, [one.state for one in placed])  # as every training does anew
         train, validation = self._feeds()
         with threads() as pool:
             group.fit([train.batches(members, 0)[0][:1]], pool)
@@ -274,9 +274,9 @@ class GroupTrainer:
         group = self._make_group(self.size)
         for start in range(0, len(stacked_runs), self.size):
             chunk = stacked_runs[start : start + self.size]
-            seats = seated([stacked.trained for stacked in chunk], group)
-            members = [one.member for one in seats]
-            group.load(members, [one.state for one in seats])
+            placed = seated([stacked.trained for stacked in chunk], group)
+            members = [one.member for one in placed]
+            group.load(members, [one.state for one in placed])
             with threads() as pool:
                 logs = group.evaluate(feed.batches(members, 0), pool)
             names = {key.removeprefix("val_"): key for key in logs}

@@ -258,6 +258,25 @@ def test_decimal_commas(task: str | None, tmp_path: Path) -> None:
         load("csv", path, target="y", sep=";", decimal=",")
 
 
+def test_numbers_with_decimal_commas(tmp_path: Path) -> None:
+    """By hand; a point that is no thousand's is refused, as is a text, each with its line."""
+    rows = "".join(f"{i},5;1.00{i},25;{'ab'[i % 2]}\n" for i in range(10))
+    path = written(tmp_path, f"a;b;y\n{rows}")
+    x, y = files.csv(path, "y", sep=";", decimal="comma")
+    assert x.tolist() == [[i + 0.5, 1000 + i + 0.25] for i in range(10)]
+    assert y.tolist() == list("ab") * 5
+    for cell, message in (
+        (
+            "1.5",
+            r"before three digits\. Received: '1\.5', in line 3 and column 'a'",
+        ),
+        ("?", r"Received: '\?' among numbers, in line 3 and column 'a'.*Correct the cell"),
+    ):
+        path = written(tmp_path, f"a;b;y\n{rows}".replace("1,5;", f"{cell};"))
+        with pytest.raises(ConfigError, match=message):
+            files.csv(path, "y", sep=";", decimal="comma")
+
+
 def test_lines_with_more_cells_than_the_header(tmp_path: Path) -> None:
     """They would move each column: numbers with decimal commas without quotes."""
     with pytest.raises(ConfigError, match=r"as many cells as the header.*decimal points"):
