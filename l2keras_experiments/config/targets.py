@@ -535,7 +535,12 @@ def _of_arguments(arguments: ast.arguments, skip: int = 0) -> inspect.Signature:
 
 def _signature_of(function: Any) -> inspect.Signature | None:
     try:
-        return inspect.signature(function)
+        signature = inspect.signature(function)
+        if inspect.isclass(function) and _takes_any(signature) and not _named(signature):
+            # Python 3.11.2 shows the `__new__` of a base in the place of an inherited `__init__`.
+            _, *own = inspect.signature(function.__init__).parameters.values()
+            return signature.replace(parameters=own)
+        return signature
     except (TypeError, ValueError):
         return None
 
